@@ -1,0 +1,170 @@
+// Package config turns a YAML file into a validated, immutable Config.
+//
+// It owns the configuration's names, defaults and error messages, and the
+// watching of the file. It must never bind a socket, start a goroutine that
+// outlives its caller's context, or hand out a Config that did not pass every
+// check that can be made without binding.
+package config
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Config is one validated configuration. It is never changed after Parse
+// returned it, so it may be shared by every goroutine.
+type Config struct {
+	// Workers is the number of worker processes, 1 or more; "auto" has been
+	// resolved to the CPUs that this process may use (sched_getaffinity(2)).
+	Workers int
+	// Threads is the number of event loops in each worker, 1 or more.
+	Threads int
+	// User and Group are what workers run as; nil means: as the master does.
+	Credential *Credential
+
+	// DrainTimeout bounds how long an old generation may go on serving.
+	DrainTimeout time.Duration
+	// StartTimeout bounds the time from starting a generation to its readiness.
+	StartTimeout time.Duration
+	// WorkerTimeout is how long a worker may leave a ping unanswered before it
+	// is taken for hung and replaced; 0 turns the watchdog off.
+	WorkerTimeout time.Duration
+	// MaxConnections bounds the open connections of one worker; 0 is no bound
+	// but the descriptor limit. Reaching it pauses accepting.
+	MaxConnections int
+	// Watch says whether the master reloads by itself when the file changes.
+	Watch bool
+
+	Log       Log
+	Listeners []Listener
+
+	// Path is the file that was read, "" for the embedded default.
+	Path string
+	// Raw holds the exact bytes that were parsed; SHA256 is their hash in hex.
+	Raw    []byte
+	SHA256 string
+}
+
+// Slots returns the number of event loops of a generation.
+func (c *Config) Slots() int { return c.Workers * c.Threads }
+
+// Credential is what `user` and `group` resolved to.
+type Credential struct {
+	User, Group string
+	UID, GID    uint32
+	Groups      []uint32 // supplementary groups
+}
+
+// Log says what the error log holds and where it goes.
+type Log struct {
+	Level  string // debug | info | warn | error
+	Format string // json | text
+	File   string // "" is standard error
+}
+
+// Accept is how the loops of a generation share a listener.
+type Accept string
+
+const (
+	// AcceptReuseport gives every loop a shard of its own.
+	AcceptReuseport Accept = "reuseport"
+	// AcceptExclusive gives all loops one socket, watched with EPOLLEXCLUSIVE.
+	// Unix-domain listeners always use it: SO_REUSEPORT doesn't balance them.
+	AcceptExclusive Accept = "exclusive"
+)
+
+// Listener is a configured address and the service behind it. Exactly one of
+// HTTP and Echo is set.
+type Listener struct {
+	Name string
+	// Network is tcp4, tcp6 or unix. Address is canonical: "127.0.0.1:8080",
+	// "[::1]:8080", or a path; two listeners never share one.
+	Network string
+	Address string
+	Accept  Accept
+	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
+	Mode    fs.FileMode // permissions of a Unix socket
+
+	HTTP *HTTP
+	Echo *Echo
+
+	// Pos is where the listener's address stands in the file, for errors that
+	// only binding can find.
+	Pos Position
+}
+
+// Key names the listener's sockets across configurations: whoever serves an
+// address serves the same sockets, whatever the listener is called.
+func (l *Listener) Key() string { return l.Network + "!" + l.Address }
+
+// Service returns the name of the listener's service key.
+func (l *Listener) Service() string {
+	if l.HTTP != nil {
+		return "http"
+	}
+	return "echo"
+}
+
+// Echo sends back what it receives (RFC 862).
+type Echo struct {
+	// IdleTimeout closes a connection on which nothing moved for so long; 0 is never.
+	IdleTimeout time.Duration
+}
+
+// HTTP is an HTTP/1.1 service.
+type HTTP struct {
+	Routes []Route
+
+	HeaderTimeout    time.Duration // from the first byte of a request to the end of its head: 408
+	BodyTimeout      time.Duration // between two reads of a request body: 408
+	KeepaliveTimeout time.Duration // between two requests
+	WriteTimeout     time.Duration // between two writes that make progress
+
+	MaxRequestLine int   // bytes; beyond it 414
+	MaxHeader      int   // bytes of the whole head; beyond it 431
+	MaxBody        int64 // bytes; beyond it 413
+
+	// AccessLog is nil when there is none.
+	AccessLog *AccessLog
+}
+
+// AccessLog says where one line for each request goes.
+type AccessLog struct {
+	Format string // combined | json
+	File   string // "-" is standard output
+}
+
+// Route is chosen by host, then by the longest path prefix. Exactly one of
+// Respond and Files is set.
+type Route struct {
+	// Host is lower case and without a port; "" matches every host.
+	Host string
+	// Path is a prefix that begins with "/". "/a/" matches below it; "/a"
+	// matches "/a" and what is below "/a/", never "/ab".
+	Path string
+
+	Respond *Respond
+	Files   *Files
+}
+
+// Respond answers every method with one fixed response.
+type Respond struct {
+	Status  int // 200…599
+	Headers []Header
+	Body    []byte
+}
+
+// Header is one field of a response, name and value already checked against
+// RFC 9110 section 5.
+type Header struct{ Name, Value string }
+
+// Files serves regular files below Root. The route's prefix is taken off the
+// request's path: with path "/static/" and root "/srv/www", "/static/a.css" is
+// "/srv/www/a.css".
+type Files struct {
+	Root  string // absolute
+	Index string // file name served for a directory, "index.html" by default
+}
+
+// Position is a place in the configuration file; lines and columns count from 1.
+type Position struct{ Line, Column int }

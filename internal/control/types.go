@@ -1,0 +1,119 @@
+// Package control is the conversation between a running master and the person
+// or program that asks it for something.
+//
+// It owns the control socket's protocol and both of its ends. It decides
+// nothing: requests go to the coordinator, whose answer is written back.
+package control
+
+import "time"
+
+// Status is what `status --json` prints.
+type Status struct {
+	Version    string       `json:"version"`
+	PID        int          `json:"pid"`
+	Started    time.Time    `json:"started"`    // of this master process
+	Generation uint64       `json:"generation"` // the serving one
+	Config     ConfigInfo   `json:"config"`
+	Listeners  []Listener   `json:"listeners"`
+	NoFile     uint64       `json:"nofile"` // descriptor limit of each process (RLIMIT_NOFILE)
+	Change     string       `json:"change"` // action in progress, "" when there is none
+	Groups     []Generation `json:"generations"`
+	Totals     Totals       `json:"totals"` // over all workers alive and gone since this master started
+	LastChange *Receipt     `json:"last_change"`
+}
+
+// ConfigInfo names the serving configuration.
+type ConfigInfo struct {
+	Path   string    `json:"path"` // "" is the embedded default
+	SHA256 string    `json:"sha256"`
+	Loaded time.Time `json:"loaded"`
+	// Error is why the file's present content was refused, "" if it was not.
+	Error string `json:"error"`
+}
+
+// Listener is one address and its sockets.
+type Listener struct {
+	Name     string `json:"name"` // "" when no serving configuration has it any more
+	Network  string `json:"network"`
+	Address  string `json:"address"`
+	Service  string `json:"service"`
+	Accept   string `json:"accept"`
+	Shards   int    `json:"shards"`
+	Retiring int    `json:"retiring"` // shards that are being emptied
+	Queued   int    `json:"queued"`   // connections waiting to be accepted, all shards
+}
+
+// Generation is a generation that is not gone yet.
+type Generation struct {
+	ID           uint64     `json:"id"`
+	State        string     `json:"state"` // starting ready serving draining
+	Since        time.Time  `json:"since"` // when it entered that state
+	Deadline     *time.Time `json:"deadline,omitempty"`
+	ConfigSHA256 string     `json:"config_sha256"`
+	Workers      []Worker   `json:"workers"`
+}
+
+// Worker is one worker process.
+type Worker struct {
+	PID         int        `json:"pid"`
+	Slot        int        `json:"slot"` // its first
+	Slots       int        `json:"slots"`
+	State       string     `json:"state"` // starting ready serving draining backoff
+	Since       time.Time  `json:"since"`
+	Restarts    int        `json:"restarts"`
+	RetryAt     *time.Time `json:"retry_at,omitempty"` // in back-off: when it is started again
+	LastError   string     `json:"last_error,omitempty"`
+	Connections uint64     `json:"connections"`
+	Totals
+}
+
+// Totals are counters that only grow.
+type Totals struct {
+	Accepted     uint64 `json:"accepted"`
+	Requests     uint64 `json:"requests"`
+	BytesIn      uint64 `json:"bytes_in"`
+	BytesOut     uint64 `json:"bytes_out"`
+	HandedOver   uint64 `json:"handed_over"`
+	Finished     uint64 `json:"finished"`      // ended by themselves while draining
+	Cut          uint64 `json:"cut"`           // ended by us before they were done
+	AcceptPaused uint64 `json:"accept_paused"` // times max_connections stopped accepting
+	AcceptNoFD   uint64 `json:"accept_nofd"`   // times EMFILE or ENFILE did
+	AcceptErrors uint64 `json:"accept_errors"`
+	Panics       uint64 `json:"panics"`
+	LogDropped   uint64 `json:"log_dropped"` // access-log lines
+}
+
+// Receipt is what a change answers.
+type Receipt struct {
+	Action string `json:"action"` // start reload upgrade stop
+	Cause  string `json:"cause"`  // signal, command, file, …
+	OK     bool   `json:"ok"`
+	Error  string `json:"error"`
+	// Generation is the one that serves after the change, Previous before it.
+	Generation   uint64    `json:"generation"`
+	Previous     uint64    `json:"previous"`
+	PID          int       `json:"pid"` // the master's, after the change
+	Version      string    `json:"version"`
+	ConfigSHA256 string    `json:"config_sha256"`
+	Started      time.Time `json:"started"`
+	// ReadyMS is from the request to the new generation serving, milliseconds.
+	ReadyMS float64 `json:"ready_ms"`
+	// Coalesced counts the further requests that this change also answered.
+	Coalesced  int    `json:"coalesced"`
+	HandedOver uint64 `json:"handed_over"`
+	Finished   uint64 `json:"finished"`
+	Cut        uint64 `json:"cut"`
+}
+
+// Request is one line of JSON from a client; the answer is one Response.
+type Request struct {
+	Command string `json:"command"` // status reload upgrade stop
+	Cause   string `json:"cause"`   // who asks, for the receipt
+}
+
+// Response answers a Request.
+type Response struct {
+	Error   string   `json:"error,omitempty"` // the request itself was refused
+	Status  *Status  `json:"status,omitempty"`
+	Receipt *Receipt `json:"receipt,omitempty"`
+}
