@@ -1,0 +1,25 @@
+package eventloop
+
+// Counters are what one loop counts. They may lie in memory that other
+// processes read, so each is one aligned 64-bit word, written by the loop's
+// goroutine alone and with plain stores. All but Open only grow.
+//
+// The order is part of the shared memory's layout: append, never reorder.
+type Counters struct {
+	Accepted     uint64 // connections accepted
+	Open         uint64 // connections open now
+	Closed       uint64 // connections closed, for whatever reason
+	Requests     uint64 // requests answered, as the service counts them
+	BytesIn      uint64 // bytes read from clients
+	BytesOut     uint64 // bytes written to clients
+	HandedOver   uint64 // connections passed to another worker
+	Finished     uint64 // connections that ended by themselves while draining
+	Cut          uint64 // connections that the loop ended before they were done
+	AcceptPaused uint64 // times that the connection limit stopped accepting
+	AcceptNoFD   uint64 // times that EMFILE or ENFILE stopped accepting
+	AcceptErrors uint64 // failed accepts of any other kind
+	Panics       uint64 // panics of a service, each of which cost its connection
+	LogDropped   uint64 // access-log lines that the writer could not keep up with
+	Turns        uint64 // times round the loop
+	Wakeups      uint64 // times that a blocking wait returned with events
+}

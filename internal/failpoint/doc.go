@@ -1,0 +1,9 @@
+// Package failpoint holds execution at a named place, so that a test can keep
+// a race window open or end a process in it.
+//
+// It exists only in binaries built with the tag `failpoint`; in all others Hit
+// is empty and is compiled away. When execution reaches the point NAME and the
+// file NAME stands in $REUSEPORTD_FAILPOINT_DIR, Hit creates NAME.hit.PID
+// beside it and does what the file says: `pause` (until the file is removed),
+// `kill` (SIGKILL to itself), `exit`, `panic` or `error`.
+package failpoint

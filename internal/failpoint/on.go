@@ -1,0 +1,55 @@
+//go:build failpoint
+
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Enabled tells whether this binary has failpoints.
+const Enabled = true
+
+var dir = os.Getenv("REUSEPORTD_FAILPOINT_DIR")
+
+// Hit acts on the failpoint called name when a test has armed it. The error is
+// not nil only for the action `error`.
+func Hit(name string) error {
+	if dir == "" {
+		return nil
+	}
+	armed := filepath.Join(dir, name)
+	text, err := os.ReadFile(armed)
+	if err != nil {
+		return nil
+	}
+	hit := fmt.Sprintf("%s.hit.%d", armed, os.Getpid())
+	if err := os.WriteFile(hit, nil, 0o644); err != nil {
+		panic("failpoint " + name + ": " + err.Error())
+	}
+	switch action := strings.TrimSpace(string(text)); action {
+	case "pause":
+		for {
+			if _, err := os.Stat(armed); err != nil {
+				return nil
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "exit":
+		os.Exit(3)
+	case "panic":
+		panic("failpoint " + name)
+	case "error":
+		return fmt.Errorf("failpoint %s", name)
+	default:
+		panic("failpoint " + name + ": unknown action " + action)
+	}
+	return nil
+}
