@@ -1,0 +1,152 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxResponse bounds what a client reads: thousands of workers fit in it.
+const maxResponse = 16 << 20
+
+// ErrNoMaster is in the error of a client that found nobody to ask.
+var ErrNoMaster = errors.New("no reuseportd runs")
+
+// ErrUnknownOutcome is in the error of a request for a change whose answer did
+// not come: the change may have been made or not.
+var ErrUnknownOutcome = errors.New("the outcome is unknown")
+
+// RefusedError is the master's refusal of a request, in its own words.
+type RefusedError struct{ Text string }
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// Client speaks to a running master. It is for one goroutine.
+type Client struct {
+	conn *net.UnixConn
+	r    *bufio.Reader
+}
+
+// Dial connects to the master that uses dir.
+func Dial(dir string) (*Client, error) {
+	path := SocketPath(dir)
+	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+	if err != nil {
+		return nil, explainDial(err, dir)
+	}
+	return &Client{conn: conn.(*net.UnixConn), r: bufio.NewReader(conn)}, nil
+}
+
+func explainDial(err error, dir string) error {
+	path := SocketPath(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%w with runtime directory %s; start one with `reuseportd run`, or name another directory by --runtime-dir", ErrNoMaster, dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: permission denied; only root%s may ask this master", path, owner(dir))
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("%s: the master takes no more clients; it is busy or hangs", path)
+	default:
+		return fmt.Errorf("connect to %s: %w", path, err)
+	}
+}
+
+// owner names the user whom the master in dir answers, as far as can be seen.
+func owner(dir string) string {
+	for _, path := range []string{SocketPath(dir), dir} {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil {
+			continue
+		}
+		if st.Uid == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" and uid %d", st.Uid)
+	}
+	return ""
+}
+
+// Close ends the conversation.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Do asks and waits for the answer until ctx ends. A refusal is returned as a
+// *RefusedError; a change that failed is an answer, with its Receipt.
+func (c *Client) Do(ctx context.Context, req Request) (Response, error) {
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	line, err := json.Marshal(req)
+	if err != nil {
+		return Response{}, err
+	}
+	// A refusal may stand there before anything was asked, and then the write
+	// fails; so read even so.
+	_, writeErr := c.conn.Write(append(line, '\n'))
+	line, err = c.readResponse()
+	if err != nil {
+		return Response{}, explainDo(ctx, req, errors.Join(writeErr, err))
+	}
+	var resp Response
+	if err := json.Unmarshal(line, &resp); err != nil {
+		return Response{}, fmt.Errorf("the master's answer to %s is not understood: %w", req.Command, err)
+	}
+	if resp.Error != "" {
+		return resp, &RefusedError{Text: resp.Error}
+	}
+	return resp, nil
+}
+
+var errTooBig = fmt.Errorf("the answer has more than %d bytes", maxResponse)
+
+func (c *Client) readResponse() ([]byte, error) {
+	var all []byte
+	for {
+		part, err := c.r.ReadSlice('\n')
+		all = append(all, part...)
+		switch {
+		case err == nil:
+			return all, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return all, err
+		case len(all) > maxResponse:
+			return all, errTooBig
+		}
+	}
+}
+
+// lostError is the error of a request whose answer did not come.
+type lostError struct {
+	text   string
+	causes []error
+}
+
+func (e *lostError) Error() string   { return e.text }
+func (e *lostError) Unwrap() []error { return e.causes }
+
+// explainDo says for a person why no answer to req came.
+func explainDo(ctx context.Context, req Request, err error) error {
+	e := &lostError{causes: []error{err}}
+	switch {
+	case ctx.Err() != nil:
+		e.text = "gave up waiting for the master's answer"
+		e.causes = append(e.causes, ctx.Err())
+	case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		e.text = "the master ended without an answer"
+	default:
+		e.text = "the connection to the master failed: " + err.Error()
+	}
+	e.text = req.Command + ": " + e.text
+	if req.Command == "reload" || req.Command == "upgrade" {
+		e.text += fmt.Sprintf("; %v: see `reuseportd status`", ErrUnknownOutcome)
+		e.causes = append(e.causes, ErrUnknownOutcome)
+	}
+	return e
+}

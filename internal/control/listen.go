@@ -1,0 +1,107 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketName is the control socket's name in the runtime directory.
+const SocketName = "control.sock"
+
+// SocketPath returns the control socket of the master that uses dir.
+func SocketPath(dir string) string { return filepath.Join(dir, SocketName) }
+
+// Listen makes the control socket in dir, mode 0600, in place of one that a
+// dead master left. The caller must hold the directory's lock: that is what
+// tells a dead master's socket from a living one's.
+func Listen(dir string) (*net.UnixListener, error) {
+	path := SocketPath(dir)
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	// On Linux bind(2) gives the file the mode of the unbound socket, so there
+	// is no moment in which others could connect.
+	err = unix.Fchmod(fd, 0o600)
+	if err == nil {
+		err = bind(fd, path)
+	}
+	if err == nil {
+		err = unix.Listen(fd, maxClients)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("make the control socket %s: %w", path, err)
+	}
+	return FromFD(fd)
+}
+
+func bind(fd int, path string) error {
+	if limit := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > limit {
+		return fmt.Errorf("the path has %d bytes and a socket's may have %d; name a shorter runtime directory", len(path), limit)
+	}
+	return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+}
+
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is in the way and is no socket", path)
+	}
+	return os.Remove(path)
+}
+
+// FromFD makes a listener of a descriptor that an earlier master passed on. It
+// owns fd from then on, and closes it when it fails.
+func FromFD(fd int) (*net.UnixListener, error) {
+	f := os.NewFile(uintptr(fd), SocketName)
+	if f == nil {
+		return nil, fmt.Errorf("take the control socket: %d is no descriptor", fd)
+	}
+	defer f.Close() // net.FileListener duplicates it
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("take the control socket: %w", err)
+	}
+	ul, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("take the control socket: descriptor %d is a %s socket", fd, l.Addr().Network())
+	}
+	ul.SetUnlinkOnClose(false)
+	return ul, nil
+}
+
+// Dup returns a duplicate of l's descriptor, close-on-exec, for the next
+// master. Unlike (*net.UnixListener).File and Fd it leaves O_NONBLOCK, which
+// all duplicates share, as it is.
+func Dup(l *net.UnixListener) (int, error) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("duplicate the control socket: %w", err)
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, fmt.Errorf("duplicate the control socket: %w", err)
+	}
+	if dupErr != nil {
+		return -1, fmt.Errorf("duplicate the control socket: %w", dupErr)
+	}
+	return fd, nil
+}

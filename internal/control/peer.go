@@ -1,0 +1,50 @@
+package control
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkPeer says why the process at the other end may not speak to this
+// master. The socket's mode already keeps others out; this holds as well when
+// somebody changed the mode, or passed a descriptor on.
+func checkPeer(conn *net.UnixConn) error {
+	cred, err := peerCred(conn)
+	if err != nil {
+		return fmt.Errorf("can't tell who asks: %w", err)
+	}
+	return allow(cred.Uid, uint32(os.Geteuid()))
+}
+
+// allow lets root and the master's own user in.
+func allow(uid, own uint32) error {
+	switch {
+	case uid == 0 || uid == own:
+		return nil
+	case own == 0:
+		return fmt.Errorf("permission denied: uid %d asks, and this master answers only root", uid)
+	default:
+		return fmt.Errorf("permission denied: uid %d asks, and this master answers only root and uid %d", uid, own)
+	}
+}
+
+// peerCred returns who was at the other end when it connected (SO_PEERCRED,
+// unix(7)).
+func peerCred(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cred, credErr
+}
