@@ -1,0 +1,68 @@
+package meter
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// halves sends each request in two parts on a kept connection. Even clients
+// wait a random pause before the second part; odd ones wait for the next Mark,
+// for seven pauses at most.
+func (m *Meter) halves(ctx context.Context, t *tally, id int) {
+	rnd := rand.New(rand.NewPCG(m.cfg.Seed, uint64(id)))
+	m.reconnect(ctx, t, func(c *conn) error { return m.halve(ctx, t, c, id, rnd) })
+}
+
+func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.Rand) error {
+	for n := id; ctx.Err() == nil; n++ {
+		path := m.cfg.Paths[n%len(m.cfg.Paths)]
+		request := m.request(path, false)
+		if n%4 == 3 {
+			request = m.post(path)
+		}
+		at := 1 + rnd.IntN(len(request)-1)
+		if err := c.send(request[:at]); err != nil {
+			return err
+		}
+		if err := m.between(ctx, c, id%2 == 1, rnd); err != nil {
+			return fmt.Errorf("%w (with %d of %d bytes of a request sent)", err, at, len(request))
+		}
+		began := time.Now()
+		a, err := c.exchange(request[at:])
+		if err == nil {
+			err = m.judge(path, a)
+		}
+		if err != nil {
+			return err
+		}
+		t.answered(time.Since(began))
+		if a.close {
+			t.ended()
+			return c.expectEOF()
+		}
+	}
+	return nil
+}
+
+// between is the time between the halves, in which the server must wait.
+func (m *Meter) between(ctx context.Context, c *conn, forMark bool, rnd *rand.Rand) error {
+	if !forMark {
+		return c.idle(ctx.Done(), time.Duration(1+rnd.Int64N(int64(m.cfg.HalfPause))))
+	}
+	m.mu.Lock()
+	marked := m.marked
+	m.mu.Unlock()
+	// Stop releases those who wait, too.
+	release, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-marked:
+			cancel()
+		case <-release.Done():
+		}
+	}()
+	return c.idle(release.Done(), 7*m.cfg.HalfPause)
+}
