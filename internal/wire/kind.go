@@ -1,0 +1,73 @@
+package wire
+
+import "strconv"
+
+// Kind says what a message is. The numbers are part of the protocol: a kind
+// is never renumbered nor used again for something else, since the two ends
+// may be of different releases.
+type Kind uint16
+
+// Between a master (M) and a worker (W). The bodies stand in worker.go.
+const (
+	KindStart     Kind = 1  // M→W: be this worker, with these descriptors
+	KindReady     Kind = 2  // W→M: everything is built, nothing accepts yet
+	KindFailed    Kind = 3  // W→M: it can't be, and why
+	KindLend      Kind = 4  // M→W: accept from these shards
+	KindLent      Kind = 5  // W→M: they are registered, or why not
+	KindWithdraw  Kind = 6  // M→W: stop accepting from these shards and close them
+	KindWithdrawn Kind = 7  // W→M: they are closed here
+	KindDrain     Kind = 8  // M→W: accept no more, finish, exit
+	KindPing      Kind = 9  // M→W: does every loop still turn?
+	KindPong      Kind = 10 // W→M: every loop does
+	KindLogs      Kind = 11 // M→W: log files were opened anew, here they are
+	KindBye       Kind = 12 // W→M: about to exit, and why
+)
+
+// Between an old master and the one that takes custody.
+const (
+	KindHello      Kind = 32 // who asks, and what it speaks
+	KindCommit     Kind = 33 // from here on there is no way back
+	KindCustody    Kind = 34 // a part of what is owned, with its descriptors
+	KindCustodyEnd Kind = 35 // that was everything
+	KindTaken      Kind = 36 // everything arrived
+	KindGoodbye    Kind = 37 // the sender is about to exit
+	KindReceipt    Kind = 38 // how the change ended
+)
+
+// KindUnknown answers a message whose version or kind its receiver doesn't
+// know; either side may send it.
+const KindUnknown Kind = 64
+
+var kindNames = map[Kind]string{
+	KindStart:      "start",
+	KindReady:      "ready",
+	KindFailed:     "failed",
+	KindLend:       "lend",
+	KindLent:       "lent",
+	KindWithdraw:   "withdraw",
+	KindWithdrawn:  "withdrawn",
+	KindDrain:      "drain",
+	KindPing:       "ping",
+	KindPong:       "pong",
+	KindLogs:       "logs",
+	KindBye:        "bye",
+	KindHello:      "hello",
+	KindCommit:     "commit",
+	KindCustody:    "custody",
+	KindCustodyEnd: "custody-end",
+	KindTaken:      "taken",
+	KindGoodbye:    "goodbye",
+	KindReceipt:    "receipt",
+	KindUnknown:    "unknown",
+}
+
+// Known says whether this release has a name for the kind.
+func (k Kind) Known() bool { return kindNames[k] != "" }
+
+// String returns the kind's name, or its number where it has none.
+func (k Kind) String() string {
+	if name := kindNames[k]; name != "" {
+		return name
+	}
+	return "kind " + strconv.Itoa(int(k))
+}

@@ -1,0 +1,115 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// Recv waits for one message, up to the read deadline (os.ErrDeadlineExceeded,
+// nothing lost). It returns io.EOF, and only then, when the peer is gone and
+// every message that it sent was read.
+//
+// With any other error the message was read and its descriptors are closed; the
+// channel itself is sound. A *VersionError or *KindError can be answered, see
+// IsUnknown; the Message then has its version and kind.
+func (c *Conn) Recv() (Message, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.buf == nil {
+		c.buf = make([]byte, headerSize+MaxBody)
+		c.oob = make([]byte, unix.CmsgSpace(4*MaxFDs))
+	}
+	n, oobn, flags, err := c.recvmsg()
+	if err != nil {
+		return Message{}, err
+	}
+	fds, err := rights(c.oob[:oobn])
+	if err == nil && n == 0 && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == 0 && len(fds) == 0 {
+		return Message{}, io.EOF
+	}
+	if err == nil {
+		err = whole(flags)
+	}
+	m, perr := decode(c.buf[:n], fds)
+	if err == nil {
+		err = perr
+	}
+	if err != nil {
+		closeFDs(fds)
+		return Message{Version: m.Version, Kind: m.Kind}, fmt.Errorf("receive: %w", err)
+	}
+	return m, nil
+}
+
+// recvmsg reads one datagram, recvmsg(2). The kernel reports the death of a
+// peer that had unread messages as ECONNRESET, once and before what the peer
+// had sent: that is skipped, as the next call tells the rest.
+func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
+	rerr := c.raw.Read(func(s uintptr) bool {
+		for {
+			n, oobn, flags, _, err = unix.Recvmsg(int(s), c.buf, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNRESET) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
+	})
+	if rerr != nil {
+		return 0, 0, 0, fmt.Errorf("receive: %w", rerr)
+	}
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("receive: recvmsg: %w", err)
+	}
+	return n, oobn, flags, nil
+}
+
+func whole(flags int) error {
+	switch {
+	case flags&unix.MSG_CTRUNC != 0:
+		return fmt.Errorf("%w: descriptors are missing; RLIMIT_NOFILE may be reached", ErrTruncated)
+	case flags&unix.MSG_TRUNC != 0:
+		return fmt.Errorf("%w: more than %d bytes", ErrTruncated, headerSize+MaxBody)
+	}
+	return nil
+}
+
+// rights returns the descriptors in the control data, also those that came
+// before an error.
+func rights(oob []byte) ([]int, error) {
+	var fds []int
+	for len(oob) >= unix.SizeofCmsghdr {
+		hdr, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return fds, fmt.Errorf("%w: control data: %w", ErrMalformed, err)
+		}
+		oob = rest
+		if hdr.Level != unix.SOL_SOCKET || hdr.Type != unix.SCM_RIGHTS {
+			continue
+		}
+		got, err := unix.ParseUnixRights(&unix.SocketControlMessage{Header: hdr, Data: data})
+		if err != nil {
+			return fds, fmt.Errorf("%w: control data: %w", ErrMalformed, err)
+		}
+		fds = append(fds, got...)
+	}
+	return fds, nil
+}
+
+// decode makes a message of one datagram and the descriptors that came with
+// it. It leaves the descriptors alone when it fails, and then returns as much
+// of version and kind as could be read.
+func decode(b []byte, fds []int) (Message, error) {
+	h, body, err := parse(b)
+	m := Message{Version: h.version, Kind: h.kind}
+	if err != nil {
+		return m, err
+	}
+	if h.fds != len(fds) {
+		return m, fmt.Errorf("%w: %s says %d descriptors, has %d", ErrMalformed, h.kind, h.fds, len(fds))
+	}
+	m.Body, m.FDs = bytes.Clone(body), fds
+	return m, nil
+}

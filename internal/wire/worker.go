@@ -1,0 +1,89 @@
+package wire
+
+// What each of the descriptors in Start and Logs is: one of these names, or
+// FileAccess followed by the path from the configuration.
+const (
+	FileConfig = "config"  // sealed memfd with the configuration's bytes
+	FileStats  = "stats"   // memfd of a stats.Region
+	FileLog    = "log"     // the error log, open for appending
+	FileAccess = "access:" // + path: an access log, open for appending
+)
+
+// Start makes a fresh process the worker Index of a generation. Its
+// descriptors are those that Files names, in that order.
+type Start struct {
+	Generation uint64   `json:"generation"`
+	Index      int      `json:"index"`   // of the worker in its generation, from 0
+	Slots      []int    `json:"slots"`   // of its event loops
+	Path       string   `json:"path"`    // of the configuration file, for messages only
+	Threads    int      `json:"threads"` // event loops
+	NoFile     uint64   `json:"nofile"`  // descriptor limit it may count on
+	Files      []string `json:"files"`
+}
+
+// Ready says that services and loops are built.
+type Ready struct{}
+
+// Failed says why a worker can't become ready.
+type Failed struct {
+	Error string `json:"error"`
+}
+
+// Lease is the use of one shard, lent by the master to one event loop.
+type Lease struct {
+	Key       string `json:"key"`       // config.Listener.Key
+	Index     int    `json:"index"`     // of the shard in its group
+	Slot      int    `json:"slot"`      // of the loop that is to accept from it
+	Exclusive bool   `json:"exclusive"` // other loops have it too: EPOLLEXCLUSIVE
+}
+
+// Lend comes with one descriptor for each lease, in their order.
+type Lend struct {
+	Seq    uint64  `json:"seq"`
+	Leases []Lease `json:"leases"`
+}
+
+// Lent answers Lend: every lease is registered, or none and Error says why.
+type Lent struct {
+	Seq   uint64 `json:"seq"`
+	Error string `json:"error,omitempty"`
+}
+
+// Withdraw ends leases.
+type Withdraw struct {
+	Seq    uint64  `json:"seq"`
+	Leases []Lease `json:"leases"`
+}
+
+// Withdrawn answers Withdraw: the worker's descriptors of them are closed.
+type Withdrawn struct {
+	Seq uint64 `json:"seq"`
+}
+
+// Drain ends all leases and gives the worker TimeoutMS milliseconds to finish.
+type Drain struct {
+	Seq       uint64 `json:"seq"`
+	TimeoutMS int64  `json:"timeout_ms"`
+}
+
+// Ping asks whether every loop of the worker still turns.
+type Ping struct {
+	Seq uint64 `json:"seq"`
+}
+
+// Pong answers Ping.
+type Pong struct {
+	Seq      uint64 `json:"seq"`
+	Draining bool   `json:"draining"`
+}
+
+// Bye is a worker's last word.
+type Bye struct {
+	Reason string `json:"reason"`
+}
+
+// Unknown says which message was not understood.
+type Unknown struct {
+	Version uint16 `json:"version"`
+	Kind    Kind   `json:"kind"`
+}
