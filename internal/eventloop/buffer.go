@@ -1,0 +1,97 @@
+package eventloop
+
+// Buffers are lent: a connection holds one only while part of a message is in
+// it. The last one returned is the next one lent, so it is warm in the cache.
+
+// bufferSizes are the sizes lent, in bytes.
+var bufferSizes = [...]int{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+
+// keepBuffers bounds the idle buffers of one size that are kept for later.
+const keepBuffers = 64
+
+// buffers is a stack of idle buffers for each size.
+type buffers struct {
+	idle [len(bufferSizes)][][]byte
+}
+
+// get lends an empty buffer with room for n bytes.
+func (b *buffers) get(n int) []byte {
+	for i, size := range bufferSizes {
+		if n > size {
+			continue
+		}
+		if k := len(b.idle[i]); k > 0 {
+			p := b.idle[i][k-1]
+			b.idle[i] = b.idle[i][:k-1]
+			return p
+		}
+		return make([]byte, 0, size)
+	}
+	return make([]byte, 0, n)
+}
+
+// put takes a buffer back. Those of an odd size or too many are left to the
+// garbage collector.
+func (b *buffers) put(p []byte) {
+	for i, size := range bufferSizes {
+		if cap(p) == size && len(b.idle[i]) < keepBuffers {
+			if b.idle[i] == nil {
+				b.idle[i] = make([][]byte, 0, keepBuffers)
+			}
+			b.idle[i] = append(b.idle[i], p[:0])
+			return
+		}
+	}
+}
+
+// outSize is the buffer that output starts with, in bytes.
+const outSize = 16 << 10
+
+// output is what waits to be written: copied bytes, then at most one tail that
+// is sent from where it lies.
+//
+// Invariant: tail == nil || fd < 0.
+type output struct {
+	buf  []byte // lent
+	done int    // bytes of buf already written
+
+	tail []byte // never changes; not ours
+
+	fd   int32 // file, or -1; ours to close
+	off  int64 // where in the file
+	left int64 // bytes of the file still to be sent
+}
+
+// pending returns the bytes that wait.
+func (o *output) pending() int64 {
+	return int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left
+}
+
+// output returns the connection's output, lending it one if it has none.
+func (l *Loop) output(c *Conn) *output {
+	if c.out != nil {
+		return c.out
+	}
+	if k := len(l.outputs); k > 0 {
+		c.out = l.outputs[k-1]
+		l.outputs = l.outputs[:k-1]
+	} else {
+		c.out = &output{fd: -1}
+	}
+	c.out.buf = l.buffers.get(outSize)
+	return c.out
+}
+
+// release takes the output back.
+func (l *Loop) release(c *Conn) {
+	o := c.out
+	c.out = nil
+	if o.fd >= 0 {
+		closeFile(o.fd)
+	}
+	l.buffers.put(o.buf)
+	*o = output{fd: -1}
+	if len(l.outputs) < keepBuffers {
+		l.outputs = append(l.outputs, o)
+	}
+}

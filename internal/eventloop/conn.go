@@ -1,0 +1,180 @@
+package eventloop
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// flag is a fact about a connection.
+type flag uint16
+
+const (
+	open       flag = 1 << iota // in the table and not closed
+	readable                    // the socket may have input
+	hangup                      // the peer's FIN, or an error, is behind that input
+	registered                  // watched by epoll
+	watchOut                    // watched for EPOLLOUT too
+	paused                      // Received stopped because of Congested
+	tailDone                    // a tail was written and Flushed not yet called
+	eof                         // the socket's input has ended
+	ended                       // Ended was called
+	finishing                   // to be closed when the output has gone
+	linger                      // …but not before the peer has closed
+	lingering                   // output shut; input is thrown away
+	queued                      // on the list of connections that go on next turn
+	blocked                     // output waits for the peer
+)
+
+// Conn is one client connection. An idle one is this struct and nothing else.
+type Conn struct {
+	// State belongs to the handler; nil while the connection is idle.
+	State any
+
+	svc *Service
+	in  []byte  // lent: input that was presented and not consumed
+	out *output // lent: nil when nothing waits
+
+	prev, next *Conn // in the list of its timeout class
+	deadline   int64 // nanoseconds on the loop's clock
+
+	fd    int32
+	gen   uint32 // distinguishes the uses of a descriptor
+	class Class  // whose list it is on
+	want  Class  // what SetTimeout asked for
+	flags flag
+}
+
+func (c *Conn) has(f flag) bool { return c.flags&f != 0 }
+
+// Loop returns the loop that the connection belongs to.
+func (c *Conn) Loop() *Loop { return c.svc.loop }
+
+// Write queues a copy of p.
+func (c *Conn) Write(p []byte) {
+	if !c.has(open) || len(p) == 0 {
+		return
+	}
+	l := c.svc.loop
+	o := l.output(c)
+	if need := len(o.buf) + len(p); need > cap(o.buf) {
+		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
+		l.buffers.put(o.buf)
+		o.buf = grown
+	}
+	o.buf = append(o.buf, p...)
+}
+
+// Reserve returns the queued bytes with room for n more, to be appended to and
+// given back to Commit. It saves Write's copy.
+func (c *Conn) Reserve(n int) []byte {
+	l := c.svc.loop
+	o := l.output(c)
+	if need := len(o.buf) + n; need > cap(o.buf) {
+		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
+		l.buffers.put(o.buf)
+		o.buf = grown
+	}
+	return o.buf
+}
+
+// Commit takes what was appended to the slice that Reserve returned.
+func (c *Conn) Commit(buf []byte) { c.out.buf = buf }
+
+// WriteStatic queues p without copying it; p must never change. Nothing more may
+// be queued until Flushed is called.
+func (c *Conn) WriteStatic(p []byte) {
+	if !c.has(open) || len(p) == 0 {
+		return
+	}
+	c.svc.loop.output(c).tail = p
+}
+
+// SendFile queues n > 0 bytes of a file from offset off, by sendfile(2). It owns
+// the descriptor from now on, even if the connection is closed. Nothing more may
+// be queued until Flushed is called. If the file turns out to be shorter the
+// connection is closed, since the promised length can't be kept.
+func (c *Conn) SendFile(fd int, off, n int64) {
+	if !c.has(open) {
+		closeFile(int32(fd))
+		return
+	}
+	o := c.svc.loop.output(c)
+	o.fd, o.off, o.left = int32(fd), off, n
+}
+
+// highWater is the queued output at which a handler should stop, in bytes.
+const highWater = 64 << 10
+
+// Congested tells a handler to queue no more for now.
+func (c *Conn) Congested() bool {
+	o := c.out
+	return o != nil && (o.tail != nil || o.fd >= 0 || len(o.buf)-o.done >= highWater)
+}
+
+// SetTimeout arms the connection's one timeout, in place of an earlier one. While
+// output waits for the peer the service's write timeout runs instead.
+func (c *Conn) SetTimeout(id Class) {
+	c.want = id
+	if c.has(open) && !c.has(blocked|lingering) {
+		c.svc.loop.arm(c, id)
+	}
+}
+
+// Finish closes the connection when its output has been written. With
+// untilPeer, the writing side is shut first and input thrown away until the
+// peer has closed or two seconds have passed: a close with input unread would
+// send RST, which can destroy the answer on its way (RFC 9112 section 9.6).
+func (c *Conn) Finish(untilPeer bool) {
+	c.flags |= finishing
+	if untilPeer {
+		c.flags |= linger
+	}
+}
+
+// Finishing tells whether Finish or Close was called.
+func (c *Conn) Finishing() bool { return c.flags&(finishing|open) != open }
+
+// Close closes the connection at once; output that waits is lost.
+func (c *Conn) Close() {
+	if !c.has(open) {
+		return
+	}
+	l := c.svc.loop
+	c.flags &^= open
+	l.disarm(c)
+	if c.out != nil {
+		l.release(c)
+	}
+	if c.in != nil {
+		l.buffers.put(c.in)
+		c.in = nil
+	}
+	l.live--
+	l.count.Open--
+	l.count.Closed++
+	if l.draining {
+		l.count.Finished++
+	}
+	c.svc.handler.Closed(c)
+	c.State = nil
+	l.closing = append(l.closing, c)
+}
+
+// Remote asks the kernel for the peer's address; it is the zero AddrPort for a
+// Unix socket or a peer that has gone. getpeername(2).
+func (c *Conn) Remote() netip.AddrPort {
+	sa, err := unix.Getpeername(int(c.fd))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func closeFile(fd int32) { _ = unix.Close(int(fd)) }

@@ -1,0 +1,42 @@
+// Package eventloop moves bytes between sockets and handlers: one goroutine,
+// one epoll instance, one table of connections indexed by descriptor.
+//
+// It owns every client descriptor from accept4(2) to close(2), the buffers that
+// are lent to connections, and their timers. It must never know a
+// configuration, write a log line, use package net, take a lock or allocate
+// while it serves a request.
+//
+// Everything here but Post and Run must be called on the loop's goroutine, that
+// is: from a Handler or from a function given to Post.
+package eventloop
+
+// Handler is what is done with the connections of a Service. The loop calls it
+// on its own goroutine and never twice at once. A method may write to the
+// connection, arm its timeout and close it; what it queues is written when it
+// returns. No method may block or keep `in`.
+type Handler interface {
+	// Opened is called once, before the first byte is read.
+	Opened(c *Conn)
+
+	// Received takes input. It returns how many bytes of in it has consumed;
+	// the loop keeps the rest and presents it again, with what has arrived
+	// since in front of nothing else. It should consume all the complete
+	// messages it finds, but stop when c.Congested() says so: the loop calls
+	// again as soon as the output has gone.
+	Received(c *Conn, in []byte) (consumed int)
+
+	// Flushed is called when what WriteStatic or SendFile queued has been
+	// written, before any further Received.
+	Flushed(c *Conn)
+
+	// Ended is called once when the peer has shut its writing side and all of
+	// its input was presented. The connection stays open for output: a handler
+	// that is done with it calls Finish or Close.
+	Ended(c *Conn)
+
+	// TimedOut is called when the timeout armed by SetTimeout has passed.
+	TimedOut(c *Conn)
+
+	// Closed is called once, last. The connection's State must be let go.
+	Closed(c *Conn)
+}

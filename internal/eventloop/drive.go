@@ -1,0 +1,148 @@
+package eventloop
+
+import "golang.org/x/sys/unix"
+
+// turnBudget is what one connection may move in one turn before the others have
+// theirs, in bytes each way.
+const turnBudget = 256 << 10
+
+// drive takes a connection as far as it goes now. Each pass does the first thing
+// that can be done: output, then what the handler has left of the input, then
+// the socket's input. Whatever made it runnable, an event, a timeout or a
+// handler, this is the one place where it runs.
+func (l *Loop) drive(c *Conn) {
+	for budget := turnBudget; c.has(open); {
+		if c.out != nil && !l.flush(c, &budget) {
+			break
+		}
+		switch {
+		case c.has(tailDone):
+			c.flags &^= tailDone
+			c.svc.handler.Flushed(c)
+		case c.has(paused):
+			c.flags &^= paused
+			l.present(c, c.in)
+		case c.has(finishing) && !c.has(lingering):
+			l.finish(c)
+		case c.has(eof):
+			if c.has(lingering) {
+				c.Close()
+				return
+			}
+			if c.has(ended) {
+				l.settle(c)
+				return
+			}
+			c.flags |= ended
+			c.svc.handler.Ended(c)
+		case !c.has(readable):
+			l.settle(c)
+			return
+		case budget <= 0:
+			l.again(c)
+			l.settle(c)
+			return
+		default:
+			l.fill(c, &budget)
+		}
+	}
+}
+
+// settle leaves a connection with nothing to do until its next event.
+func (l *Loop) settle(c *Conn) {
+	if c.has(blocked) {
+		c.flags &^= blocked
+		if !c.has(lingering) {
+			l.arm(c, c.want)
+		}
+	}
+}
+
+// again puts a connection on the list of those that go on in the next turn.
+func (l *Loop) again(c *Conn) {
+	if !c.has(queued) {
+		c.flags |= queued
+		l.ready = append(l.ready, mark{c, c.gen})
+	}
+}
+
+// fill reads once and presents what came.
+func (l *Loop) fill(c *Conn, budget *int) {
+	kept := copy(l.scratch, c.in)
+	if kept == len(l.scratch) {
+		// The handler wants more in one piece than a loop holds.
+		c.Close()
+		return
+	}
+	n, errno := read(c.fd, l.scratch[kept:])
+	switch {
+	case errno == unix.EAGAIN:
+		c.flags &^= readable
+		return
+	case errno == unix.EINTR:
+		return
+	case errno != 0:
+		c.Close()
+		return
+	case n == 0:
+		c.flags = c.flags&^readable | eof
+		return
+	}
+	if n < len(l.scratch)-kept && !c.has(hangup) {
+		c.flags &^= readable // a short count: the socket is empty
+	}
+	*budget -= n
+	l.count.BytesIn += uint64(n)
+	if !c.has(lingering) {
+		l.present(c, l.scratch[:kept+n])
+	}
+}
+
+// present gives input to the handler and keeps what it doesn't consume.
+func (l *Loop) present(c *Conn, in []byte) {
+	if len(in) == 0 {
+		return
+	}
+	n := c.svc.handler.Received(c, in)
+	if !c.has(open) {
+		return
+	}
+	rest := in[n:]
+	if c.has(finishing) {
+		// Nobody will ask for it; what the peer still sends is not awaited.
+		rest = nil
+	}
+	switch {
+	case len(rest) == 0:
+		if c.in != nil {
+			l.buffers.put(c.in)
+			c.in = nil
+		}
+	case cap(c.in) >= len(rest):
+		c.in = c.in[:copy(c.in[:len(rest)], rest)]
+	default:
+		kept := append(l.buffers.get(len(rest)), rest...)
+		if c.in != nil {
+			l.buffers.put(c.in)
+		}
+		c.in = kept
+	}
+	if len(rest) > 0 && c.Congested() {
+		c.flags |= paused
+	}
+}
+
+// finish ends a connection whose output has gone. Input that is or may be unread
+// makes it linger even unasked: close(2) would answer it with RST.
+func (l *Loop) finish(c *Conn) {
+	if c.has(eof) || !c.has(linger|readable) {
+		c.Close()
+		return
+	}
+	if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
+		c.Close()
+		return
+	}
+	c.flags |= lingering
+	l.arm(c, l.lingerClass)
+}

@@ -1,0 +1,180 @@
+package eventloop
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Service binds a handler to a loop; the connections of one or more listeners
+// are its.
+type Service struct {
+	loop         *Loop
+	handler      Handler
+	writeTimeout Class
+}
+
+// NewService makes a service of h. A connection whose peer takes no output for
+// writeTimeout is cut; 0 is never.
+func (l *Loop) NewService(h Handler, writeTimeout time.Duration) *Service {
+	return &Service{loop: l, handler: h, writeTimeout: l.Class(writeTimeout)}
+}
+
+// Loop returns the loop that the service runs on.
+func (s *Service) Loop() *Loop { return s.loop }
+
+// Listener is a listening socket that the loop accepts from.
+type Listener struct {
+	fd      int32
+	svc     *Service
+	events  uint32
+	batch   int // accepts in the next turn; grows while it fills
+	watched bool
+}
+
+// maxBatch bounds the accepts from one listener in one turn.
+const maxBatch = 64
+
+// noFDPause is how long accepting rests when there are no descriptors, unless a
+// connection is closed before.
+const noFDPause = int64(100 * time.Millisecond)
+
+// Listen begins to accept from a non-blocking listening socket, whose descriptor
+// the loop owns from now on. exclusive says that other loops watch the same
+// socket, so that one connection should wake one of them (EPOLLEXCLUSIVE).
+func (l *Loop) Listen(fd int, s *Service, exclusive bool) (*Listener, error) {
+	ln := &Listener{fd: int32(fd), svc: s, events: unix.EPOLLIN, batch: 1}
+	if exclusive {
+		ln.events |= unix.EPOLLEXCLUSIVE
+	}
+	if err := l.watch(ln); err != nil {
+		return nil, err
+	}
+	l.listeners = append(l.listeners, ln)
+	return ln, nil
+}
+
+// Unlisten stops accepting and closes the loop's descriptor. The registration
+// belongs to the open file description, which lives on in other processes, so
+// it is removed by name and not left to close(2).
+func (l *Loop) Unlisten(ln *Listener) {
+	for i, other := range l.listeners {
+		if other == ln {
+			l.listeners = append(l.listeners[:i], l.listeners[i+1:]...)
+			l.unwatch(ln)
+			closeFile(ln.fd)
+			ln.fd = -1
+			return
+		}
+	}
+}
+
+func (l *Loop) watch(ln *Listener) error {
+	if ln.watched || l.rest != 0 {
+		return nil // resume will
+	}
+	if err := l.control(unix.EPOLL_CTL_ADD, ln.fd, ln.events, special); err != nil {
+		return err
+	}
+	ln.watched = true
+	return nil
+}
+
+func (l *Loop) unwatch(ln *Listener) {
+	if ln.watched {
+		ln.watched = false
+		_ = l.control(unix.EPOLL_CTL_DEL, ln.fd, 0, 0)
+	}
+}
+
+// accept takes connections from one listener. Watching is level-triggered: what
+// a batch leaves comes back in the next turn, so the accept that would only find
+// the queue empty is rarely made.
+func (l *Loop) accept(ln *Listener) {
+	for range ln.batch {
+		if l.limit > 0 && l.live >= l.limit {
+			l.count.AcceptPaused++
+			l.pause(restFull)
+			return
+		}
+		fd, errno := accept(ln.fd)
+		switch errno {
+		case 0:
+			l.count.Accepted++
+			l.welcome(fd, ln.svc)
+		case unix.EAGAIN:
+			ln.batch = max(1, ln.batch/2)
+			return
+		case unix.EINTR, unix.ECONNABORTED:
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			l.count.AcceptNoFD++
+			l.pause(restNoFD)
+			return
+		default:
+			// The connection's own network error, which accept(2) passes on.
+			l.count.AcceptErrors++
+		}
+	}
+	ln.batch = min(2*ln.batch, maxBatch)
+}
+
+// welcome serves what a fresh connection has already sent and only then has it
+// watched: a short one is often over by then.
+func (l *Loop) welcome(fd int32, s *Service) {
+	c := l.open(fd, s)
+	defer l.guard(c)
+	s.handler.Opened(c)
+	l.drive(c)
+	l.register(c)
+}
+
+func (l *Loop) register(c *Conn) {
+	if !c.has(open) || c.has(registered) {
+		return
+	}
+	events := uint32(watchIn)
+	if c.has(watchOut) {
+		events |= unix.EPOLLOUT
+	}
+	if l.control(unix.EPOLL_CTL_ADD, c.fd, events, c.gen) != nil {
+		c.Close()
+		return
+	}
+	c.flags |= registered
+}
+
+// rest is why accepting is paused; 0 is not at all.
+type rest uint8
+
+const (
+	restFull rest = 1 + iota // the connection limit
+	restNoFD                 // no descriptors
+)
+
+// pause takes all listeners out of the epoll instance, so that their waiting
+// connections do not make the loop spin.
+func (l *Loop) pause(why rest) {
+	l.rest, l.restClosed = why, l.count.Closed
+	if why == restNoFD {
+		l.resumeAt = l.now + noFDPause
+	}
+	for _, ln := range l.listeners {
+		l.unwatch(ln)
+	}
+}
+
+// resume ends a pause whose reason has gone.
+func (l *Loop) resume() {
+	switch {
+	case l.rest == restFull && l.live >= l.limit:
+		return
+	case l.rest == restNoFD && l.now < l.resumeAt && l.count.Closed == l.restClosed:
+		return
+	}
+	l.rest, l.resumeAt = 0, 0
+	for _, ln := range l.listeners {
+		if err := l.watch(ln); err != nil {
+			l.fail(err)
+		}
+	}
+}

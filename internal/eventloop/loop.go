@@ -1,0 +1,337 @@
+package eventloop
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// special marks events that are not a connection's.
+	special = 1 << 31
+	// watchIn is what every connection is watched for.
+	watchIn = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	// maxEvents is how many events one turn takes.
+	maxEvents = 512
+	// lingerTimeout is how long a finished connection waits for its peer.
+	lingerTimeout = 2 * time.Second
+)
+
+// Options are what a loop is made with.
+type Options struct {
+	// Counters is where the loop counts; nil is memory of its own.
+	Counters *Counters
+	// MaxConnections pauses accepting; 0 is no limit.
+	MaxConnections int
+	// MaxMessage is the most that a handler may leave unconsumed, and the size
+	// of a read, in bytes; 64 KiB if 0.
+	MaxMessage int
+	// Panicked is told of a panic in a handler, whose connection is closed.
+	Panicked func(value any, stack []byte)
+	// Empty is called when the loop drains and has no connection, each time
+	// that this becomes true.
+	Empty func()
+}
+
+// mark names one use of a descriptor.
+type mark struct {
+	c   *Conn
+	gen uint32
+}
+
+// Loop is one event loop.
+type Loop struct {
+	epfd, wakefd int32
+
+	// Owned by the loop's goroutine.
+	table     table
+	listeners []*Listener
+	classes   []class // classes[0] is unused: no timeout
+	ready     []mark  // connections that go on next turn
+	going     []mark  // …this turn
+	closing   []*Conn // closed in this turn, descriptors still open
+	buffers   buffers
+	outputs   []*output
+	scratch   []byte // where input is read and presented
+	events    [maxEvents]unix.EpollEvent
+	iov       [2]unix.Iovec
+	msg       unix.Msghdr
+
+	count       *Counters
+	live        int // open connections
+	limit       int // 0 is none
+	rest        rest
+	restClosed  uint64 // Counters.Closed when the pause began
+	resumeAt    int64  // 0, or when a pause for want of descriptors ends
+	lingerClass Class
+	draining    bool
+	emptied     bool // Empty was called and nothing opened since
+	stopped     bool
+	err         error
+
+	start time.Time
+	wall  time.Time // this turn's
+	now   int64     // nanoseconds since start, this turn's
+
+	panicked func(any, []byte)
+	empty    func()
+
+	mu    sync.Mutex
+	posts []func() // guarded by mu
+	spare []func()
+}
+
+// New makes a loop.
+func New(o Options) (*Loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epfd)
+		return nil, fmt.Errorf("make an event descriptor: %w", err)
+	}
+	size := o.MaxMessage
+	if size == 0 {
+		size = 64 << 10
+	}
+	l := &Loop{
+		epfd: int32(epfd), wakefd: int32(wakefd),
+		classes: make([]class, 1, 16), scratch: make([]byte, size),
+		count: o.Counters, limit: o.MaxConnections,
+		panicked: o.Panicked, empty: o.Empty,
+		start: time.Now(),
+	}
+	if l.count == nil {
+		l.count = new(Counters)
+	}
+	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
+	l.wall = l.start
+	l.lingerClass = l.Class(lingerTimeout)
+	if err := l.control(unix.EPOLL_CTL_ADD, l.wakefd, unix.EPOLLIN, special); err != nil {
+		l.free()
+		return nil, fmt.Errorf("watch the event descriptor: %w", err)
+	}
+	return l, nil
+}
+
+// Run serves until Stop. It returns an error only when the loop itself is broken.
+func (l *Loop) Run() error {
+	defer l.free()
+	productive := false
+	for !l.stopped {
+		n, err := l.wait(productive)
+		if err != nil {
+			return fmt.Errorf("wait for events: %w", err)
+		}
+		l.tick()
+		for i := range l.events[:n] {
+			l.dispatch(&l.events[i])
+		}
+		productive = n > 0
+		l.goOn()
+		l.expire()
+		if l.rest != 0 {
+			l.resume()
+		}
+		l.reap()
+		l.count.Turns++
+		if l.draining && l.live == 0 && !l.emptied {
+			l.emptied = true
+			if l.empty != nil {
+				l.empty()
+			}
+		}
+	}
+	return l.err
+}
+
+// wait returns the next events. After a productive turn it asks first without
+// blocking: under load there are more, and the scheduler need not hear of it.
+func (l *Loop) wait(productive bool) (int, error) {
+	if productive || len(l.ready) > 0 {
+		n, errno := l.poll()
+		if errno != 0 && errno != unix.EINTR {
+			return 0, errno
+		}
+		if errno == 0 && (n > 0 || len(l.ready) > 0) {
+			return n, nil
+		}
+	}
+	n, err := unix.EpollWait(int(l.epfd), l.events[:], l.nearest())
+	if err == unix.EINTR {
+		return 0, nil
+	}
+	if n > 0 {
+		l.count.Wakeups++
+	}
+	return n, err
+}
+
+// tick reads the clock, once a turn.
+func (l *Loop) tick() {
+	l.wall = time.Now()
+	l.now = int64(l.wall.Sub(l.start))
+}
+
+// dispatch serves one event.
+func (l *Loop) dispatch(ev *unix.EpollEvent) {
+	if uint32(ev.Pad)&special != 0 {
+		l.dispatchSpecial(ev.Fd)
+		return
+	}
+	c := l.table.find(ev.Fd, uint32(ev.Pad))
+	if c == nil {
+		return
+	}
+	if ev.Events&^unix.EPOLLOUT != 0 {
+		c.flags |= readable
+		if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			c.flags |= hangup
+		}
+	}
+	l.run(c)
+}
+
+// dispatchSpecial serves an event of a listener or of Post.
+func (l *Loop) dispatchSpecial(fd int32) {
+	if fd == l.wakefd {
+		l.drainPosts()
+		return
+	}
+	for _, ln := range l.listeners {
+		if ln.fd == fd && ln.watched {
+			l.accept(ln)
+			return
+		}
+	}
+}
+
+// run drives a connection and survives its handler's panic.
+func (l *Loop) run(c *Conn) {
+	defer l.guard(c)
+	l.drive(c)
+}
+
+// goOn gives the connections that had used up their budget another turn.
+func (l *Loop) goOn() {
+	l.ready, l.going = l.going[:0], l.ready
+	for _, m := range l.going {
+		if m.c.gen == m.gen && m.c.has(open) {
+			m.c.flags &^= queued
+			l.run(m.c)
+		}
+	}
+}
+
+// timedOut serves a timeout that is due.
+func (l *Loop) timedOut(c *Conn) {
+	defer l.guard(c)
+	switch {
+	case c.has(lingering):
+		c.Close()
+		return
+	case c.has(blocked):
+		l.cut(c)
+		return
+	}
+	c.svc.handler.TimedOut(c)
+	l.drive(c)
+}
+
+// guard is deferred around every call of a handler: a panic costs the connection
+// and is told, the loop goes on.
+func (l *Loop) guard(c *Conn) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	l.count.Panics++
+	if l.panicked != nil {
+		l.panicked(v, debug.Stack())
+	}
+	if c.has(open) {
+		defer func() { _ = recover() }() // of Closed; it has been told once
+		c.Close()
+	}
+}
+
+// Post has f called on the loop's goroutine, from any goroutine. Calls keep
+// their order.
+func (l *Loop) Post(f func()) {
+	l.mu.Lock()
+	l.posts = append(l.posts, f)
+	first := len(l.posts) == 1
+	l.mu.Unlock()
+	if first {
+		_, _ = unix.Write(int(l.wakefd), []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+}
+
+func (l *Loop) drainPosts() {
+	var b [8]byte
+	_, _ = unix.Read(int(l.wakefd), b[:])
+	l.mu.Lock()
+	l.posts, l.spare = l.spare[:0], l.posts
+	l.mu.Unlock()
+	for i, f := range l.spare {
+		l.spare[i] = nil
+		f()
+	}
+}
+
+// Drain tells the loop that its generation ends: Draining becomes true, and
+// Empty is called when no connection is left.
+func (l *Loop) Drain() { l.draining = true }
+
+// Draining tells handlers to end each connection at the next good moment.
+func (l *Loop) Draining() bool { return l.draining }
+
+// Cut closes every connection and counts each as cut.
+func (l *Loop) Cut() {
+	l.table.each(func(c *Conn) {
+		defer l.guard(c)
+		l.cut(c)
+	})
+}
+
+func (l *Loop) cut(c *Conn) {
+	finished := l.count.Finished
+	c.Close()
+	l.count.Finished = finished
+	l.count.Cut++
+}
+
+// Stop ends Run after this turn. Connections that are open are closed with the
+// process.
+func (l *Loop) Stop() { l.stopped = true }
+
+// fail ends Run with an error.
+func (l *Loop) fail(err error) {
+	l.stopped = true
+	if l.err == nil {
+		l.err = err
+	}
+}
+
+// Now returns this turn's wall clock time.
+func (l *Loop) Now() time.Time { return l.wall }
+
+// Count returns the loop's counters, for services that count requests.
+func (l *Loop) Count() *Counters { return l.count }
+
+// Open returns the number of open connections.
+func (l *Loop) Open() int { return l.live }
+
+func (l *Loop) free() {
+	for _, ln := range l.listeners {
+		closeFile(ln.fd)
+	}
+	l.table.each(func(c *Conn) { closeFile(c.fd) })
+	closeFile(l.epfd)
+	closeFile(l.wakefd)
+}

@@ -1,0 +1,96 @@
+package eventloop
+
+import "time"
+
+// Class names a timeout duration of a loop; 0 is no timeout.
+type Class uint8
+
+// class is one FIFO list: all of its connections wait equally long, so the
+// first one armed is the first one due, and arming costs two pointers.
+//
+// Invariant: deadlines do not decrease from head to tail.
+type class struct {
+	wait       int64 // nanoseconds
+	head, tail *Conn
+}
+
+// Class returns the class for timeouts of d, making it if need be; d <= 0 is no
+// timeout. It panics beyond 255 different durations.
+func (l *Loop) Class(d time.Duration) Class {
+	if d <= 0 {
+		return 0
+	}
+	for i := 1; i < len(l.classes); i++ {
+		if l.classes[i].wait == int64(d) {
+			return Class(i)
+		}
+	}
+	if len(l.classes) > 255 {
+		panic("eventloop: more than 255 timeout classes")
+	}
+	l.classes = append(l.classes, class{wait: int64(d)})
+	return Class(len(l.classes) - 1)
+}
+
+// arm puts a connection at the end of a class's list, taking it off its own.
+func (l *Loop) arm(c *Conn, id Class) {
+	if c.class != 0 {
+		l.disarm(c)
+	}
+	if id == 0 {
+		return
+	}
+	t := &l.classes[id]
+	c.class, c.deadline = id, l.now+t.wait
+	c.prev, c.next = t.tail, nil
+	if t.tail != nil {
+		t.tail.next = c
+	} else {
+		t.head = c
+	}
+	t.tail = c
+}
+
+// disarm takes a connection off its list.
+func (l *Loop) disarm(c *Conn) {
+	if c.class == 0 {
+		return
+	}
+	t := &l.classes[c.class]
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		t.head = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	} else {
+		t.tail = c.prev
+	}
+	c.prev, c.next, c.class = nil, nil, 0
+}
+
+// expire serves the timeouts that are due.
+func (l *Loop) expire() {
+	for i := range l.classes {
+		for c := l.classes[i].head; c != nil && c.deadline <= l.now; c = l.classes[i].head {
+			l.disarm(c)
+			l.timedOut(c)
+		}
+	}
+}
+
+// nearest returns the milliseconds until the next timeout, rounded up; -1 is
+// for ever.
+func (l *Loop) nearest() int {
+	due := l.resumeAt
+	for i := range l.classes {
+		if c := l.classes[i].head; c != nil && (due == 0 || c.deadline < due) {
+			due = c.deadline
+		}
+	}
+	if due == 0 {
+		return -1
+	}
+	return int(max(0, due-l.now+int64(time.Millisecond)-1) / int64(time.Millisecond))
+}

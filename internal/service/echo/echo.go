@@ -1,0 +1,43 @@
+// Package echo sends back what it receives (RFC 862).
+//
+// It owns no memory beyond what the loop lends: while a client doesn't take its
+// bytes back, no more are read from it.
+package echo
+
+import (
+	"time"
+
+	"reuseportd/internal/eventloop"
+)
+
+// Handler is the echo service of one event loop.
+type Handler struct{ idle eventloop.Class }
+
+// New makes an echo service for a loop. A connection on which nothing moved for
+// idle is closed; 0 is never.
+func New(l *eventloop.Loop, idle time.Duration) *Handler {
+	return &Handler{idle: l.Class(idle)}
+}
+
+// Opened waits for the first bytes.
+func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.idle) }
+
+// Received queues the bytes for their way back.
+func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
+	c.Write(in)
+	c.SetTimeout(h.idle)
+	return len(in)
+}
+
+// Flushed is never called: nothing is sent from where it lies.
+func (h *Handler) Flushed(*eventloop.Conn) {}
+
+// Ended closes a connection when the client has shut its side and has all of its
+// bytes back.
+func (h *Handler) Ended(c *eventloop.Conn) { c.Finish(false) }
+
+// TimedOut closes an idle connection.
+func (h *Handler) TimedOut(c *eventloop.Conn) { c.Finish(true) }
+
+// Closed has nothing to let go.
+func (h *Handler) Closed(*eventloop.Conn) {}
