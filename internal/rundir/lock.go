@@ -1,0 +1,177 @@
+// Package rundir owns the runtime directory of one server: it makes it and holds
+// the lock that keeps a second instance out.
+//
+// SO_REUSEPORT lets two instances of the same user share a port silently, so
+// nothing may be bound before the lock is held. The package must never wait for
+// a lock, nor read or write anything else in the directory.
+package rundir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock is a held lock. It belongs to the open file description (flock(2)), so
+// it is passed on with the descriptor and lasts until the last duplicate
+// of it is closed, by whatever death.
+type Lock struct {
+	dir string
+	fd  int
+}
+
+// ErrLocked is a directory whose lock another instance holds.
+var ErrLocked = errors.New("locked")
+
+// mode keeps everybody but the owner's group out: whoever can reach the
+// control socket's directory may try to connect. Group access lets an
+// administrator open `status` to operators by chgrp.
+const mode = 0o750
+
+// LockDir makes dir, where it doesn't exist, and takes its lock. It doesn't
+// wait: while another instance holds it, the error wraps ErrLocked and names
+// the holder's PID.
+func LockDir(dir string) (*Lock, error) {
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return nil, fmt.Errorf("runtime directory: %w", err)
+	}
+	path := lockPath(dir)
+	for {
+		l, err := tryLock(dir, path)
+		if err != nil {
+			return nil, fmt.Errorf("runtime directory %s: %w", dir, err)
+		}
+		if l != nil {
+			return l, nil
+		}
+	}
+}
+
+func lockPath(dir string) string { return filepath.Join(dir, "lock") }
+
+// tryLock returns nil and no error when the file that it locked was unlinked
+// by its previous holder meanwhile: that lock keeps nobody out.
+func tryLock(dir, path string) (*Lock, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer unix.Close(fd)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, locked(fd)
+		}
+		return nil, fmt.Errorf("flock: %w", err)
+	}
+	l := &Lock{dir: dir, fd: fd}
+	same, err := l.current()
+	if err == nil && same {
+		err = l.WritePID()
+	}
+	if err != nil || !same {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return l, nil
+}
+
+// locked says who holds the lock.
+func locked(fd int) error {
+	b := make([]byte, 32)
+	n, _ := unix.Pread(fd, b, 0)
+	pid := strings.TrimSpace(string(b[:max(n, 0)]))
+	if pid == "" {
+		pid = "unknown"
+	}
+	return fmt.Errorf("is %w by PID %s (reuseportd): use `reuseportd reload` or `reuseportd stop`, "+
+		"or give this instance a --runtime-dir of its own", ErrLocked, pid)
+}
+
+// AdoptLock returns the lock of a received descriptor, which it owns from here
+// on and closes if it fails. The PID in the file becomes this process's.
+func AdoptLock(dir string, fd int) (*Lock, error) {
+	unix.CloseOnExec(fd)
+	l := &Lock{dir: dir, fd: fd}
+	same, err := l.current()
+	if err == nil && !same {
+		err = errors.New("it is not the lock of this directory")
+	}
+	if err == nil {
+		// Already ours when the description is the holder's; an error otherwise.
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		err = l.WritePID()
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("runtime directory %s: adopt lock: %w", dir, err)
+	}
+	return l, nil
+}
+
+// current says whether the lock's file is the one at its path.
+func (l *Lock) current() (bool, error) {
+	var mine, there unix.Stat_t
+	if err := unix.Fstat(l.fd, &mine); err != nil {
+		return false, fmt.Errorf("lock: fstat: %w", err)
+	}
+	err := unix.Lstat(lockPath(l.dir), &there)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock: lstat: %w", err)
+	}
+	return mine.Dev == there.Dev && mine.Ino == there.Ino, nil
+}
+
+// WritePID writes this process's PID into the lock's file, for messages only.
+func (l *Lock) WritePID() error {
+	b := []byte(strconv.Itoa(os.Getpid()) + "\n")
+	if _, err := unix.Pwrite(l.fd, b, 0); err != nil {
+		return fmt.Errorf("lock: write: %w", err)
+	}
+	if err := unix.Ftruncate(l.fd, int64(len(b))); err != nil {
+		return fmt.Errorf("lock: ftruncate: %w", err)
+	}
+	return nil
+}
+
+// FD returns the descriptor, close-on-exec, to lend to the next master. It stays the lock's.
+func (l *Lock) FD() int { return l.fd }
+
+// Dir returns the directory.
+func (l *Lock) Dir() string { return l.dir }
+
+// Forget closes the descriptor and leaves the lock to the other holders of it:
+// what an old master does when the next one has adopted it.
+func (l *Lock) Forget() error {
+	fd := l.fd
+	l.fd = -1
+	if fd < 0 {
+		return nil
+	}
+	return unix.Close(fd)
+}
+
+// Release ends the lock and removes its file. The file goes first, while
+// the lock is held: whoever opened it before finds out by its inode.
+func (l *Lock) Release() error {
+	if l.fd < 0 {
+		return nil
+	}
+	err := unix.Unlink(lockPath(l.dir))
+	if errors.Is(err, unix.ENOENT) {
+		err = nil
+	}
+	if err = errors.Join(err, l.Forget()); err != nil {
+		return fmt.Errorf("runtime directory %s: release lock: %w", l.dir, err)
+	}
+	return nil
+}

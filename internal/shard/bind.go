@@ -1,0 +1,96 @@
+package shard
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bind adds shards until there are n, bound but not listening: no connection
+// reaches them yet, and the group stands as it did if Bind fails, with an error
+// such as `bind web 127.0.0.1:80: address already in use (…)`. For an exclusive
+// group every n from 1 on means one shard.
+func (g *Group) Bind(n int) error {
+	had := len(g.shards)
+	for len(g.shards) < g.Want(n) {
+		fd, err := g.bindOne()
+		if err != nil {
+			for _, fd := range g.shards[had:] {
+				_ = unix.Close(fd)
+			}
+			g.shards = g.shards[:had]
+			g.hidden = min(g.hidden, had)
+			return g.fail("bind", err)
+		}
+		if g.hidden == len(g.shards) {
+			g.hidden++
+		}
+		g.shards = append(g.shards, fd)
+	}
+	return nil
+}
+
+func (g *Group) bindOne() (int, error) {
+	sa, err := g.addr.sockaddr()
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(g.addr.family(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if g.addr.unix() {
+		err = g.addr.bindUnix(fd)
+	} else if err = g.setOptions(fd); err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// option is one integer socket option.
+type option struct {
+	name       string
+	level, opt int
+	value      int
+}
+
+// setOptions prepares a TCP socket. TCP_NODELAY and SO_KEEPALIVE are for
+// the accepted connections, which inherit them on Linux (tcp(7)) and so need
+// no system call of their own. IPV6_V6ONLY is set either way, since its default is a
+// sysctl and a dual-stack socket would take the IPv4 listener's connections.
+func (g *Group) setOptions(fd int) error {
+	options := []option{
+		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+	}
+	if g.addr.network == "tcp6" {
+		options = append(options, option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
+			return fmt.Errorf("setsockopt %s: %w", o.name, err)
+		}
+	}
+	return nil
+}
+
+// Listen makes every bound shard listen, in slot order: a shard's place in
+// the kernel's group follows the order of the listen(2) calls. From each call
+// on the shard gets its share of new connections, which wait in its queue
+// until somebody accepts. If it fails, the shards before the failing one listen
+// and the group can be listened again or shrunk.
+func (g *Group) Listen() error {
+	for g.listening < len(g.shards) {
+		if err := unix.Listen(g.shards[g.listening], g.backlog); err != nil {
+			return g.fail("listen", err)
+		}
+		g.listening++
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone is a Unix socket whose path was unlinked: nobody can connect to it again.
+var ErrGone = errors.New("the socket's path was unlinked")
+
+// ErrNotStale is a Unix socket's path that must not be unlinked: something
+// listens there, or it is no socket.
+var ErrNotStale = errors.New("in the way")
+
+// fail says what was being done to what, and what may help.
+func (g *Group) fail(op string, err error) error {
+	what := g.addr.String()
+	if g.name != "" {
+		what = g.name + " " + what
+	}
+	if hint := g.hint(err); hint != "" {
+		return fmt.Errorf("%s %s: %w (%s)", op, what, err, hint)
+	}
+	return fmt.Errorf("%s %s: %w", op, what, err)
+}
+
+func (g *Group) hint(err error) string {
+	switch {
+	case g.addr.unix() && errors.Is(err, unix.ENOENT):
+		return "its directory doesn't exist"
+	case g.addr.unix():
+		return ""
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Sprintf("another program listens there; `ss -ltnp 'sport = :%d'` names it", g.addr.tcp.Port())
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return "no interface of this machine has that address; `ip address` lists them"
+	case errors.Is(err, unix.EACCES):
+		return "ports below net.ipv4.ip_unprivileged_port_start need root or CAP_NET_BIND_SERVICE"
+	}
+	return ""
+}

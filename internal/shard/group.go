@@ -1,0 +1,148 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+)
+
+// Group is the sockets of one address.
+type Group struct {
+	name    string // of the listener, for messages
+	backlog int    // listen(2)
+	addr    address
+	// exclusive groups have one shard, which all loops share.
+	exclusive bool
+
+	// shards are the descriptors. Invariant: the index is the slot, and for
+	// those that listen also the kernel's index in the reuseport group.
+	shards []int
+	// listening shards come first. Invariant: 0 ≤ listening ≤ len(shards).
+	listening int
+	// steered is the number of shards, from slot 0, among which a steering
+	// program chooses; 0 when there is none and the kernel's hash chooses.
+	// Invariant: steered ≤ listening.
+	steered int
+	// hidden shards are those from this index on: no SYN finds them any
+	// more. Invariant: hidden ≤ len(shards), equal when nothing is hidden.
+	hidden int
+	// refused says how new connections are kept from the whole group.
+	refused refusal
+}
+
+// NewGroup returns the group of l's address with no shards yet.
+func NewGroup(l *config.Listener) (*Group, error) {
+	addr, err := parseKey(l.Key())
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
+	g := &Group{addr: addr}
+	g.describe(l)
+	return g, nil
+}
+
+// describe takes over what doesn't touch a socket.
+func (g *Group) describe(l *config.Listener) {
+	g.name = l.Name
+	g.backlog = l.Backlog
+	g.addr.mode = l.Mode
+	g.exclusive = l.Accept == config.AcceptExclusive || g.addr.unix()
+}
+
+// Update takes over name, accept strategy, backlog and permissions of a
+// listener with the same key, as a reload may change them. A smaller or larger
+// number of shards is the caller's to bring about: see Want.
+func (g *Group) Update(l *config.Listener) error {
+	if l.Key() != g.Key() {
+		return fmt.Errorf("listener %s: group %s is not %s", l.Name, g.Key(), l.Key())
+	}
+	old := *g
+	g.describe(l)
+	if g.addr.unix() && g.addr.mode != old.addr.mode && g.listening > 0 {
+		if err := g.addr.chmod(); err != nil {
+			return g.fail("bind", err)
+		}
+	}
+	if g.backlog == old.backlog {
+		return nil
+	}
+	for _, fd := range g.shards[:g.listening] {
+		// On a socket that listens already this sets the backlog alone.
+		if err := unix.Listen(fd, g.backlog); err != nil {
+			return g.fail("listen", err)
+		}
+	}
+	return nil
+}
+
+// Key is config.Listener.Key of the group's listener.
+func (g *Group) Key() string { return g.addr.key }
+
+// Name is the listener's name, "" in an adopted group before Update.
+func (g *Group) Name() string { return g.name }
+
+// Exclusive says whether all loops share the group's one shard.
+func (g *Group) Exclusive() bool { return g.exclusive }
+
+// Want returns the number of shards that the group needs for so many slots.
+func (g *Group) Want(slots int) int {
+	if g.exclusive {
+		return min(slots, 1)
+	}
+	return slots
+}
+
+// Len returns the number of shards, Listening how many of them listen.
+func (g *Group) Len() int { return len(g.shards) }
+
+// Listening returns the number of shards that listen: those below it.
+func (g *Group) Listening() int { return g.listening }
+
+// Steered returns the number of shards that new connections are steered to,
+// from slot 0; 0 means all that listen, by the kernel's hash.
+func (g *Group) Steered() int { return g.steered }
+
+// FD returns the descriptor of shard i, to lend to a worker. It stays the group's.
+func (g *Group) FD(i int) int { return g.shards[i] }
+
+// FDs returns all descriptors in slot order, to lend to the next master.
+func (g *Group) FDs() []int { return append([]int(nil), g.shards...) }
+
+// Forget closes the descriptors and leaves everything else to the other holders
+// of them: what an old master does when the new one has custody. No path
+// is unlinked and no connection ends.
+func (g *Group) Forget() error {
+	var errs []error
+	for _, fd := range g.shards {
+		errs = append(errs, unix.Close(fd))
+	}
+	g.shards, g.listening, g.steered, g.hidden = nil, 0, 0, 0
+	return errors.Join(errs...)
+}
+
+// check returns what invariant is broken, if any; tests call it after each step.
+func (g *Group) check() error {
+	switch {
+	case g.listening < 0 || g.listening > len(g.shards):
+		return fmt.Errorf("%d of %d shards listen", g.listening, len(g.shards))
+	case g.steered < 0 || g.steered > g.listening:
+		return fmt.Errorf("steered to %d of %d shards", g.steered, g.listening)
+	case g.hidden < 0 || g.hidden > len(g.shards):
+		return fmt.Errorf("hidden from %d of %d shards", g.hidden, len(g.shards))
+	case g.exclusive && len(g.shards) > 1 && g.steered != 1:
+		return fmt.Errorf("exclusive with %d shards, steered to %d", len(g.shards), g.steered)
+	}
+	for i, fd := range g.shards {
+		on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", i, err)
+		}
+		if (on == 1) != (i < g.listening) {
+			return fmt.Errorf("shard %d: SO_ACCEPTCONN is %d, %d shards listen", i, on, g.listening)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// To retire the shards from n on:
+//
+//  1. Steer(n): new connections go to the shards that stay.
+//  2. HalfOpen at once, and Halves.Left until nothing is left of it: the
+//     handshakes that began on any shard before are complete.
+//  3. Somebody accepts from the retiring shards until QueueLen is 0 for each.
+//  4. Every worker closes its descriptor of them.
+//  5. CloseDown(n) closes the last reference, unseen by any SYN.
+//  6. Unsteer.
+
+// CloseDown closes the shards from the top slot down until n are left. Those
+// that listened must have been steered around (Steer) and emptied (QueueLen):
+// what is still queued is reset. While it waits for the kernel, a few
+// milliseconds, nothing is lost.
+func (g *Group) CloseDown(n int) error {
+	if n < 0 || n > len(g.shards) {
+		return g.fail("retire", fmt.Errorf("down to %d of %d shards", n, len(g.shards)))
+	}
+	if g.steered > n {
+		return g.fail("retire", fmt.Errorf("down to %d shards while steered to %d", n, g.steered))
+	}
+	if err := g.hideFrom(n); err != nil {
+		return g.fail("retire", err)
+	}
+	var errs []error
+	for len(g.shards) > n {
+		errs = append(errs, g.closeTop())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return g.fail("retire", err)
+	}
+	return nil
+}
+
+// CloseTop closes the shard of the highest slot, as CloseDown does.
+func (g *Group) CloseTop() error { return g.CloseDown(len(g.shards) - 1) }
+
+// hideFrom hides the shards from n on and waits until no segment can be on its
+// way to them.
+func (g *Group) hideFrom(n int) error {
+	if g.addr.unix() || n >= g.hidden {
+		return nil
+	}
+	for _, fd := range g.shards[n:g.hidden] {
+		if err := hide(fd); err != nil {
+			return err
+		}
+	}
+	g.hidden = n
+	settle()
+	return nil
+}
+
+func (g *Group) closeTop() error {
+	top := len(g.shards) - 1
+	err := unix.Close(g.shards[top])
+	g.shards = g.shards[:top]
+	g.listening = min(g.listening, top)
+	g.hidden = min(g.hidden, top)
+	g.steered = min(g.steered, top)
+	if err != nil {
+		return fmt.Errorf("close shard %d: %w", top, err)
+	}
+	return nil
+}
+
+// Remove closes every shard and unlinks a Unix socket's path: the end of a
+// listener. Refuse first, and accept what is queued: the rest is reset.
+func (g *Group) Remove() error {
+	var errs []error
+	if g.addr.unix() && len(g.shards) > 0 {
+		errs = append(errs, g.addr.unlinkOwn())
+	}
+	g.steered = 0
+	errs = append(errs, g.CloseDown(0))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,93 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// bindUnix binds fd to the path with the right permissions from the beginning:
+// nobody can connect before listen(2), which comes after chmod(2). A socket
+// file that nobody listens on any more is replaced.
+func (a *address) bindUnix(fd int) error {
+	sa := &unix.SockaddrUnix{Name: a.path}
+	err := unix.Bind(fd, sa)
+	if errors.Is(err, unix.EADDRINUSE) {
+		if err := a.unlinkStale(); err != nil {
+			return err
+		}
+		err = unix.Bind(fd, sa)
+	}
+	if err != nil {
+		return err
+	}
+	if err = a.chmod(); err == nil {
+		err = a.remember()
+	}
+	if err != nil {
+		_ = unix.Unlink(a.path)
+	}
+	return err
+}
+
+func (a *address) chmod() error {
+	if err := unix.Chmod(a.path, uint32(a.mode.Perm())); err != nil {
+		return fmt.Errorf("chmod %s: %w", a.mode.Perm(), err)
+	}
+	return nil
+}
+
+// unlinkStale removes a socket file that refuses connections: its owner is
+// gone. It leaves alone what is no socket, and a socket that answers in any
+// other way. The master holds the lock on its runtime directory, so two
+// instances never come here for one path at once.
+func (a *address) unlinkStale() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(a.path, &st); err != nil {
+		return fmt.Errorf("lstat: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return fmt.Errorf("%w: the path exists and is no socket; move it away", ErrNotStale)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: a.path})
+	_ = unix.Close(fd)
+	switch {
+	case err == nil, errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("%w: %w; another program listens there", ErrNotStale, unix.EADDRINUSE)
+	case !errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("%w: can't tell whether it is in use: connect: %w", ErrNotStale, err)
+	}
+	if err := unix.Unlink(a.path); err != nil {
+		return fmt.Errorf("unlink stale socket: %w", err)
+	}
+	return nil
+}
+
+// remember notes which file the path names now, the group's own.
+func (a *address) remember() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(a.path, &st); err != nil {
+		return fmt.Errorf("lstat: %w", err)
+	}
+	a.dev, a.ino = uint64(st.Dev), st.Ino
+	return nil
+}
+
+// unlinkOwn removes the path unless another program has put its own file there
+// meanwhile. Not finding it is no error.
+func (a *address) unlinkOwn() error {
+	var st unix.Stat_t
+	err := unix.Lstat(a.path, &st)
+	if err == nil && uint64(st.Dev) == a.dev && st.Ino == a.ino {
+		err = unix.Unlink(a.path)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unlink: %w", err)
+	}
+	return nil
+}
