@@ -81,9 +81,13 @@ func (m *Meter) request(path string, last bool) []byte {
 	return b.Bytes()
 }
 
+// postBody is the length of the body that post sends.
+const postBody = 16
+
 // post is a request with a body, for those who split it.
 func (m *Meter) post(path string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 16\r\n\r\n0123456789abcdef", path, m.cfg.Host)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: lossmeter\r\nContent-Length: %d\r\n\r\n%0*d",
+		path, m.cfg.Host, postBody, postBody, 0)
 }
 
 func (c *conn) exchange(request []byte) (answer, error) {
@@ -122,6 +126,8 @@ func readAnswer(r *bufio.Reader) (answer, error) {
 	return answer{resp.StatusCode, body, resp.Close}, nil
 }
 
+var errUnasked = errors.New("bytes that nobody asked for")
+
 // idle waits for d, or until done is closed, and sees that the server keeps
 // the connection and says nothing meanwhile.
 func (c *conn) idle(done <-chan struct{}, d time.Duration) error {
@@ -136,7 +142,7 @@ func (c *conn) idle(done <-chan struct{}, d time.Duration) error {
 		}
 		switch _, err := c.r.Peek(1); {
 		case err == nil:
-			return &fault{Idle, errors.New("bytes that nobody asked for")}
+			return &fault{Idle, errUnasked}
 		case !isTimeout(err):
 			return &fault{Idle, err}
 		}

@@ -2,7 +2,9 @@ package meter
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -18,32 +20,57 @@ func (m *Meter) halves(ctx context.Context, t *tally, id int) {
 func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.Rand) error {
 	for n := id; ctx.Err() == nil; n++ {
 		path := m.cfg.Paths[n%len(m.cfg.Paths)]
-		request := m.request(path, false)
+		request, head := m.request(path, false), math.MaxInt
 		if n%4 == 3 {
 			request = m.post(path)
+			head = len(request) - postBody
 		}
 		at := 1 + rnd.IntN(len(request)-1)
 		if err := c.send(request[:at]); err != nil {
 			return err
 		}
-		if err := m.between(ctx, c, id%2 == 1, rnd); err != nil {
+		err := m.between(ctx, c, id%2 == 1, rnd)
+		// Once it has the head, a server may answer and read the body later
+		// (RFC 9112 section 9.3).
+		early := at >= head && errors.Is(err, errUnasked)
+		if err != nil && !early {
 			return fmt.Errorf("%w (with %d of %d bytes of a request sent)", err, at, len(request))
 		}
-		began := time.Now()
-		a, err := c.exchange(request[at:])
-		if err == nil {
-			err = m.judge(path, a)
-		}
+		closed, err := m.secondHalf(t, c, path, request[at:], early)
 		if err != nil {
 			return err
 		}
-		t.answered(time.Since(began))
-		if a.close {
+		if closed {
 			t.ended()
 			return c.expectEOF()
 		}
 	}
 	return nil
+}
+
+func (m *Meter) secondHalf(t *tally, c *conn, path string, rest []byte, early bool) (closed bool, err error) {
+	began := time.Now()
+	if !early {
+		if err := c.send(rest); err != nil {
+			return false, err
+		}
+	}
+	a, err := c.answer()
+	if err == nil {
+		err = m.judge(path, a)
+	}
+	if err != nil {
+		return false, err
+	}
+	t.answered(time.Since(began))
+	if early {
+		// A server that closes may have closed already, or may still want the
+		// body.
+		if err := c.send(rest); err != nil && !a.close {
+			return false, err
+		}
+	}
+	return a.close, nil
 }
 
 // between is the time between the halves, in which the server must wait.

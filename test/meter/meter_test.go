@@ -184,7 +184,7 @@ func TestFaultsAreFound(t *testing.T) {
 		server *server
 		adjust func(*Config)
 		kinds  []Kind
-		phases []Phase
+		phases []Phase // the first must occur, the others may
 		text   string
 	}{
 		{
@@ -192,7 +192,7 @@ func TestFaultsAreFound(t *testing.T) {
 			server: &server{idleLimit: 50 * time.Millisecond},
 			adjust: func(c *Config) { c.KeptPause = 150 * time.Millisecond; c.HalfPause = 400 * time.Millisecond },
 			kinds:  []Kind{Kept, Halves, Pipeline},
-			phases: []Phase{Idle},
+			phases: []Phase{Idle, ReadHead, Write}, // the latter when the close crosses a request
 			text:   "EOF",
 		},
 		{
@@ -307,7 +307,7 @@ func TestFaultsAreFound(t *testing.T) {
 			if r.Lost() == 0 {
 				t.Fatal("nothing found")
 			}
-			found := false
+			found, first := false, false
 			for _, l := range r.Losses {
 				ok := false
 				for _, p := range tt.phases {
@@ -316,10 +316,14 @@ func TestFaultsAreFound(t *testing.T) {
 				if !ok {
 					t.Errorf("found in another phase: %v", l)
 				}
+				first = first || l.Phase == tt.phases[0]
 				found = found || strings.Contains(l.Error, tt.text)
 				if l.Mark == "" || l.Local == "" || l.Time.IsZero() {
 					t.Errorf("a loss without its circumstances: %+v", l)
 				}
+			}
+			if !first {
+				t.Errorf("no loss in %s", tt.phases[0])
 			}
 			if !found {
 				t.Errorf("no loss says %q", tt.text)
@@ -388,7 +392,7 @@ func TestSlowConnectsAreNoLosses(t *testing.T) {
 	}
 	if err := errors.Join(
 		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
-		unix.Listen(fd, 4),
+		unix.Listen(fd, 30),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +422,7 @@ func TestSlowConnectsAreNoLosses(t *testing.T) {
 			done.Go(func() { answer(c) })
 		}
 	})
-	m, err := Start(context.Background(), Config{HTTP: addr, Burst: 50})
+	m, err := Start(context.Background(), Config{HTTP: addr, Burst: 60, Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

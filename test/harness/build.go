@@ -1,0 +1,114 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const command = "reuseportd/cmd/reuseportd"
+
+var builds struct {
+	sync.Mutex
+	done map[string]func() (string, error)
+}
+
+// Build returns the path of the server's binary, with failpoints, and with the
+// race detector if the test has it. It is built once in a test run.
+func Build(t testing.TB) string { return BuildVersion(t, "test") }
+
+// BuildVersion is Build with main.version set.
+func BuildVersion(t testing.TB, version string) string {
+	t.Helper()
+	builds.Lock()
+	build := builds.done[version]
+	if build == nil {
+		build = sync.OnceValues(func() (string, error) { return goBuild(version) })
+		if builds.done == nil {
+			builds.done = make(map[string]func() (string, error))
+		}
+		builds.done[version] = build
+	}
+	builds.Unlock()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func goBuild(version string) (string, error) {
+	out := filepath.Join(scratch, "reuseportd-"+version)
+	args := []string{"build", "-tags", "failpoint", "-ldflags", "-X main.version=" + version, "-o", out}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	text, err := exec.Command("go", append(args, command)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", command, err, text)
+	}
+	return out, nil
+}
+
+// Variant is a replacement of the server's binary that can't take over.
+type Variant string
+
+// The variants. Each is a script, but for NotExecutable and Missing.
+const (
+	Exits         Variant = "exits"          // at once, with status 3
+	Crashes       Variant = "crashes"        // by a signal
+	Hangs         Variant = "hangs"          // before it says that it is ready
+	NotExecutable Variant = "not executable" // a file without the x bits
+	Missing       Variant = "missing"        // no file at all
+	Garbage       Variant = "garbage"        // executable, but no program
+)
+
+var scripts = map[Variant]string{
+	Exits:         "#!/bin/sh\necho 'this version exits' >&2\nexit 3\n",
+	Crashes:       "#!/bin/sh\nkill -SEGV $$\n",
+	Hangs:         "#!/bin/sh\nexec sleep 600\n",
+	NotExecutable: "#!/bin/sh\n",
+	Garbage:       "\x00\x01\x02 no program",
+}
+
+// Replace puts v in the place of the server's binary.
+func (s *Server) Replace(v Variant) {
+	s.t.Helper()
+	if v == Missing {
+		s.must(os.Remove(s.Binary))
+		return
+	}
+	mode := os.FileMode(0o755)
+	if v == NotExecutable {
+		mode = 0o644
+	}
+	s.replace([]byte(scripts[v]), mode)
+}
+
+// Install puts a binary of Build or BuildVersion in the place of the server's,
+// as a package manager does: by a rename.
+func (s *Server) Install(path string) {
+	s.t.Helper()
+	data, err := os.ReadFile(path)
+	s.must(err)
+	s.replace(data, 0o755)
+}
+
+func (s *Server) replace(data []byte, mode os.FileMode) {
+	s.t.Helper()
+	next := s.Binary + ".next"
+	s.must(os.WriteFile(next, data, mode))
+	s.must(os.Rename(next, s.Binary))
+}
+
+// Script writes an executable shell script and returns its path.
+func (s *Server) Script(lines ...string) string {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, fmt.Sprintf("script%d", unique()))
+	s.must(os.WriteFile(path, []byte("#!/bin/sh\n"+strings.Join(lines, "\n")+"\n"), 0o755))
+	return path
+}

@@ -1,0 +1,65 @@
+package harness
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// What an armed failpoint does to those who reach it.
+const (
+	Pause = "pause" // until Disarm
+	Kill  = "kill"  // SIGKILL to itself
+	Exit  = "exit"
+	Panic = "panic"
+	Error = "error"
+)
+
+// Arm makes every process of the server act when it reaches the failpoint
+// called name.
+func (s *Server) Arm(name, action string) {
+	s.t.Helper()
+	// Renamed into place, so that nobody finds it half-written.
+	next := filepath.Join(s.failpoint, "."+name)
+	s.must(os.WriteFile(next, []byte(action), 0o644))
+	s.must(os.Rename(next, filepath.Join(s.failpoint, name)))
+}
+
+// Disarm lets go those who pause at name, and forgets who was there.
+func (s *Server) Disarm(name string) {
+	s.t.Helper()
+	hits, err := filepath.Glob(filepath.Join(s.failpoint, name+".hit.*"))
+	s.must(err)
+	for _, path := range append(hits, filepath.Join(s.failpoint, name)) {
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// WaitHit waits until a process reaches name and returns its PID.
+func (s *Server) WaitHit(name string) int {
+	s.t.Helper()
+	var pid int
+	s.Wait("failpoint "+name+" to be reached", func() bool {
+		hits := s.Hits(name)
+		if len(hits) > 0 {
+			pid = hits[0]
+		}
+		return pid != 0
+	})
+	return pid
+}
+
+// Hits are the PIDs of those who reached name since it was armed.
+func (s *Server) Hits(name string) []int {
+	paths, _ := filepath.Glob(filepath.Join(s.failpoint, name+".hit.*"))
+	var pids []int
+	for _, path := range paths {
+		if pid, err := strconv.Atoi(path[strings.LastIndexByte(path, '.')+1:]); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
