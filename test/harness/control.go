@@ -12,6 +12,12 @@ import (
 	"reuseportd/internal/control"
 )
 
+// Ask is for requests that may get no answer: it returns their error.
+func (s *Server) Ask(command string) error {
+	_, err := s.ask(command)
+	return err
+}
+
 // ask sends one request to the master of the moment.
 func (s *Server) ask(command string) (control.Response, error) {
 	c, err := control.Dial(s.RuntimeDir)
@@ -156,6 +162,12 @@ type Result struct {
 func (s *Server) CLI(args ...string) Result {
 	s.t.Helper()
 	return s.cli(s.command(args...))
+}
+
+// CLIWithoutDir is CLI for subcommands that have nothing to do with a master.
+func (s *Server) CLIWithoutDir(args ...string) Result {
+	s.t.Helper()
+	return s.cli(s.plainCommand(args...))
 }
 
 // CLIFrom runs a subcommand of another binary, for when the server's own was

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -159,6 +160,38 @@ func Gone(pid int) bool {
 	reap()
 	p, err := ReadProcess(pid)
 	return err != nil || p.State == 'Z' || p.State == 'X'
+}
+
+// StopProcess stops a process (SIGSTOP) and returns when none of its threads
+// runs any more.
+func StopProcess(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	Wait(t, fmt.Sprintf("process %d to stop", pid), func() bool { return stopped(pid) })
+}
+
+// ContinueProcess ends what StopProcess began.
+func ContinueProcess(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stopped(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, task := range tasks {
+		data, err := os.ReadFile(task)
+		if err != nil {
+			continue // that thread has ended
+		}
+		if i := bytes.LastIndexByte(data, ')'); i < 0 || i+2 >= len(data) || data[i+2] != 'T' {
+			return false
+		}
+	}
+	return len(tasks) > 0
 }
 
 // KillOrphans kills what is left of the server after its master was killed.

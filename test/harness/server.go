@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,8 +30,8 @@ type Server struct {
 	ports     map[int]bool
 	failpoint string
 	ended     bool // the test has ended the server itself
+	panics    bool // the test has made a process panic
 
-	mu     sync.Mutex
 	exited chan struct{} // closed when the first master was waited for
 }
 
@@ -42,6 +41,22 @@ type Option func(*Server, *exec.Cmd)
 // Env adds a variable to the server's environment.
 func Env(kv string) Option {
 	return func(_ *Server, cmd *exec.Cmd) { cmd.Env = append(cmd.Env, kv) }
+}
+
+// Limit sets RLIMIT_NOFILE of the server alone.
+func Limit(soft, hard int) Option {
+	return func(s *Server, cmd *exec.Cmd) {
+		script := s.Script(fmt.Sprintf("ulimit -Hn %d && ulimit -Sn %d && exec \"$@\"", hard, soft))
+		cmd.Path, cmd.Args = script, append([]string{script, s.Binary}, cmd.Args[1:]...)
+	}
+}
+
+// AllowPanic says that a panic in the log is the test's own.
+func (s *Server) AllowPanic() { s.panics = true }
+
+// NoConfig starts without a configuration file.
+func NoConfig(s *Server, cmd *exec.Cmd) {
+	cmd.Args = []string{s.Binary, "run", "--runtime-dir", s.RuntimeDir}
 }
 
 // Start starts a server with c and waits until it serves.
@@ -106,7 +121,11 @@ func (s *Server) Run(options ...Option) {
 
 // command is a command line of this server's binary.
 func (s *Server) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(s.Binary, append(args, "--runtime-dir", s.RuntimeDir)...)
+	return s.plainCommand(append(args, "--runtime-dir", s.RuntimeDir)...)
+}
+
+func (s *Server) plainCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command(s.Binary, args...)
 	cmd.Dir = s.Dir
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "NOTIFY_SOCKET=") && !strings.HasPrefix(kv, "RUNTIME_DIRECTORY=") {

@@ -1,0 +1,375 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"reuseportd/internal/control"
+	"reuseportd/test/harness"
+	"reuseportd/test/meter"
+)
+
+func TestStartsWithoutConfiguration(t *testing.T) {
+	if !refused("127.0.0.1:8080") || !refused("127.0.0.1:7007") {
+		t.Skip("the default addresses are in use on this machine")
+	}
+	s := harness.Prepare(t, harness.Config{})
+	s.Run(harness.NoConfig)
+	st := s.WaitServing(1)
+	if got := body("127.0.0.1:8080"); !strings.Contains(got, "hello") {
+		t.Errorf("the default listener answers %q", got)
+	}
+	dial(t, "127.0.0.1:7007").echo("hello")
+	if st.Config.Path != "" || st.Config.SHA256 == "" {
+		t.Errorf("configuration %+v, want the embedded one", st.Config)
+	}
+	for _, word := range []string{"127.0.0.1:8080", "127.0.0.1:7007", "reload"} {
+		s.WaitLog(word)
+	}
+	s.Stop()
+	if !refused("127.0.0.1:8080") {
+		t.Error("still listens after its end")
+	}
+}
+
+func TestStatus(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	conn := dial(t, c.Address("web"))
+	for range 3 {
+		conn.get()
+	}
+	st := s.WaitStatus("the requests to be counted", func(st *control.Status) bool { return st.Totals.Requests >= 3 })
+	g := harness.Serving(st)
+	if g == nil || g.ID != st.Generation || len(g.Workers) != 2 {
+		t.Fatalf("no serving generation of two workers: %+v", st)
+	}
+	slots := map[int]bool{}
+	var open uint64
+	for _, w := range g.Workers {
+		slots[w.Slot] = true
+		open += w.Connections
+		if p, err := harness.ReadProcess(w.PID); err != nil || p.PPID != st.PID {
+			t.Errorf("worker %d is no child of the master %d: %+v %v", w.PID, st.PID, p, err)
+		}
+	}
+	if !slots[0] || !slots[1] || open != 1 {
+		t.Errorf("slots %v, %d connections; want 0 and 1, one connection", slots, open)
+	}
+	if st.Version != "test" || st.PID != s.FirstPID() || st.NoFile == 0 || len(st.Config.SHA256) != 64 ||
+		st.Config.Path != s.ConfigPath || st.Started.IsZero() {
+		t.Errorf("status lacks or mistakes something: %+v", st)
+	}
+	if len(st.Listeners) != 2 || st.Listeners[0].Shards != 2 {
+		t.Errorf("listeners %+v, want two with two shards each", st.Listeners)
+	}
+	if st.LastChange == nil || st.LastChange.Action != "start" || !st.LastChange.OK {
+		t.Errorf("last change %+v, want a start", st.LastChange)
+	}
+
+	human := s.CLI("status")
+	if human.Code != 0 {
+		t.Errorf("status ends with %d: %s", human.Code, human.Stderr)
+	}
+	for _, w := range g.Workers {
+		if !strings.Contains(human.Stdout, strconv.Itoa(w.PID)) {
+			t.Errorf("status doesn't name worker %d:\n%s", w.PID, human.Stdout)
+		}
+	}
+	machine := s.CLI("status", "--json")
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(machine.Stdout), &fields); err != nil {
+		t.Fatalf("status --json: %v\n%s%s", err, machine.Stdout, machine.Stderr)
+	}
+	for _, name := range []string{"version", "pid", "generation", "config", "generations", "last_change"} {
+		if _, ok := fields[name]; !ok {
+			t.Errorf("status --json has no %s", name)
+		}
+	}
+}
+
+func TestStatusWithoutMaster(t *testing.T) {
+	s := harness.Prepare(t, harness.Config{})
+	for _, command := range []string{"status", "reload", "upgrade", "stop"} {
+		if r := s.CLI(command); r.Code == 0 || r.Stderr == "" {
+			t.Errorf("%s without a master: status %d, %q", command, r.Code, r.Stderr)
+		}
+	}
+}
+
+func TestEcho(t *testing.T) {
+	c := harness.Default(t)
+	harness.Start(t, c)
+	conn := dial(t, c.Address("echo"))
+	conn.echo("hello")
+
+	// More than all buffers on the way hold, so that the server must stop
+	// reading while the client doesn't.
+	text := make([]byte, 16<<20)
+	rnd := rand.NewChaCha8([32]byte{1})
+	_, _ = rnd.Read(text)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(text)
+		sent <- err
+	}()
+	conn.wantBack(string(text))
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+
+	// What was sent before the half-close comes back before the end.
+	conn.send("the rest")
+	conn.closeWrite()
+	conn.wantBack("the rest")
+	conn.wantEOF()
+}
+
+func TestStopFinishesRequests(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	half := dial(t, c.Address("web"))
+	half.send(get[:20])
+	whole := dial(t, c.Address("web"))
+	whole.get()
+	pid := s.PID()
+	s.Signal(syscall.SIGTERM)
+	s.Wait("the address to be closed", func() bool { return refused(c.Address("web")) })
+	half.send(get[20:])
+	resp, text := half.answer()
+	if !resp.Close || text != "hello\n" {
+		t.Errorf("answer %q, close %v; want the last one", text, resp.Close)
+	}
+	half.wantEOF()
+	whole.send(get)
+	if resp, _ := whole.answer(); !resp.Close {
+		t.Error("the last answer on a kept connection doesn't say so")
+	}
+	if code := s.WaitPID(pid); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+func TestStopCommand(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	if r := s.CLI("stop"); r.Code != 0 {
+		t.Errorf("stop ends with %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if code := s.WaitExit(); code != 0 {
+		t.Errorf("the master ends with %d", code)
+	}
+}
+
+func TestSecondSignalStopsAtOnce(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			c := harness.Default(t).With("drain_timeout: 5m")
+			s := harness.Start(t, c)
+			conn := dial(t, c.Address("echo"))
+			conn.echo("hello")
+			s.Signal(sig)
+			s.Wait("the address to be closed", func() bool { return refused(c.Address("echo")) })
+			conn.echo("still here") // the first is a graceful one
+			if err := syscall.Kill(s.FirstPID(), sig); err != nil {
+				t.Fatal(err)
+			}
+			s.WaitExit() // in less than drain_timeout
+		})
+	}
+}
+
+func TestDrainTimeoutCuts(t *testing.T) {
+	c := harness.Default(t).With("drain_timeout: 1s")
+	s := harness.Start(t, c)
+	conn := dial(t, c.Address("echo"))
+	conn.echo("hello")
+	s.Reload()
+	// It lives for a while yet.
+	conn.echo("still here")
+	st := s.WaitServing(2)
+	if st.Totals.Cut != 1 {
+		t.Errorf("%d connections were cut, want 1", st.Totals.Cut)
+	}
+	if _, err := conn.r.ReadByte(); err == nil {
+		t.Error("a cut connection speaks")
+	}
+}
+
+func TestStopCutsAtDrainTimeout(t *testing.T) {
+	c := harness.Default(t).With("drain_timeout: 1s")
+	s := harness.Start(t, c)
+	conn := dial(t, c.Address("echo"))
+	conn.echo("hello")
+	s.Stop()
+	if _, err := io.ReadAll(conn.r); err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Error(err)
+	}
+}
+
+func TestSecondMasterIsRefused(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	before := s.Status()
+	r := s.CLI("run", "-c", s.ConfigPath)
+	if r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, strconv.Itoa(s.FirstPID())) {
+		t.Errorf("status %d; its words don't name the PID %d: %s%s", r.Code, s.FirstPID(), r.Stdout, r.Stderr)
+	}
+	unchanged(t, s, before)
+}
+
+func TestPIDFile(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	path := filepath.Join(s.RuntimeDir, "reuseportd.pid")
+	for range 3 {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := strings.TrimSpace(string(data)), strconv.Itoa(s.Status().PID); got != want {
+			t.Errorf("the PID file says %s, the master is %s", got, want)
+		}
+		s.Upgrade()
+	}
+	s.Stop()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the PID file outlives the server: %v", err)
+	}
+}
+
+func TestAddressFamilies(t *testing.T) {
+	port := harness.Port(t)
+	v4, v6 := fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("[::1]:%d", port)
+	c := harness.Default(t)
+	s := harness.Prepare(t, c)
+	web, echo := "unix:"+filepath.Join(s.Dir, "web.sock"), "unix:"+filepath.Join(s.Dir, "echo.sock")
+	c = c.WithListeners(
+		harness.Answer("v4", v4, "four"), harness.Answer("v6", v6, "six"),
+		harness.Web("web", web), harness.Echo("echo", echo),
+	)
+	s.WriteConfig(c)
+	s.Run()
+	s.WaitServing(1)
+	if a, b := body(v4), body(v6); a != "four\n" || b != "six\n" {
+		t.Errorf("IPv4 answers %q, IPv6 %q", a, b)
+	}
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		for i := range 3 {
+			m.Mark("reload %d", i)
+			s.Reload()
+		}
+		m.Mark("upgrade")
+		s.Upgrade()
+	})
+	s.Stop()
+	for _, address := range []string{web, echo} {
+		if _, err := os.Stat(strings.TrimPrefix(address, "unix:")); !os.IsNotExist(err) {
+			t.Errorf("%s outlives the server: %v", address, err)
+		}
+	}
+}
+
+func TestThreads(t *testing.T) {
+	c := harness.Default(t)
+	c.Workers, c.Threads = 1, 4
+	s := harness.Start(t, c)
+	if l := s.Status().Listeners[0]; l.Shards != 4 {
+		t.Errorf("%d shards for four loops", l.Shards)
+	}
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		m.Mark("reload")
+		s.Reload()
+		m.Mark("two workers of two threads")
+		c.Workers, c.Threads = 2, 2
+		s.WriteConfig(c)
+		s.Reload()
+	})
+}
+
+func TestWorkersDropPrivileges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give up root's privileges")
+	}
+	c := harness.Default(t).With("user: nobody", "group: nogroup")
+	s := harness.Start(t, c)
+	for _, generation := range []string{"first", "reloaded"} {
+		for _, pid := range s.Workers() {
+			for field, want := range map[string]string{
+				"Uid": "65534 65534 65534 65534", "Gid": "65534 65534 65534 65534",
+				"NoNewPrivs": "1", "CapEff": "0000000000000000", "CapPrm": "0000000000000000",
+			} {
+				if got := harness.ProcStatus(pid, field); got != want {
+					t.Errorf("%s worker %d: %s %q, want %q", generation, pid, field, got, want)
+				}
+			}
+			if got := harness.ProcStatus(pid, "Groups"); got != "" && got != "65534" {
+				t.Errorf("%s worker %d is in groups %s", generation, pid, got)
+			}
+		}
+		if got := body(c.Address("web")); got != "hello\n" {
+			t.Errorf("%s workers answer %q", generation, got)
+		}
+		s.Reload()
+	}
+}
+
+func TestCheck(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Prepare(t, c)
+	if r := s.CLIWithoutDir("check", "-c", s.ConfigPath); r.Code != 0 {
+		t.Errorf("a good configuration: status %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	s.WriteConfigText(c.String() + "wrokers: 2\n")
+	line := strings.Count(c.String(), "\n") + 1
+	r := s.CLIWithoutDir("check", "-c", s.ConfigPath)
+	if where := fmt.Sprintf("config.yaml:%d:1", line); r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, where) ||
+		!strings.Contains(r.Stdout+r.Stderr, "wrokers: 2") {
+		t.Errorf("status %d, want %s and the line itself in: %s%s", r.Code, where, r.Stdout, r.Stderr)
+	}
+}
+
+func TestStaticFile(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Prepare(t, c)
+	root := filepath.Join(s.Dir, "www")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("0123456789", 100_000)
+	if err := os.WriteFile(filepath.Join(root, "a.txt"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Listeners[0].Service = fmt.Sprintf("http: {routes: [{path: /, files: {root: %s}}]}", root)
+	s.WriteConfig(c)
+	s.Run()
+	s.WaitServing(1)
+	conn := dial(t, c.Address("web"))
+	conn.send("GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n")
+	resp, got := conn.answer()
+	if resp.StatusCode != http.StatusOK || got != text || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		t.Errorf("%s, %d bytes of %s", resp.Status, len(got), resp.Header.Get("Content-Type"))
+	}
+	conn.send("GET /a.txt HTTP/1.1\r\nHost: test\r\nRange: bytes=5-9\r\n\r\n")
+	if resp, got := conn.answer(); resp.StatusCode != http.StatusPartialContent || got != "56789" {
+		t.Errorf("range: %s %q", resp.Status, got)
+	}
+	// Large answers under way are whole, whatever happens meanwhile.
+	mc := clients(c)
+	mc.Paths, mc.Burst, mc.FreshRate, mc.Kept, mc.KeptPause = []string{"/a.txt"}, 20, 20, 4, 20*time.Millisecond
+	mc.Halves, mc.Pipeline = 2, 1
+	losingNothing(t, mc, func(m *meter.Meter) {
+		for i := range 3 {
+			m.Mark("reload %d", i)
+			s.Reload()
+		}
+	})
+}

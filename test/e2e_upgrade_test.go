@@ -1,0 +1,250 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"reuseportd/internal/control"
+	"reuseportd/test/harness"
+	"reuseportd/test/meter"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func parseReceipt(t *testing.T, text string) control.Receipt {
+	t.Helper()
+	var r control.Receipt
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatalf("no receipt: %v\n%s", err, text)
+	}
+	return r
+}
+
+// listen takes an address without SO_REUSEPORT.
+func listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
+// get2 reads the answer to a get that was sent before.
+func (c *client) get2() (int, string) {
+	c.t.Helper()
+	resp, text := c.answer()
+	return resp.StatusCode, text
+}
+
+func TestTenUpgrades(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	binaries := []string{harness.BuildVersion(t, "next"), harness.Build(t)}
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		for i := range 10 {
+			old := s.PID()
+			s.Install(binaries[i%2])
+			m.Mark("upgrade %d", i+1)
+			r := s.Upgrade()
+			want := []string{"next", "test"}[i%2]
+			st := s.Status()
+			if r.Version != want || st.Version != want || st.PID == old || r.PID != st.PID || r.Generation != uint64(i+2) {
+				t.Errorf("upgrade %d from %d to version %s: receipt %+v; status says version %s, master %d",
+					i+1, old, want, r, st.Version, st.PID)
+			}
+			if code := s.WaitPID(old); code != 0 {
+				t.Errorf("master %d ended with status %d after an upgrade", old, code)
+			}
+		}
+	})
+	s.Stop()
+}
+
+func TestUpgradeBySignal(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	old := s.PID()
+	s.Install(harness.BuildVersion(t, "next"))
+	s.Signal(syscall.SIGUSR2)
+	st := s.WaitStatus("the next version", func(st *control.Status) bool { return st.Version == "next" })
+	if r := st.LastChange; r == nil || r.Action != "upgrade" || !r.OK {
+		t.Errorf("receipt %+v", st.LastChange)
+	}
+	s.WaitPID(old)
+	s.WaitServing(2)
+}
+
+func TestUpgradeCommand(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	s.Install(harness.BuildVersion(t, "next"))
+	r := s.CLI("upgrade", "--json")
+	if receipt := parseReceipt(t, r.Stdout); r.Code != 0 || !receipt.OK || receipt.Version != "next" || receipt.Action != "upgrade" {
+		t.Errorf("upgrade --json: status %d: %+v %s", r.Code, receipt, r.Stderr)
+	}
+}
+
+// A client of the first generation is served, byte for byte, through twenty
+// masters.
+func TestTwentyUpgradesOverOneStream(t *testing.T) {
+	c := harness.Default(t).With("drain_timeout: 5m")
+	s := harness.Start(t, c)
+	stream := dial(t, c.Address("echo"))
+	stream.echo("the first generation")
+	first := s.Workers()
+	for i := range 20 {
+		s.Upgrade()
+		stream.echo(fmt.Sprintf("upgrade %d", i+1))
+	}
+	st := s.Status()
+	if st.Generation != 21 {
+		t.Errorf("generation %d after 20 upgrades", st.Generation)
+	}
+	// Only those generations live that have clients.
+	s.WaitStatus("the empty generations to be gone", func(st *control.Status) bool {
+		return len(st.Groups) == 2 && len(harness.Serving(st).Workers) == 2
+	})
+	stream.closeWrite()
+	stream.wantEOF()
+	s.WaitServing(21)
+	for _, pid := range first {
+		if !harness.Gone(pid) {
+			t.Errorf("worker %d of the first generation outlives its last client", pid)
+		}
+	}
+	s.Stop()
+}
+
+// Reloads, upgrades and worker counts, one after another.
+func TestMixedChanges(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		for i, n := range []int{4, 1, 3} {
+			s.WriteConfig(c.WithWorkers(n))
+			m.Mark("upgrade to %d workers", n)
+			s.Upgrade()
+			m.Mark("reload after it, %d", i)
+			s.Reload()
+		}
+	})
+}
+
+// After a failed upgrade nothing has changed for anybody, and the receipt, the
+// status and the exit status say why.
+func TestFailingUpgrades(t *testing.T) {
+	for _, tt := range []struct {
+		variant harness.Variant
+		says    string
+	}{
+		{harness.Missing, "no such file"},
+		{harness.NotExecutable, "permission denied"},
+		{harness.Garbage, "exec format"},
+		{harness.Exits, "exit"},
+		{harness.Crashes, "segmentation"},
+		{harness.Hangs, "start_timeout"},
+	} {
+		t.Run(string(tt.variant), func(t *testing.T) {
+			c := harness.Default(t).With("start_timeout: 1s")
+			s := harness.Start(t, c)
+			before := s.WaitServing(1)
+			s.Replace(tt.variant)
+			mc := clients(c)
+			mc.Burst, mc.BurstPause = 200, mc.BurstPause/2
+			r := losingNothing(t, mc, func(m *meter.Meter) {
+				m.Mark("upgrade to a binary: %s", tt.variant)
+				if r := s.Change("upgrade"); r.OK || !strings.Contains(strings.ToLower(r.Error), tt.says) || r.PID != before.PID {
+					t.Errorf("receipt %+v, want an error about %s", r, tt.says)
+				}
+				cli := s.CLIFrom(harness.Build(t), "upgrade")
+				if cli.Code != 1 || !strings.Contains(strings.ToLower(cli.Stdout+cli.Stderr), tt.says) {
+					t.Errorf("upgrade: status %d: %s%s", cli.Code, cli.Stdout, cli.Stderr)
+				}
+			})
+			for _, k := range r.Kinds {
+				if k.Ended > 0 {
+					t.Errorf("%d connections of %s clients were ended", k.Ended, k.Kind)
+				}
+			}
+			unchanged(t, s, before)
+			if st := s.Status(); st.LastChange == nil || st.LastChange.OK || st.LastChange.Action != "upgrade" {
+				t.Errorf("last change %+v", st.LastChange)
+			}
+			// A good one works yet, and so does a reload.
+			s.Install(harness.BuildVersion(t, "next"))
+			s.Reload()
+			if r := s.Upgrade(); r.Version != "next" {
+				t.Errorf("receipt of the good upgrade: %+v", r)
+			}
+		})
+	}
+}
+
+func TestUpgradeThatDislikesTheConfiguration(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	before := s.WaitServing(1)
+	s.WriteConfigText(c.String() + "wrokers: 2\n")
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		m.Mark("upgrade with a bad configuration")
+		if r := s.Change("upgrade"); r.OK || !strings.Contains(r.Error, "wrokers") {
+			t.Errorf("receipt %+v, want an error about wrokers", r)
+		}
+	})
+	unchanged(t, s, before)
+	s.WriteConfig(c)
+	s.Upgrade()
+}
+
+func TestUpgradeWhoseWorkersDoNotStart(t *testing.T) {
+	for _, action := range []string{harness.Exit, harness.Pause} {
+		t.Run(action, func(t *testing.T) {
+			c := harness.Default(t).With("start_timeout: 1s")
+			s := harness.Start(t, c)
+			before := s.WaitServing(1)
+			losingNothing(t, clients(c), func(m *meter.Meter) {
+				m.Mark("upgrade with workers that %s", action)
+				s.Arm("worker-start", action)
+				if r := s.Change("upgrade"); r.OK || r.Error == "" {
+					t.Errorf("receipt %+v, want an error", r)
+				}
+				s.Disarm("worker-start")
+			})
+			unchanged(t, s, before)
+			s.Upgrade()
+		})
+	}
+}
+
+// A respawn in the middle of a deployment doesn't run half an upgrade: workers
+// are of the master's image, whatever the file is by now.
+func TestRespawnRunsTheOldImage(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	pid := s.Workers()[0]
+	s.Replace(harness.Exits)
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	s.WaitStatus("the replacement", func(st *control.Status) bool {
+		all := workers(st)
+		_, there := all[pid]
+		return len(all) == 2 && !there
+	})
+	if got := body(c.Address("web")); got != "hello\n" {
+		t.Errorf("answer %q", got)
+	}
+}
+
+// Nothing that is only for the next master may reach the workers.
+func TestWorkersDoNotInherit(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	s.Upgrade()
+	for _, pid := range s.Workers() {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		must(t, err)
+		if strings.Contains(string(env), "TABLEFLIP") {
+			t.Errorf("worker %d has tableflip's mark in its environment", pid)
+		}
+	}
+}
