@@ -60,7 +60,8 @@ type Withdrawn struct {
 	Seq uint64 `json:"seq"`
 }
 
-// Drain ends all leases and gives the worker TimeoutMS milliseconds to finish.
+// Drain gives the worker TimeoutMS milliseconds to finish its connections; it
+// exits when it has none and no lease.
 type Drain struct {
 	Seq       uint64 `json:"seq"`
 	TimeoutMS int64  `json:"timeout_ms"`
@@ -75,6 +76,11 @@ type Ping struct {
 type Pong struct {
 	Seq      uint64 `json:"seq"`
 	Draining bool   `json:"draining"`
+}
+
+// Logs comes with newly opened log files, those that Files names.
+type Logs struct {
+	Files []string `json:"files"`
 }
 
 // Bye is a worker's last word.

@@ -1,0 +1,238 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/shard"
+)
+
+// bringUp starts the generation of the change in progress: addresses bound,
+// processes started. Nothing is accepted, and what serves is not touched.
+func (c *core) bringUp(conf *config.Config) {
+	if err := c.bind(conf); err != nil {
+		c.fail(err)
+		return
+	}
+	files, err := c.host.OpenLogs(conf)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.lastID++
+	g := &generation{id: c.lastID, conf: conf, state: starting, since: c.now, files: files}
+	for i := range conf.Workers {
+		w := &worker{gen: g, index: i, state: backoff, since: c.now}
+		for t := range conf.Threads {
+			w.slots = append(w.slots, i*conf.Threads+t)
+		}
+		g.workers = append(g.workers, w)
+	}
+	c.gens = append(c.gens, g)
+	c.change.gen = g
+	for _, w := range g.workers {
+		if err := c.spawn(w); err != nil {
+			c.fail(err)
+			return
+		}
+	}
+}
+
+// bind makes the sockets that a configuration needs and that are not there yet.
+// They don't listen, so nothing reaches them.
+func (c *core) bind(conf *config.Config) error {
+	for i := range conf.Listeners {
+		l := &conf.Listeners[i]
+		g := c.groups[l.Key()]
+		if g == nil {
+			made, err := shard.NewGroup(l)
+			if err != nil {
+				return err
+			}
+			g = &group{Group: made}
+			c.groups[l.Key()] = g
+		}
+		if err := g.Bind(want(l, conf)); err != nil {
+			return at(conf, l, err)
+		}
+	}
+	return nil
+}
+
+// want returns how many shards a listener has in a configuration.
+func want(l *config.Listener, conf *config.Config) int {
+	if l.Accept == config.AcceptExclusive {
+		return 1
+	}
+	return conf.Slots()
+}
+
+// at adds the place in the configuration to an error that binding found.
+func at(conf *config.Config, l *config.Listener, err error) error {
+	if conf.Path == "" || l.Pos.Line == 0 {
+		return err
+	}
+	return fmt.Errorf("%s:%d:%d: %w", conf.Path, l.Pos.Line, l.Pos.Column, err)
+}
+
+// workerReady is told that a worker has built everything.
+func (c *core) workerReady(w *worker) {
+	if w.state != starting {
+		return
+	}
+	w.enter(ready, c.now)
+	g := w.gen
+	switch g.state {
+	case starting:
+		for _, w := range g.workers {
+			if w.state != ready {
+				return
+			}
+		}
+		g.enter(ready, c.now)
+		c.host.Commit()
+	case serving, activating: // a replacement
+		w.enter(serving, c.now)
+		c.reconcile()
+	case draining: // a replacement that came too late
+		c.drainWorker(w)
+	}
+}
+
+// activate makes the new sockets listen and lends every shard to the new
+// generation. Until all of it has acknowledged, the old one accepts too.
+func (c *core) activate() {
+	if err := failpoint.Hit("ready-activate"); err != nil {
+		c.fail(err)
+		return
+	}
+	g := c.change.gen
+	g.enter(activating, c.now)
+	for i := range g.conf.Listeners {
+		l := &g.conf.Listeners[i]
+		if err := c.groups[l.Key()].keep(want(l, g.conf)); err != nil {
+			c.fail(at(g.conf, l, err))
+			return
+		}
+	}
+	c.reconcile()
+	c.cutOverIfAcknowledged()
+}
+
+// keep ends a retirement that is in progress and makes the group's first n
+// shards listen.
+func (g *group) keep(n int) error {
+	if g.retiring != nil {
+		if err := g.revive(); err != nil {
+			return err
+		}
+	}
+	if err := g.Bind(n); err != nil {
+		return err
+	}
+	return g.Listen()
+}
+
+// cutOverIfAcknowledged ends the activation when no lease of the new generation
+// waits for its acknowledgement.
+func (c *core) cutOverIfAcknowledged() {
+	if c.change == nil || c.change.gen == nil || c.change.gen.state != activating {
+		return
+	}
+	for _, w := range c.change.gen.workers {
+		if len(w.waiting) > 0 {
+			return
+		}
+	}
+	if err := failpoint.Hit("activate-drain"); err != nil {
+		c.fail(err)
+		return
+	}
+	c.cutOver()
+}
+
+// cutOver is the moment at which the old generation stops accepting.
+func (c *core) cutOver() {
+	g := c.change.gen
+	r := c.receipt(nil)
+	for _, old := range c.gens {
+		if old.state == serving {
+			r.Previous = old.id
+			old.receipt = r
+			c.drain(old)
+		}
+	}
+	g.enter(serving, c.now)
+	for _, w := range g.workers {
+		w.enter(serving, c.now)
+	}
+	c.loaded = c.now
+	r.Generation, r.ConfigSHA256 = g.id, g.conf.SHA256
+	c.adopt(g.conf)
+	c.reconcile()
+	c.retireSurplus()
+	c.finish(r)
+}
+
+// adopt takes over what a configuration says of sockets that were there before,
+// and makes the shards that only a changed accept strategy asks for.
+func (c *core) adopt(conf *config.Config) {
+	for i := range conf.Listeners {
+		l := &conf.Listeners[i]
+		g := c.groups[l.Key()]
+		if err := errors.Join(g.Update(l), g.keep(want(l, conf))); err != nil {
+			c.log.Error().Err(err).Str("listener", l.Name).Msg("a listener keeps some of its old settings")
+		}
+	}
+}
+
+// fail ends the change in progress without effect: its generation goes, its
+// sockets too, and what served serves on. A generation that had begun to accept
+// is drained, as what it accepted must be answered.
+func (c *core) fail(err error) {
+	if g := c.change.gen; g != nil {
+		err = fmt.Errorf("generation %d: %w", g.id, err)
+		if g.state == activating {
+			c.drain(g)
+		} else {
+			c.abandon(g)
+		}
+	}
+	r := c.receipt(err)
+	if c.change.fatal {
+		// Nothing of what another master may go on with is touched.
+		c.dropUnused()
+		c.finish(r)
+		c.host.Exit(1)
+		return
+	}
+	c.retireSurplus()
+	c.finish(r)
+}
+
+// dropUnused removes the sockets that never listened, so that no path of a Unix
+// socket is left behind.
+func (c *core) dropUnused() {
+	for key, g := range c.groups {
+		if g.Listening() > 0 {
+			continue
+		}
+		if err := g.Remove(); err != nil {
+			c.log.Error().Err(err).Str("address", key).Msg("removing a socket that was not used")
+		}
+		delete(c.groups, key)
+	}
+}
+
+// abandon ends a generation that never accepted.
+func (c *core) abandon(g *generation) {
+	for _, w := range g.workers {
+		if w.proc != nil {
+			c.kill(w, "its generation has failed")
+		}
+	}
+	g.enter(failed, c.now)
+	c.forgetGone()
+}

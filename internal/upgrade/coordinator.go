@@ -1,0 +1,295 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/logging"
+	"reuseportd/internal/rundir"
+	"reuseportd/internal/sdnotify"
+)
+
+// causeSignal is the cause of what a signal asked for.
+const causeSignal = "signal"
+
+// PIDFile is the name of the file in the runtime directory that holds the
+// master's process ID.
+const PIDFile = "reuseportd.pid"
+
+// Options are what a master is started with.
+type Options struct {
+	ConfigPath string // "" is the embedded default
+	RuntimeDir string
+	Version    string
+	Stderr     io.Writer
+	// OnServing is called at each cut-over, with what serves now. It must not
+	// block.
+	OnServing func(control.Status)
+}
+
+// coordinator is the master process: the core, and its hands.
+type coordinator struct {
+	core *core
+	opts Options
+	log  zerolog.Logger
+	out  *os.File // the open log, nil while that is standard error
+
+	events   chan func()
+	asks     chan ask // from the control socket
+	upg      *tableflip.Upgrader
+	lock     *rundir.Lock
+	listener *net.UnixListener
+	pred     *predecessor // until this master's cut-over is reported
+	owner    bool         // the runtime directory is this master's to clean up
+	upgrade  *upgrade     // the latest attempt
+	watcher  *config.Watcher
+	unwatch  context.CancelFunc
+	serve    context.CancelFunc // ends the control socket's service
+	served   chan struct{}
+
+	exiting bool
+	status  int
+	next    int // the PID of the master that took over, if one did
+}
+
+// post has f called by the one goroutine that owns the state.
+func (co *coordinator) post(f func()) { co.events <- f }
+
+// run is the master: whatever happens, happens here, one at a time.
+func (co *coordinator) run(signals <-chan os.Signal) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	late := false
+	for !co.exiting {
+		wait := co.core.wait()
+		timer.Reset(wait)
+		began := time.Now()
+		select {
+		case f := <-co.events:
+			co.core.now = time.Now()
+			f()
+		case a := <-co.asks:
+			co.core.now = time.Now()
+			co.answer(a)
+		case sig := <-signals:
+			co.core.now = time.Now()
+			co.signal(sig)
+		case _, ok := <-co.changes():
+			co.core.now = time.Now()
+			if ok {
+				co.core.request(request{action: "reload", cause: "the file has changed"})
+			}
+		case <-timer.C:
+			co.core.now = time.Now()
+			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
+			late = false
+			continue
+		}
+		late = late || time.Since(began) > wait+stalled
+	}
+}
+
+// signal turns a signal into a request.
+func (co *coordinator) signal(sig os.Signal) {
+	switch sig {
+	case syscall.SIGHUP:
+		co.core.request(request{action: "reload", cause: causeSignal})
+	case syscall.SIGUSR2:
+		co.core.request(request{action: "upgrade", cause: causeSignal})
+	case syscall.SIGUSR1:
+		co.reopenLogs()
+	default:
+		_ = sdnotify.Stopping()
+		co.core.request(request{action: "stop", cause: causeSignal})
+	}
+}
+
+func notifySignals() chan os.Signal {
+	c := make(chan os.Signal, 64)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	return c
+}
+
+// ask is a request of a client of the control socket.
+type ask struct {
+	control.Request
+	answer chan<- control.Response // has room for one
+}
+
+// Handle implements control.Handler.
+func (co *coordinator) Handle(ctx context.Context, req control.Request) control.Response {
+	answer := make(chan control.Response, 1)
+	select {
+	case co.asks <- ask{req, answer}:
+	case <-ctx.Done():
+		return control.Response{Error: control.ErrSuperseded}
+	}
+	select {
+	case r := <-answer:
+		return r
+	case <-ctx.Done():
+		return control.Response{Error: control.ErrSuperseded}
+	}
+}
+
+// answer answers a client, now or when the change is over.
+func (co *coordinator) answer(a ask) {
+	tell := func(r control.Response) { a.answer <- r }
+	switch a.Command {
+	case "status":
+		tell(control.Response{Status: co.core.status()})
+	case "reload", "upgrade", "stop":
+		co.core.request(request{action: a.Command, cause: a.Cause, answer: tell})
+	default:
+		tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
+	}
+}
+
+// Load implements host.
+func (co *coordinator) Load() (*config.Config, error) { return load(co.opts.ConfigPath) }
+
+func load(path string) (*config.Config, error) {
+	if path == "" {
+		return config.Default(), nil
+	}
+	return config.Load(path)
+}
+
+// Reloading implements host.
+func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
+
+// Switched implements host.
+func (co *coordinator) Switched(r *control.Receipt) {
+	conf := co.core.conf()
+	if co.pred != nil {
+		co.pred.report(r)
+		co.pred = nil
+	}
+	if r.Action == "stop" || conf == nil {
+		return
+	}
+	if r.OK {
+		for _, g := range co.core.gens {
+			if g.state == serving {
+				co.useLog(conf, g.files)
+			}
+		}
+		co.watch(conf)
+		if co.opts.OnServing != nil {
+			co.opts.OnServing(*co.core.status())
+		}
+	}
+	_ = sdnotify.Ready(os.Getpid())
+	_ = sdnotify.Status(statusLine(co.core))
+}
+
+// Exit implements host.
+func (co *coordinator) Exit(status int) { co.exiting, co.status = true, max(status, co.status) }
+
+// setLog has the master write its log to f, or to standard error.
+func (co *coordinator) setLog(f *os.File, c config.Log) {
+	old := co.out
+	co.out = f
+	co.log = logging.New(f, c).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
+	co.core.log = co.log
+	if old != nil {
+		_ = old.Close()
+	}
+}
+
+// changes returns the channel that tells of a changed file, nil when it is not
+// watched.
+func (co *coordinator) changes() <-chan config.Change {
+	if co.watcher == nil {
+		return nil
+	}
+	return co.watcher.C
+}
+
+// watch brings the watching of the file into line with the configuration.
+func (co *coordinator) watch(conf *config.Config) {
+	switch {
+	case !conf.Watch || conf.Path == "":
+		if co.unwatch != nil {
+			co.unwatch()
+		}
+		co.watcher, co.unwatch = nil, nil
+	case co.watcher != nil:
+		co.watcher.SetKnown(conf.SHA256)
+	default:
+		ctx, cancel := context.WithCancel(context.Background())
+		co.unwatch = cancel
+		co.watcher = config.Watch(ctx, conf.Path, config.WatchOptions{
+			Known: conf.SHA256,
+			OnError: func(err error) {
+				co.post(func() { co.log.Warn().Err(err).Msg("watching the configuration file") })
+			},
+		})
+	}
+}
+
+// serveControl begins to answer on the control socket.
+func (co *coordinator) serveControl() {
+	ctx, cancel := context.WithCancel(context.Background())
+	co.serve, co.served = cancel, make(chan struct{})
+	go func() {
+		defer close(co.served)
+		if err := control.Serve(ctx, co.listener, co); err != nil && !errors.Is(err, net.ErrClosed) {
+			co.post(func() { co.log.Error().Err(err).Msg("the control socket is out of service") })
+		}
+	}()
+}
+
+// close lets go of everything. After an upgrade all of it is the next master's;
+// at the end of the service nothing may be left behind.
+func (co *coordinator) close() {
+	if co.unwatch != nil {
+		co.unwatch()
+	}
+	if co.serve != nil {
+		co.endControl()
+	}
+	if co.next != 0 || !co.owner {
+		return
+	}
+	co.upg.Stop()
+	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, PIDFile))
+	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
+	if err := co.lock.Release(); err != nil {
+		co.log.Error().Err(err).Msg("leaving the runtime directory")
+	}
+}
+
+// endControl ends the control service. Answers that are due are given; who asks
+// for something now is sent to the next master.
+func (co *coordinator) endControl() {
+	co.serve()
+	for {
+		select {
+		case a := <-co.asks:
+			a.answer <- control.Response{Error: control.ErrSuperseded}
+		case <-co.served:
+			return
+		}
+	}
+}
+
+func dupFile(f *os.File) (int, error) {
+	defer f.Close()
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+}

@@ -1,0 +1,185 @@
+package upgrade
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/eventloop"
+)
+
+// core is the state of the service and the decisions about it. It is not safe
+// for concurrent use.
+type core struct {
+	host    host
+	log     zerolog.Logger
+	now     time.Time // of the event being handled
+	version string
+	pid     int
+	started time.Time
+
+	lastID uint64 // of a generation
+	seq    uint64 // of a message that is acknowledged
+
+	// gens holds all generations that are not gone, oldest first. Invariant: at
+	// most one is serving, and at most one is starting, ready or activating;
+	// that one is change.gen.
+	gens    []*generation
+	groups  map[string]*group // by config.Listener.Key
+	change  *change           // in progress
+	pending []*change         // asked for meanwhile, one for each action
+	stop    bool              // the end has been asked for
+	last    *control.Receipt
+	refused string             // why the file's present content was refused
+	loaded  time.Time          // when the serving configuration was
+	past    eventloop.Counters // of workers that are gone
+	nofile  uint64
+}
+
+func newCore(h host, log zerolog.Logger, version string, pid int, now time.Time) *core {
+	return &core{
+		host: h, log: log, version: version, pid: pid, started: now, now: now,
+		groups: make(map[string]*group),
+	}
+}
+
+// serving returns the generation that new connections are for, or nil. While
+// one is activating it is that one.
+func (c *core) serving() *generation {
+	var s *generation
+	for _, g := range c.gens {
+		if g.state == serving || g.state == activating {
+			s = g
+		}
+	}
+	return s
+}
+
+// conf returns the configuration in force, or nil before there is one.
+func (c *core) conf() *config.Config {
+	for _, g := range c.gens {
+		if g.state == serving {
+			return g.conf
+		}
+	}
+	return nil
+}
+
+// request begins a change, or has it wait for the one in progress. Requests for
+// the same action that wait are one change: 200 signals are not 200 reloads.
+func (c *core) request(r request) {
+	ch := &change{action: r.action, cause: r.cause, started: c.now}
+	if r.answer != nil {
+		ch.waiting = append(ch.waiting, r.answer)
+	}
+	switch {
+	case r.action == "stop":
+		c.requestStop(ch)
+	case c.stop:
+		c.refuse(ch, "the service is stopping")
+	case c.change == nil && !c.rebindBlocked():
+		c.begin(ch)
+	default:
+		for _, p := range c.pending {
+			if p.action == r.action {
+				p.waiting = append(p.waiting, ch.waiting...)
+				p.merged++
+				return
+			}
+		}
+		c.pending = append(c.pending, ch)
+	}
+}
+
+// refuse answers a request that comes to nothing.
+func (c *core) refuse(ch *change, text string) {
+	for _, answer := range ch.waiting {
+		answer(control.Response{Error: text})
+	}
+}
+
+// next begins the change that has waited longest.
+func (c *core) next() {
+	if c.change == nil && len(c.pending) > 0 && !c.stop && !c.rebindBlocked() {
+		ch := c.pending[0]
+		c.pending = c.pending[1:]
+		c.begin(ch)
+	}
+}
+
+// rebindBlocked tells whether a Unix socket is being retired. Its path is unlinked
+// already, so it can't be revived, only bound anew when it has gone: in moments.
+func (c *core) rebindBlocked() bool {
+	for key, g := range c.groups {
+		if g.retiring != nil && strings.HasPrefix(key, "unix!") {
+			return true
+		}
+	}
+	return false
+}
+
+// begin starts a reload or an upgrade. Start-up has its own way in: bringUp.
+func (c *core) begin(ch *change) {
+	c.change = ch
+	c.log.Info().Str("action", ch.action).Str("cause", ch.cause).Msg("change begins")
+	if ch.action == "upgrade" {
+		c.host.StartUpgrade()
+		return
+	}
+	c.host.Reloading()
+	conf, err := c.host.Load()
+	if err != nil {
+		c.refused = err.Error()
+		c.fail(err)
+		return
+	}
+	c.refused = ""
+	c.bringUp(conf)
+}
+
+// receipt makes the answer of the change in progress.
+func (c *core) receipt(err error) *control.Receipt {
+	ch := c.change
+	r := &control.Receipt{
+		Action: ch.action, Cause: ch.cause, OK: err == nil,
+		PID: c.pid, Version: c.version, Started: ch.started, Coalesced: ch.merged,
+		ReadyMS: float64(c.now.Sub(ch.started).Microseconds()) / 1000,
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	for _, g := range c.gens {
+		if g.state == serving {
+			r.Generation, r.Previous, r.ConfigSHA256 = g.id, g.id, g.conf.SHA256
+		}
+	}
+	return r
+}
+
+// finish ends the change in progress and answers whoever asked for it.
+func (c *core) finish(r *control.Receipt) {
+	ch := c.change
+	c.change, c.last = nil, r
+	ev := c.log.Info()
+	if !r.OK {
+		ev = c.log.Error().Str("error", r.Error)
+	}
+	ev.Str("action", r.Action).Str("cause", r.Cause).Uint64("generation", r.Generation).
+		Float64("ready_ms", r.ReadyMS).Int("coalesced", r.Coalesced).Msg(verdict(r))
+	c.host.Switched(r)
+	answer := *r
+	for _, tell := range ch.waiting {
+		tell(control.Response{Receipt: &answer})
+	}
+	c.next()
+}
+
+func verdict(r *control.Receipt) string {
+	if r.OK {
+		return "change done: the new generation serves"
+	}
+	return "change failed: what served before serves on"
+}

@@ -1,0 +1,284 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"reuseportd/internal/control"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/sdnotify"
+	"reuseportd/internal/wire"
+)
+
+// The old master's side of a binary upgrade.
+
+const (
+	custodyName    = "custody"       // of the one file that goes through tableflip
+	custodyTimeout = 5 * time.Second // for one message, or one part
+	parentTimeout  = 10 * time.Second
+	receiptTimeout = 10 * time.Second // from Goodbye to the next master's cut-over
+)
+
+// StartUpgrade implements host: tableflip starts the binary that now stands at
+// this one's path, and ends it if it isn't ready in time.
+func (co *coordinator) StartUpgrade() {
+	ch, far, err := wire.Pair()
+	if err == nil {
+		err = co.upg.Fds.AddFile(custodyName, far)
+		_ = far.Close()
+	}
+	if err != nil {
+		co.core.upgraded(fmt.Errorf("prepare the upgrade: %w", err))
+		return
+	}
+	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
+	u := &upgrade{co: co, ch: ch, done: make(chan error, 1), listened: make(chan struct{})}
+	co.upgrade = u
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
+		defer cancel()
+		err := co.upg.WaitForParent(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.New("the master before this one has not exited yet")
+		} else {
+			err = co.upg.Upgrade()
+		}
+		u.done <- err
+		co.post(func() { u.ended() })
+	}()
+	go u.listen()
+}
+
+// CancelUpgrade implements host.
+func (co *coordinator) CancelUpgrade() { co.upg.Stop() }
+
+// upgrade is one attempt.
+type upgrade struct {
+	co     *coordinator
+	ch     *wire.Conn
+	done   chan error // what tableflip said
+	failed string     // what the next master said before it gave up
+	pid    int        // the next master's, once it has said so
+	over   bool
+
+	listened chan struct{} // closed when listen has ended
+}
+
+// listen passes on what the next master says before it commits.
+func (u *upgrade) listen() {
+	defer close(u.listened)
+	for {
+		m, err := u.ch.Recv()
+		if err != nil {
+			return
+		}
+		u.co.post(func() {
+			defer m.Close()
+			if !u.over {
+				u.handle(m)
+			}
+		})
+		if m.Kind == wire.KindCommit {
+			return // handOver reads what comes now
+		}
+	}
+}
+
+func (u *upgrade) handle(m wire.Message) {
+	switch m.Kind {
+	case wire.KindHello:
+		var b hello
+		if err := m.Decode(&b); err != nil {
+			u.co.log.Error().Err(err).Msg("the next master's greeting is not understood")
+			return
+		}
+		u.pid = b.PID
+		u.co.log.Info().Int("next_pid", b.PID).Str("next_version", b.Version).Msg("the next master is getting ready")
+		if err := u.co.sendSockets(u.ch); err != nil {
+			u.co.log.Error().Err(err).Msg("can't send the sockets to the next master")
+		}
+	case wire.KindFailed:
+		var b wire.Failed
+		if m.Decode(&b) == nil {
+			u.failed = b.Error
+		}
+	case wire.KindCommit:
+		u.handOver()
+	}
+}
+
+// ended is called when tableflip has given up the next master, which did not get
+// as far as handOver.
+func (u *upgrade) ended() {
+	if u.over {
+		return
+	}
+	u.over = true
+	err := <-u.done
+	u.lastWords()
+	if err == nil {
+		// Ready without Commit: no release of ours does that.
+		err = errors.New("the next master took over without asking for the workers")
+	}
+	u.co.core.upgraded(u.explain(err))
+}
+
+// explain adds what the next master said to what tableflip saw.
+func (u *upgrade) explain(err error) error {
+	if u.failed != "" {
+		return fmt.Errorf("%s (%w)", u.failed, err)
+	}
+	return fmt.Errorf("start %s: %w", os.Args[0], err)
+}
+
+// handOver gives the workers away. From here on this master does nothing but
+// wait: either the next one is ready, and it goes; or tableflip gives that one
+// up, and it goes on as if nothing had been.
+func (u *upgrade) handOver() {
+	u.over = true
+	co := u.co
+	for _, p := range co.procs() {
+		if err := p.neglect(); err != nil {
+			co.log.Error().Err(err).Msg("can't let go of a worker")
+		}
+	}
+	if err := co.sendWorkers(u.ch); err != nil {
+		co.log.Error().Err(err).Msg("can't send the workers to the next master")
+	}
+	_ = failpoint.Hit("custody-sent")
+	if err := <-u.done; err != nil {
+		u.takeBack()
+		co.core.upgraded(u.explain(err))
+		return
+	}
+	u.leave()
+}
+
+// takeBack goes on with the workers where handOver stopped.
+func (u *upgrade) takeBack() {
+	u.lastWords()
+	for _, p := range u.co.procs() {
+		if err := p.resume(); err != nil {
+			u.co.log.Error().Err(err).Msg("can't go on with a worker")
+		}
+	}
+	u.co.core.woken()
+}
+
+// lastWords reads what the next master, which is dead by now, may have said of
+// its reasons, and closes the channel. There is no end of file to wait for: this
+// process holds the other end too, for tableflip.
+func (u *upgrade) lastWords() {
+	_ = u.ch.StopReading()
+	<-u.listened
+	for {
+		_ = u.ch.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		m, err := u.ch.Recv()
+		if err != nil {
+			break
+		}
+		var b wire.Failed
+		if m.Kind == wire.KindFailed && m.Decode(&b) == nil {
+			u.failed = b.Error
+		}
+		m.Close()
+	}
+	_ = u.ch.Close()
+}
+
+// leave tells the next master that everything is its, waits for its cut-over so
+// as to answer whoever asked for the upgrade, and ends this master.
+func (u *upgrade) leave() {
+	co := u.co
+	if err := u.ch.Send(wire.KindGoodbye, struct{}{}); err != nil {
+		co.log.Error().Err(err).Msg("the next master took over and is gone")
+	}
+	_ = u.ch.SetReadDeadline(time.Now().Add(receiptTimeout))
+	r := &control.Receipt{Action: "upgrade", PID: u.pid}
+	m, err := u.ch.Recv()
+	switch {
+	case err == nil && m.Kind == wire.KindReceipt:
+		err = m.Decode(r)
+	case err == nil:
+		err = fmt.Errorf("%s came instead of its receipt", m.Kind)
+	case errors.Is(err, io.EOF):
+		err = errors.New("it has ended before its cut-over; workers serve on without a master: start one again")
+	}
+	if err != nil {
+		r.OK, r.Error = false, fmt.Sprintf("the next master (pid %d) took over, but: %v", u.pid, err)
+	}
+	if err := sdnotify.MainPID(u.pid); err != nil {
+		co.log.Error().Err(err).Msg("can't tell the service manager of the next master")
+	}
+	co.core.superseded(r)
+	co.next = u.pid
+	co.Exit(0)
+	if !r.OK {
+		co.Exit(1)
+	}
+}
+
+// procs returns all worker processes.
+func (co *coordinator) procs() []*proc {
+	var ps []*proc
+	for _, g := range co.core.gens {
+		for _, w := range g.workers {
+			if p, ok := w.proc.(*proc); ok {
+				ps = append(ps, p)
+			}
+		}
+	}
+	return ps
+}
+
+// upgraded is told that an upgrade has failed; nothing has changed.
+func (c *core) upgraded(err error) {
+	if c.change == nil || c.change.action != "upgrade" {
+		return
+	}
+	c.fail(err)
+	c.beginStop()
+}
+
+// superseded answers everybody who waits: those who asked for the upgrade with
+// its receipt, others with the advice to ask the next master.
+func (c *core) superseded(r *control.Receipt) {
+	ch := c.change
+	r.Cause, r.Started, r.Coalesced = ch.cause, ch.started, r.Coalesced+ch.merged
+	r.ReadyMS = float64(time.Since(ch.started).Microseconds()) / 1000
+	waiting := ch.waiting
+	for _, p := range c.pending {
+		if p.action == "upgrade" {
+			r.Coalesced += 1 + p.merged
+			waiting = append(waiting, p.waiting...)
+		}
+	}
+	for _, tell := range waiting {
+		answer := *r
+		tell(control.Response{Receipt: &answer})
+	}
+	for _, p := range c.pending {
+		if p.action != "upgrade" {
+			c.refuse(p, control.ErrSuperseded)
+		}
+	}
+}
+
+// woken forgives the workers for what this master did not hear while it waited.
+func (c *core) woken() {
+	c.now = time.Now()
+	for _, g := range c.gens {
+		for _, w := range g.workers {
+			if !w.pingedAt.IsZero() {
+				w.pingedAt = c.now
+			}
+			if w.state == starting {
+				w.since = c.now
+			}
+		}
+	}
+}

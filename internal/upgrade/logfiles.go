@@ -1,0 +1,119 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/wire"
+)
+
+// logFiles are the open log files of a generation. The master opens them, as it
+// may do what a worker's user may not.
+type logFiles struct {
+	names []string // as in wire.Start.Files
+	files []*os.File
+}
+
+// logPaths returns the names and paths of the log files of a configuration.
+func logPaths(c *config.Config) (names, paths []string) {
+	if c.Log.File != "" {
+		names, paths = append(names, wire.FileLog), append(paths, c.Log.File)
+	}
+	seen := make(map[string]bool)
+	for i := range c.Listeners {
+		h := c.Listeners[i].HTTP
+		if h == nil || h.AccessLog == nil || h.AccessLog.File == "-" || seen[h.AccessLog.File] {
+			continue
+		}
+		seen[h.AccessLog.File] = true
+		names, paths = append(names, wire.FileAccess+h.AccessLog.File), append(paths, h.AccessLog.File)
+	}
+	return names, paths
+}
+
+// openLogs opens every log file of a configuration for appending.
+func openLogs(c *config.Config) (*logFiles, error) {
+	names, paths := logPaths(c)
+	lf := &logFiles{names: names}
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+		if err != nil {
+			lf.Close()
+			return nil, fmt.Errorf("open log: %w", err)
+		}
+		lf.files = append(lf.files, f)
+	}
+	return lf, nil
+}
+
+// list returns names and descriptors; they stay the receiver's.
+func (lf *logFiles) list() (names []string, fds []int) {
+	if lf == nil {
+		return nil, nil
+	}
+	for _, f := range lf.files {
+		fds = append(fds, int(f.Fd()))
+	}
+	return lf.names, fds
+}
+
+// Close closes the files.
+func (lf *logFiles) Close() {
+	if lf == nil {
+		return
+	}
+	for _, f := range lf.files {
+		_ = f.Close()
+	}
+	lf.files, lf.names = nil, nil
+}
+
+// OpenLogs implements host.
+func (co *coordinator) OpenLogs(c *config.Config) (*logFiles, error) { return openLogs(c) }
+
+// reopenLogs opens all log files anew, here and in every worker: what a log
+// rotation asks for.
+func (co *coordinator) reopenLogs() {
+	for _, g := range co.core.gens {
+		lf, err := openLogs(g.conf)
+		if err != nil {
+			co.log.Error().Err(err).Msg("can't reopen the logs; the old files are used on")
+			continue
+		}
+		g.files.Close()
+		g.files = lf
+		names, fds := lf.list()
+		if len(fds) == 0 {
+			continue
+		}
+		if g.state == serving {
+			co.useLog(g.conf, lf)
+		}
+		for _, w := range g.workers {
+			if w.proc != nil {
+				co.core.tell(w, wire.KindLogs, wire.Logs{Files: names}, fds...)
+			}
+		}
+	}
+	co.log.Info().Msg("log files reopened")
+}
+
+// useLog has the master write to the log of the configuration in force.
+func (co *coordinator) useLog(c *config.Config, lf *logFiles) {
+	fd := unix.Stderr
+	names, fds := lf.list()
+	for i, name := range names {
+		if name == wire.FileLog {
+			fd = fds[i]
+		}
+	}
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		co.log.Error().Err(err).Msg("can't go over to the new log file")
+		return
+	}
+	co.setLog(os.NewFile(uintptr(dup), "log"), c.Log)
+}

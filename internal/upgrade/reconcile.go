@@ -1,0 +1,221 @@
+package upgrade
+
+import (
+	"maps"
+	"slices"
+
+	"reuseportd/internal/wire"
+)
+
+// reconcile brings the leases into line with who ought to serve what. It is
+// called after every event that changes that, be it a cut-over, a crash, a
+// replacement or a retirement: none of them is a special case here.
+func (c *core) reconcile() {
+	desired := c.desired()
+	for _, w := range c.live() {
+		var add []lease
+		for _, le := range desired[w] {
+			if _, lent := w.leases[le]; !lent {
+				add = append(add, le)
+			}
+		}
+		c.lend(w, add, desired)
+	}
+	c.withdrawSpare(desired)
+}
+
+// live returns the workers that have a process and may hold leases.
+func (c *core) live() []*worker {
+	var ws []*worker
+	for _, g := range c.gens {
+		for _, w := range g.workers {
+			if w.serves() {
+				ws = append(ws, w)
+			}
+		}
+	}
+	return ws
+}
+
+// desired computes who ought to hold which lease.
+func (c *core) desired() map[*worker][]lease {
+	d := make(map[*worker][]lease)
+	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
+		g := c.groups[key]
+		home := c.home(key)
+		if home == nil {
+			continue // the queue waits in custody
+		}
+		assign(g, home, d)
+	}
+	return d
+}
+
+// home returns the generation whose workers serve an address: the newest one
+// that knows it and has a worker alive. For an address that was removed that is
+// a draining one.
+func (c *core) home(key string) *generation {
+	for _, g := range slices.Backward(c.gens) {
+		if g.knows(key) && slices.ContainsFunc(g.workers, (*worker).serves) {
+			return g
+		}
+	}
+	return nil
+}
+
+func (g *generation) knows(key string) bool {
+	for i := range g.conf.Listeners {
+		if g.conf.Listeners[i].Key() == key {
+			return true
+		}
+	}
+	return false
+}
+
+// assign distributes the listening shards of a group over the slots that are
+// served in its home: slot i has shard i, and a shard whose own slot is not
+// served (it retires, or its worker has just died) goes to another's slot.
+func assign(g *group, home *generation, d map[*worker][]lease) {
+	owner := make(map[int]*worker)
+	var slots []int
+	for _, w := range home.workers {
+		if w.serves() {
+			for _, s := range w.slots {
+				owner[s] = w
+				slots = append(slots, s)
+			}
+		}
+	}
+	covered := make(map[int]bool)
+	n := g.Listening()
+	if g.Exclusive() {
+		n = min(n, 1)
+	}
+	if g.retiring != nil && g.retiring.from == 0 {
+		n = 0 // all of it goes; the rest below still finds somebody for each
+	}
+	for _, s := range slots {
+		if n == 0 || (!g.Exclusive() && s >= n) {
+			continue
+		}
+		i := s % n
+		if g.closing(i) {
+			continue
+		}
+		covered[i] = true
+		d[owner[s]] = append(d[owner[s]], lease{g.Key(), i, s})
+	}
+	for i := range g.Listening() {
+		if covered[i] || g.closing(i) {
+			continue
+		}
+		s := slots[i%len(slots)]
+		d[owner[s]] = append(d[owner[s]], lease{g.Key(), i, s})
+	}
+}
+
+// maxLeases bounds the leases of one message: a descriptor comes with each.
+const maxLeases = wire.MaxFDs
+
+// lend sends leases that w doesn't hold yet.
+func (c *core) lend(w *worker, add []lease, desired map[*worker][]lease) {
+	for batch := range slices.Chunk(add, maxLeases) {
+		c.seq++
+		msg := wire.Lend{Seq: c.seq}
+		var fds []int
+		for _, le := range batch {
+			msg.Leases = append(msg.Leases, wire.Lease{
+				Key: le.key, Index: le.index, Slot: le.slot,
+				Exclusive: shared(le, desired),
+			})
+			fds = append(fds, c.groups[le.key].FD(le.index))
+			w.leases[le] = false
+		}
+		w.waiting[c.seq] = batch
+		c.tell(w, wire.KindLend, msg, fds...)
+	}
+}
+
+// shared tells whether more than one loop is to accept from a shard.
+func shared(le lease, desired map[*worker][]lease) bool {
+	n := 0
+	for _, les := range desired {
+		for _, other := range les {
+			if other.key == le.key && other.index == le.index {
+				n++
+			}
+		}
+	}
+	return n > 1
+}
+
+// withdrawSpare takes back the leases that nobody ought to hold, each as soon as
+// its shard has another loop or is to be closed. During an activation
+// everything stays: the old generation accepts until all of the new one does.
+func (c *core) withdrawSpare(desired map[*worker][]lease) {
+	if s := c.serving(); s != nil && s.state == activating {
+		return
+	}
+	acknowledged := make(map[lease]bool) // slot is 0
+	keep := make(map[*worker]map[lease]bool)
+	for w, les := range desired {
+		keep[w] = make(map[lease]bool)
+		for _, le := range les {
+			keep[w][le] = true
+			if w.leases[le] {
+				acknowledged[lease{le.key, le.index, 0}] = true
+			}
+		}
+	}
+	for _, w := range c.live() {
+		var spare []lease
+		for le, acked := range w.leases {
+			safe := acknowledged[lease{le.key, le.index, 0}] || c.groups[le.key].closing(le.index)
+			if acked && safe && !keep[w][le] {
+				spare = append(spare, le)
+			}
+		}
+		c.withdraw(w, spare)
+	}
+}
+
+// withdraw takes leases back. They count as held until the worker says that its
+// descriptors are closed.
+func (c *core) withdraw(w *worker, spare []lease) {
+	if len(spare) == 0 {
+		return
+	}
+	c.seq++
+	msg := wire.Withdraw{Seq: c.seq}
+	for _, le := range spare {
+		msg.Leases = append(msg.Leases, wire.Lease{Key: le.key, Index: le.index, Slot: le.slot})
+		w.leases[le] = false // so that it is not asked for twice
+	}
+	w.waiting[c.seq] = spare
+	c.tell(w, wire.KindWithdraw, msg)
+}
+
+// workerLent is told that leases are registered, or why they are not.
+func (c *core) workerLent(w *worker, b wire.Lent) {
+	les := w.waiting[b.Seq]
+	delete(w.waiting, b.Seq)
+	if b.Error != "" {
+		c.workerFailed(w, "accept from its shards: "+b.Error)
+		return
+	}
+	for _, le := range les {
+		w.leases[le] = true
+	}
+	c.cutOverIfAcknowledged()
+	c.reconcile()
+}
+
+// workerWithdrawn is told that leases have ended.
+func (c *core) workerWithdrawn(w *worker, b wire.Withdrawn) {
+	for _, le := range w.waiting[b.Seq] {
+		delete(w.leases, le)
+	}
+	delete(w.waiting, b.Seq)
+	c.reconcile() // a lease may be wanted again by now
+	c.retireStep()
+}

@@ -1,0 +1,179 @@
+package upgrade
+
+import (
+	"errors"
+	"time"
+
+	"reuseportd/internal/failpoint"
+)
+
+// How long a retiring shard's queue must have stayed empty. A handshake begun
+// before the steering takes a round trip to end up in the queue. At a stop there
+// is nobody to serve who comes later.
+const (
+	retireQuiet = time.Second
+	stopQuiet   = 100 * time.Millisecond
+	retirePoll  = 20 * time.Millisecond
+)
+
+// retirement is the emptying of a group's shards from one index on. New
+// connections go elsewhere (steered to those that stay) or nowhere (refused, when
+// all go); what is queued is accepted; then the shards are closed, top down.
+type retirement struct {
+	from    int
+	quiet   time.Time // since when the queues are empty; zero if they are not
+	closing bool      // the last leases are being withdrawn
+}
+
+// closing tells whether a shard is to be closed as soon as nobody has it.
+func (g *group) closing(index int) bool {
+	return g.retiring != nil && g.retiring.closing && index >= g.retiring.from
+}
+
+// retireSurplus begins to retire what the configuration in force has no use for,
+// and drops at once what never listened.
+func (c *core) retireSurplus() {
+	conf := c.conf()
+	for key, g := range c.groups {
+		n := 0
+		if conf != nil && !c.stop {
+			for i := range conf.Listeners {
+				if l := &conf.Listeners[i]; l.Key() == key {
+					n = want(l, conf)
+				}
+			}
+		}
+		if err := g.retire(n); err != nil {
+			c.log.Error().Err(err).Str("address", key).Msg("can't retire sockets without risk; they are closed all the same when empty")
+		}
+		if g.Len() == 0 {
+			delete(c.groups, key)
+		}
+	}
+	c.reconcile()
+	c.retireStep()
+}
+
+// retire begins the retirement of the shards from n on.
+func (g *group) retire(n int) error {
+	var errs []error
+	if floor := max(n, g.Listening()); g.Len() > floor {
+		if floor == 0 {
+			return g.Remove()
+		}
+		errs = append(errs, g.CloseDown(floor))
+	}
+	if g.Listening() <= n || g.retiring != nil && g.retiring.from == n {
+		return errors.Join(errs...)
+	}
+	g.retiring = &retirement{from: n}
+	if n == 0 {
+		errs = append(errs, g.Refuse())
+	} else {
+		errs = append(errs, g.Steer(n))
+	}
+	return errors.Join(errs...)
+}
+
+// revive ends a retirement whose shards are wanted again.
+func (g *group) revive() error {
+	from := g.retiring.from
+	g.retiring = nil
+	if from == 0 {
+		return g.Unrefuse()
+	}
+	return g.Unsteer()
+}
+
+// queued returns the connections that wait in the retiring shards.
+func (g *group) queued() int {
+	total := 0
+	for i := g.retiring.from; i < g.Listening(); i++ {
+		if n, err := g.QueueLen(i); err == nil {
+			total += n
+		}
+	}
+	return total
+}
+
+// retireStep takes every retirement one step further, if it can go.
+func (c *core) retireStep() {
+	if c.change != nil && c.change.action == "upgrade" {
+		return // the next master is counting on the shards as they are
+	}
+	for key, g := range c.groups {
+		if g.retiring == nil {
+			continue
+		}
+		if c.home(key) == nil {
+			c.abandonShards(key, g)
+			continue
+		}
+		switch r := g.retiring; {
+		case r.closing:
+			c.closeRetired(key, g)
+		case g.queued() > 0:
+			r.quiet = time.Time{}
+		case r.quiet.IsZero():
+			r.quiet = c.now
+		case c.now.Sub(r.quiet) >= c.quietTime():
+			r.closing = true
+			c.reconcile()
+		}
+	}
+	c.exitIfStopped()
+}
+
+func (c *core) quietTime() time.Duration {
+	if c.stop {
+		return stopQuiet
+	}
+	return retireQuiet
+}
+
+// closeRetired closes the shards that nobody has any more. A queue that has
+// filled in the meantime is served first.
+func (c *core) closeRetired(key string, g *group) {
+	for _, w := range c.live() {
+		for le := range w.leases {
+			if le.key == key && le.index >= g.retiring.from {
+				return
+			}
+		}
+	}
+	_ = failpoint.Hit("retire-close")
+	if g.queued() > 0 {
+		g.retiring.closing, g.retiring.quiet = false, time.Time{}
+		c.reconcile()
+		return
+	}
+	c.closeShards(key, g)
+}
+
+// abandonShards closes shards that no worker alive can serve: their last
+// generation is gone. What is in their queues is lost, and told.
+func (c *core) abandonShards(key string, g *group) {
+	if n := g.queued(); n > 0 {
+		c.past.Cut += uint64(n)
+		c.log.Error().Str("address", key).Int("connections", n).
+			Msg("connections that waited to be accepted are lost: no worker is left that serves the address")
+	}
+	c.closeShards(key, g)
+}
+
+func (c *core) closeShards(key string, g *group) {
+	from := g.retiring.from
+	g.retiring = nil
+	var err error
+	if from > 0 {
+		err = errors.Join(g.CloseDown(from), g.Unsteer())
+	} else {
+		err = g.Remove()
+		delete(c.groups, key)
+	}
+	if err != nil {
+		c.log.Error().Err(err).Str("address", key).Msg("closing retired sockets")
+	}
+	c.log.Debug().Str("address", key).Int("shards_left", from).Msg("sockets retired")
+	c.next() // which may have waited for it
+}

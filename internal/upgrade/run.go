@@ -1,0 +1,114 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/logging"
+	"reuseportd/internal/rundir"
+)
+
+// Run is a master process, from its start to its exit status. An error is why it
+// could not start; everything later is told by log, status and receipts.
+func Run(o Options) (int, error) {
+	signals := notifySignals()
+	conf, confErr := load(o.ConfigPath)
+	upg, err := tableflip.New(tableflip.Options{
+		PIDFile:        filepath.Join(o.RuntimeDir, PIDFile),
+		UpgradeTimeout: upgradeTimeout(conf),
+	})
+	if err != nil {
+		return 1, fmt.Errorf("prepare for upgrades: %w", err)
+	}
+	co := &coordinator{opts: o, events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
+	logConf := config.Log{Level: "info", Format: "json"}
+	if conf != nil {
+		logConf = conf.Log
+	}
+	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
+	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
+	co.core.nofile = raiseNoFile()
+	defer co.close()
+	if err := co.start(conf, confErr); err != nil {
+		return 1, err
+	}
+	co.run(signals)
+	if last := co.core.last; co.status != 0 && last != nil && !last.OK {
+		return co.status, errors.New(last.Error)
+	}
+	return co.status, nil
+}
+
+// start comes into possession of the runtime directory, by lock or by custody,
+// and begins the first change.
+func (co *coordinator) start(conf *config.Config, confErr error) error {
+	ch := &change{action: "start", cause: "start", started: co.core.now, fatal: true}
+	if co.upg.HasParent() {
+		ch.action, ch.cause = "upgrade", "start of the next master"
+		if err := co.greet(); err != nil {
+			return fmt.Errorf("take over from the old master: %w", err)
+		}
+		err := confErr
+		if err == nil {
+			err = co.takeSockets()
+		}
+		if err != nil {
+			co.pred.failEarly(err)
+			return err
+		}
+	} else {
+		if confErr != nil {
+			return confErr
+		}
+		if err := co.own(); err != nil {
+			return err
+		}
+	}
+	co.core.change = ch
+	co.core.bringUp(conf)
+	return nil
+}
+
+// own takes the runtime directory for a first master.
+func (co *coordinator) own() error {
+	lock, err := rundir.LockDir(co.opts.RuntimeDir)
+	if err != nil {
+		return err
+	}
+	co.lock, co.owner = lock, true
+	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
+		return err
+	}
+	return nil
+}
+
+// raiseNoFile raises the descriptor limit to the hard limit, for this process and
+// those it starts, and returns it. getrlimit(2).
+func raiseNoFile() uint64 {
+	var lim syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) != nil {
+		return 0
+	}
+	lim.Cur = lim.Max
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim)
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim)
+	return lim.Cur
+}
+
+// statusLine is what the service manager shows of the service.
+func statusLine(c *core) string {
+	for _, g := range c.gens {
+		if g.state == serving {
+			return fmt.Sprintf("generation %d serves with %d workers", g.id, len(g.workers))
+		}
+	}
+	return "no generation serves"
+}

@@ -1,0 +1,117 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/stats"
+	"reuseportd/internal/wire"
+)
+
+// privateEnv are the variables that are between a master and its parent.
+var privateEnv = []string{"TABLEFLIP_HAS_PARENT_7DIU3=", "NOTIFY_SOCKET=", "LISTEN_FDS=", "LISTEN_PID=", "WATCHDOG_"}
+
+// workerEnv returns the environment of workers: tableflip's mark in it would make
+// a worker that ever used tableflip wait for a parent that isn't one.
+func workerEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return slices.ContainsFunc(privateEnv, func(p string) bool { return strings.HasPrefix(v, p) })
+	})
+}
+
+// Spawn starts a worker process from this process's own image, whatever stands
+// in the file system by now, and sends it Start.
+func (co *coordinator) Spawn(w *worker) (process, int, error) {
+	region, err := stats.Create(len(w.slots))
+	if err != nil {
+		return nil, 0, err
+	}
+	ch, far, err := wire.Pair()
+	if err != nil {
+		return nil, 0, errors.Join(err, region.Close())
+	}
+	defer far.Close()
+	pidfd := -1
+	pid, err := startProcess(w, far, &pidfd)
+	if err != nil {
+		return nil, 0, errors.Join(err, region.Close(), ch.Close())
+	}
+	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
+	w.region = region
+	if err := co.sendStart(w, p); err != nil {
+		p.Kill(unix.SIGKILL)
+		co.log.Error().Err(err).Msg("can't tell a new worker what to do")
+	}
+	p.attend()
+	return p, pid, nil
+}
+
+// sendStart sends the configuration and the descriptors that go with it.
+func (co *coordinator) sendStart(w *worker, p *proc) error {
+	g := w.gen
+	memfd, err := wire.Memfd("reuseportd-config", g.conf.Raw)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(memfd)
+	msg := wire.Start{
+		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path,
+		Threads: g.conf.Threads, NoFile: co.core.nofile,
+		Files: []string{wire.FileConfig, wire.FileStats},
+	}
+	fds := []int{memfd, w.region.FD()}
+	names, logs := g.files.list()
+	return p.Send(wire.KindStart, withFiles(msg, names), append(fds, logs...)...)
+}
+
+func withFiles(s wire.Start, names []string) wire.Start {
+	s.Files = append(s.Files, names...)
+	return s
+}
+
+// startProcess starts the worker with its own process group, as its own user,
+// and with no_new_privs, which belongs to a thread and can't be taken back: the
+// thread that starts it ends with the goroutine that is locked to it.
+func startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	sys := &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd}
+	if cred := w.gen.conf.Credential; cred != nil {
+		sys.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
+	}
+	attr := &syscall.ProcAttr{
+		Env: workerEnv(), Sys: sys,
+		Files: []uintptr{null.Fd(), 1, 2, far.Fd()},
+	}
+	argv := []string{fmt.Sprintf("reuseportd: worker generation %d slot %d", w.gen.id, w.slots[0]), "worker"}
+	type result struct {
+		pid int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			done <- result{0, fmt.Errorf("set no_new_privs: %w", err)}
+			return
+		}
+		pid, _, err := syscall.StartProcess("/proc/self/exe", argv, attr)
+		done <- result{pid, err}
+	}()
+	r := <-done
+	runtime.KeepAlive(far)
+	if r.err != nil {
+		return 0, fmt.Errorf("start %s: %w", argv[0], r.err)
+	}
+	return r.pid, nil
+}

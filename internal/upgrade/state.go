@@ -1,0 +1,179 @@
+package upgrade
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/shard"
+	"reuseportd/internal/stats"
+	"reuseportd/internal/wire"
+)
+
+// state is a generation's or a worker's; docs/LIFECYCLE.md has the table.
+type state string
+
+const (
+	starting   state = "starting"
+	ready      state = "ready"
+	activating state = "activating" // generations only: shards are being lent
+	serving    state = "serving"
+	draining   state = "draining"
+	failed     state = "failed"  // generations only: being ended before it served
+	backoff    state = "backoff" // workers only: waits to be started again
+	gone       state = "gone"
+)
+
+// generation is the workers that were started together, from one configuration
+// and one binary.
+type generation struct {
+	id       uint64
+	conf     *config.Config
+	state    state
+	since    time.Time // when it entered its state
+	deadline time.Time // of the drain
+	workers  []*worker
+	files    *logFiles
+	receipt  *control.Receipt   // of the change that replaced it; counts are added as it drains
+	sum      eventloop.Counters // of its workers that are gone
+}
+
+func (g *generation) enter(s state, now time.Time) { g.state, g.since = s, now }
+
+// lease names the use of one shard by one loop.
+type lease struct {
+	key   string
+	index int // of the shard
+	slot  int // of the loop
+}
+
+// worker is one place in a generation and the process that fills it, if any.
+//
+// Invariant: proc == nil exactly in the states backoff and gone.
+type worker struct {
+	gen   *generation
+	index int
+	slots []int
+
+	state    state
+	since    time.Time
+	proc     process
+	pid      int
+	region   *stats.Region
+	restarts int
+	crashes  int // in a row, each soon after its start
+	retryAt  time.Time
+	lastErr  string
+
+	// leases holds what was lent and not withdrawn; true once acknowledged.
+	leases map[lease]bool
+	// waiting holds the leases of each message that was not acknowledged yet.
+	waiting map[uint64][]lease
+
+	pingSeq  uint64
+	pingedAt time.Time // when the unanswered ping was sent; zero if none is
+	pongAt   time.Time
+	doomed   time.Time // when it was told to end by a signal; zero if not
+}
+
+func (w *worker) enter(s state, now time.Time) { w.state, w.since = s, now }
+
+// serves tells whether shards may be lent to the worker.
+func (w *worker) serves() bool {
+	switch w.gen.state {
+	case activating, serving:
+		return w.state == ready || w.state == serving
+	case draining:
+		return w.state == draining
+	}
+	return false
+}
+
+// counters adds up the worker's loops.
+func (w *worker) counters() eventloop.Counters {
+	var sum eventloop.Counters
+	if w.region == nil {
+		return sum
+	}
+	for i := range w.region.Len() {
+		addCounters(&sum, w.region.Read(i))
+	}
+	return sum
+}
+
+// process is a running worker as the core sees it.
+type process interface {
+	// Send sends one message; it fails when the worker is gone or takes none.
+	Send(kind wire.Kind, body any, fds ...int) error
+	Kill(sig unix.Signal)
+	// Close lets go of the process, which is dead or another master's.
+	Close()
+}
+
+// host is what the core can do to the world.
+type host interface {
+	// Load reads and validates the configuration as it stands now.
+	Load() (*config.Config, error)
+	// OpenLogs opens the log files of a configuration.
+	OpenLogs(c *config.Config) (*logFiles, error)
+	// Spawn starts a process for w and sends it Start. Its messages and its
+	// death come back as calls of the core's received and exited.
+	Spawn(w *worker) (process, int, error)
+	// StartUpgrade starts the next master; upgraded is called when that is over.
+	// CancelUpgrade makes that soon.
+	StartUpgrade()
+	CancelUpgrade()
+	// Commit is called when a generation is ready. It leads to activate: at once,
+	// or when the master that came before has let go.
+	Commit()
+	// Switched is told of each cut-over and of each failed change.
+	Switched(r *control.Receipt)
+	// Reloading is told that a change of configuration begins.
+	Reloading()
+	// Exit ends the master when the present event is done.
+	Exit(status int)
+}
+
+// group is the sockets of one address and where their retirement stands.
+type group struct {
+	*shard.Group
+	retiring *retirement // nil when no shard is to go
+}
+
+// change is an action in progress.
+type change struct {
+	action  string // start reload upgrade stop
+	cause   string
+	started time.Time
+	gen     *generation // being brought up; nil for stop
+	waiting []func(control.Response)
+	merged  int  // further requests that it answers
+	fatal   bool // without it there is nothing to serve on with: start-up
+}
+
+// request asks for a change.
+type request struct {
+	action string
+	cause  string
+	answer func(control.Response)
+}
+
+func addCounters(sum *eventloop.Counters, c eventloop.Counters) {
+	sum.Accepted += c.Accepted
+	sum.Open += c.Open
+	sum.Closed += c.Closed
+	sum.Requests += c.Requests
+	sum.BytesIn += c.BytesIn
+	sum.BytesOut += c.BytesOut
+	sum.HandedOver += c.HandedOver
+	sum.Finished += c.Finished
+	sum.Cut += c.Cut
+	sum.AcceptPaused += c.AcceptPaused
+	sum.AcceptNoFD += c.AcceptNoFD
+	sum.AcceptErrors += c.AcceptErrors
+	sum.Panics += c.Panics
+	sum.LogDropped += c.LogDropped
+}

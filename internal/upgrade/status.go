@@ -1,0 +1,99 @@
+package upgrade
+
+import (
+	"maps"
+	"slices"
+
+	"reuseportd/internal/control"
+	"reuseportd/internal/eventloop"
+)
+
+// status describes the service as it is now.
+func (c *core) status() *control.Status {
+	st := &control.Status{
+		Version: c.version, PID: c.pid, Started: c.started,
+		NoFile: c.nofile, LastChange: c.last,
+	}
+	if c.change != nil {
+		st.Change = c.change.action
+	}
+	st.Config.Error = c.refused
+	sum := c.past
+	for _, g := range c.gens {
+		if g.state == serving {
+			st.Generation = g.id
+			st.Config.Path, st.Config.SHA256, st.Config.Loaded = g.conf.Path, g.conf.SHA256, c.loaded
+		}
+		st.Groups = append(st.Groups, g.status(&sum))
+	}
+	st.Totals = totals(sum)
+	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
+		st.Listeners = append(st.Listeners, c.listenerStatus(key))
+	}
+	return st
+}
+
+func (g *generation) status(sum *eventloop.Counters) control.Generation {
+	out := control.Generation{
+		ID: g.id, State: string(g.state), Since: g.since, ConfigSHA256: g.conf.SHA256,
+	}
+	if g.state == activating {
+		out.State = string(ready)
+	}
+	if g.state == draining {
+		deadline := g.deadline
+		out.Deadline = &deadline
+	}
+	for _, w := range g.workers {
+		counts := w.counters()
+		addCounters(sum, counts)
+		if w.state == gone {
+			continue
+		}
+		cw := control.Worker{
+			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
+			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
+			Connections: counts.Open, Totals: totals(counts),
+		}
+		if w.state == backoff {
+			at := w.retryAt
+			cw.RetryAt = &at
+		}
+		out.Workers = append(out.Workers, cw)
+	}
+	return out
+}
+
+func (c *core) listenerStatus(key string) control.Listener {
+	g := c.groups[key]
+	out := control.Listener{Shards: g.Listening()}
+	if home := c.home(key); home != nil {
+		for i := range home.conf.Listeners {
+			if l := &home.conf.Listeners[i]; l.Key() == key {
+				out.Network, out.Address = l.Network, l.Address
+				out.Service, out.Accept = l.Service(), string(l.Accept)
+				if home.state == serving {
+					out.Name = l.Name
+				}
+			}
+		}
+	}
+	if g.retiring != nil {
+		out.Retiring = g.Listening() - g.retiring.from
+	}
+	for i := range g.Listening() {
+		if n, err := g.QueueLen(i); err == nil {
+			out.Queued += n
+		}
+	}
+	return out
+}
+
+func totals(c eventloop.Counters) control.Totals {
+	return control.Totals{
+		Accepted: c.Accepted, Requests: c.Requests, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
+		HandedOver: c.HandedOver, Finished: c.Finished, Cut: c.Cut,
+		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
+		Panics: c.Panics, LogDropped: c.LogDropped,
+	}
+}

@@ -1,0 +1,86 @@
+package upgrade
+
+import "fmt"
+
+// requestStop begins the end: the change to a configuration without listeners.
+// What is queued is served, what is open is finished, up to the drain timeout.
+// Asked for by signal a second time, it comes at once.
+func (c *core) requestStop(ch *change) {
+	if c.stop {
+		if ch.cause == causeSignal {
+			c.stopNow()
+			return
+		}
+		for _, p := range c.pending {
+			p.waiting = append(p.waiting, ch.waiting...)
+		}
+		if c.change != nil && c.change.action == "stop" {
+			c.change.waiting = append(c.change.waiting, ch.waiting...)
+		}
+		return
+	}
+	c.stop = true
+	for _, p := range c.pending {
+		c.refuse(p, "the service is stopping")
+	}
+	c.pending = []*change{ch}
+	switch {
+	case c.change == nil:
+		c.beginStop()
+	case c.change.action == "upgrade" && c.change.gen == nil:
+		c.host.CancelUpgrade()
+	default:
+		c.change.fatal = false
+		c.fail(errStopping)
+		c.beginStop()
+	}
+}
+
+var errStopping = fmt.Errorf("the service is stopping")
+
+// beginStop drains everything. It waits for an upgrade that is being cancelled.
+func (c *core) beginStop() {
+	if !c.stop || c.change != nil || len(c.pending) == 0 {
+		return
+	}
+	c.change, c.pending = c.pending[0], nil
+	c.log.Info().Str("cause", c.change.cause).Msg("stopping: no new connections; open ones are finished")
+	for _, g := range c.gens {
+		if g.state == serving {
+			c.drain(g)
+		}
+	}
+	c.retireSurplus()
+	c.reconcile()
+	c.exitIfStopped()
+}
+
+// exitIfStopped ends the master when nothing is left of the service.
+func (c *core) exitIfStopped() {
+	if c.change == nil || c.change.action != "stop" || len(c.gens) > 0 || len(c.groups) > 0 {
+		return
+	}
+	r := c.receipt(nil)
+	r.HandedOver, r.Finished, r.Cut = c.past.HandedOver, c.past.Finished, c.past.Cut
+	c.finish(r)
+	c.host.Exit(0)
+}
+
+// stopNow ends everything at once.
+func (c *core) stopNow() {
+	c.log.Warn().Msg("asked to stop a second time: ending at once")
+	for _, g := range c.gens {
+		for _, w := range g.workers {
+			c.kill(w, "second request to stop")
+		}
+	}
+	for _, g := range c.groups {
+		for g.Len() > 0 {
+			if err := g.CloseTop(); err != nil {
+				c.log.Error().Err(err).Msg("closing sockets")
+				break
+			}
+		}
+	}
+	c.host.Exit(0)
+}

@@ -1,0 +1,118 @@
+package upgrade
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/wire"
+)
+
+// stalled is how late a tick may come before the master takes itself, and not
+// its workers, for the one that was asleep.
+const stalled = time.Second
+
+// tick does what is due by the clock. It is called at least when wait has passed.
+func (c *core) tick(late bool) {
+	for _, g := range c.gens {
+		for _, w := range g.workers {
+			switch {
+			case w.state == backoff && g.state == serving:
+				c.retry(w)
+			case w.proc == nil:
+			case !w.doomed.IsZero():
+				if c.now.Sub(w.doomed) >= lastWords {
+					w.proc.Kill(unix.SIGKILL)
+				}
+			case w.state == starting:
+				c.watchStart(w)
+			default:
+				c.watch(w, late)
+			}
+		}
+		if g.state == draining && c.now.Sub(g.deadline) > drainGrace {
+			for _, w := range g.workers {
+				c.kill(w, "drain_timeout has passed and it has not left")
+			}
+		}
+	}
+	c.retireStep()
+}
+
+// watchStart gives up a worker that isn't ready in time.
+func (c *core) watchStart(w *worker) {
+	limit := w.gen.conf.StartTimeout
+	if c.now.Sub(w.since) < limit {
+		return
+	}
+	c.workerFailed(w, fmt.Sprintf("not ready within start_timeout (%s)", limit))
+}
+
+// watch pings a worker, and gives it up when it doesn't answer.
+func (c *core) watch(w *worker, late bool) {
+	limit := w.gen.conf.WorkerTimeout
+	switch {
+	case limit == 0:
+	case w.pingedAt.IsZero():
+		if c.now.Sub(w.pongAt) >= pingEvery(limit) {
+			w.pingSeq++
+			w.pingedAt = c.now
+			c.tell(w, wire.KindPing, wire.Ping{Seq: w.pingSeq})
+		}
+	case late:
+		w.pingedAt = c.now // its answer may lie unread with us
+	case c.now.Sub(w.pingedAt) >= limit:
+		c.log.Error().Int("worker", w.index).Int("worker_pid", w.pid).Dur("worker_timeout", limit).
+			Msg("a worker hangs: no answer to a ping; it is ended (stacks follow) and replaced")
+		w.lastErr, w.doomed = fmt.Sprintf("no answer to a ping for %s", limit), c.now
+		w.proc.Kill(unix.SIGABRT)
+	}
+}
+
+func pingEvery(limit time.Duration) time.Duration { return min(limit/4, time.Second) }
+
+// workerPong is told that all loops of a worker turn.
+func (c *core) workerPong(w *worker, b wire.Pong) {
+	if b.Seq == w.pingSeq {
+		w.pingedAt, w.pongAt = time.Time{}, c.now
+	}
+}
+
+// wait returns how long nothing is due.
+func (c *core) wait() time.Duration {
+	due := c.now.Add(time.Minute)
+	sooner := func(t time.Time) {
+		if t.Before(due) {
+			due = t
+		}
+	}
+	for _, g := range c.groups {
+		if g.retiring != nil {
+			sooner(c.now.Add(retirePoll))
+		}
+	}
+	for _, g := range c.gens {
+		if g.state == draining {
+			sooner(g.deadline.Add(drainGrace + time.Millisecond))
+		}
+		for _, w := range g.workers {
+			limit := g.conf.WorkerTimeout
+			switch {
+			case w.state == backoff && g.state == serving:
+				sooner(w.retryAt)
+			case w.proc == nil:
+			case !w.doomed.IsZero():
+				sooner(w.doomed.Add(lastWords))
+			case w.state == starting:
+				sooner(w.since.Add(g.conf.StartTimeout))
+			case limit == 0:
+			case w.pingedAt.IsZero():
+				sooner(w.pongAt.Add(pingEvery(limit)))
+			default:
+				sooner(w.pingedAt.Add(limit))
+			}
+		}
+	}
+	return max(time.Millisecond, due.Sub(c.now))
+}

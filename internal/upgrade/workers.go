@@ -1,0 +1,193 @@
+package upgrade
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/wire"
+)
+
+const (
+	// stableAfter is how long a worker must have lived for its death to count as
+	// the first one.
+	stableAfter = 10 * time.Second
+	// firstBackoff is doubled for each further death, up to maxBackoff. The first
+	// replacement is started at once.
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = 30 * time.Second
+	// lastWords is how long a hung worker has to write its stacks.
+	lastWords = 500 * time.Millisecond
+	// drainGrace is how long after its own deadline a draining worker is killed.
+	drainGrace = 5 * time.Second
+)
+
+// spawn starts a process for a worker that has none.
+func (c *core) spawn(w *worker) error {
+	proc, pid, err := c.host.Spawn(w)
+	if err != nil {
+		return fmt.Errorf("start worker %d: %w", w.index, err)
+	}
+	w.proc, w.pid = proc, pid
+	w.leases, w.waiting = make(map[lease]bool), make(map[uint64][]lease)
+	w.pingedAt, w.pongAt, w.doomed = time.Time{}, c.now, time.Time{}
+	w.enter(starting, c.now)
+	return nil
+}
+
+// tell sends a message. A worker that takes none is as good as dead.
+func (c *core) tell(w *worker, kind wire.Kind, body any, fds ...int) {
+	if w.proc == nil {
+		return
+	}
+	if err := w.proc.Send(kind, body, fds...); err != nil {
+		c.kill(w, err.Error())
+	}
+}
+
+// kill ends a worker's process now; exited is called in due course.
+func (c *core) kill(w *worker, why string) {
+	if w.proc == nil || !w.doomed.IsZero() {
+		return
+	}
+	w.lastErr, w.doomed = why, c.now
+	w.proc.Kill(unix.SIGKILL)
+}
+
+// workerFailed is told why a worker can't do its work. Before the cut-over that
+// is the end of its generation, later that of its process.
+func (c *core) workerFailed(w *worker, text string) {
+	w.lastErr = text
+	if g := w.gen; c.change != nil && g == c.change.gen {
+		c.fail(fmt.Errorf("worker %d (pid %d): %s", w.index, w.pid, text))
+		return
+	}
+	c.log.Error().Int("worker", w.index).Int("worker_pid", w.pid).Str("error", text).Msg("a worker has failed")
+	c.kill(w, text)
+}
+
+// workerExited is told that a worker's process is dead.
+func (c *core) workerExited(w *worker, status string) {
+	g := w.gen
+	killed := !w.doomed.IsZero()
+	c.account(w, status)
+	w.proc.Close()
+	w.proc, w.pid, w.leases, w.waiting = nil, 0, nil, nil
+	switch {
+	case g.state == serving:
+		c.log.Error().Int("worker", w.index).Ints("slots", w.slots).Str("status", status).
+			Str("reason", w.lastErr).Msg("a worker has died and is replaced; its sockets were kept")
+		c.respawn(w)
+	case c.change != nil && g == c.change.gen:
+		w.enter(gone, c.now)
+		if w.lastErr != "" && killed {
+			status += "; " + w.lastErr
+		}
+		c.fail(fmt.Errorf("worker %d died before the cut-over: %s", w.index, status))
+	default:
+		w.enter(gone, c.now)
+		c.forgetGone()
+	}
+	c.reconcile()
+	c.retireStep()
+}
+
+// account keeps a dead worker's counts. What it had open when it crashed is lost
+// and counted so.
+func (c *core) account(w *worker, status string) {
+	counts := w.counters()
+	if counts.Open > 0 {
+		c.log.Error().Int("worker", w.index).Uint64("connections", counts.Open).Str("status", status).
+			Msg("connections ended with their worker")
+	}
+	counts.Cut += counts.Open
+	counts.Open = 0
+	addCounters(&c.past, counts)
+	addCounters(&w.gen.sum, counts)
+	if r := w.gen.receipt; r != nil {
+		r.HandedOver += counts.HandedOver
+		r.Finished += counts.Finished
+		r.Cut += counts.Cut
+	}
+	if w.region != nil {
+		_ = w.region.Close()
+		w.region = nil
+	}
+}
+
+// respawn replaces a dead worker: at once the first time, later and later when
+// it keeps dying.
+func (c *core) respawn(w *worker) {
+	if c.now.Sub(w.since) > stableAfter {
+		w.crashes = 0
+	}
+	w.crashes++
+	w.restarts++
+	w.enter(backoff, c.now)
+	w.retryAt = c.now
+	if w.crashes > 1 {
+		w.retryAt = c.now.Add(min(firstBackoff<<min(w.crashes-2, 16), maxBackoff))
+	}
+	c.retry(w)
+}
+
+// retry starts a worker whose back-off is over.
+func (c *core) retry(w *worker) {
+	if w.retryAt.After(c.now) {
+		return
+	}
+	if err := c.spawn(w); err != nil {
+		w.lastErr = err.Error()
+		w.retryAt = c.now.Add(min(firstBackoff<<min(w.crashes, 16), maxBackoff))
+		c.log.Error().Err(err).Time("retry_at", w.retryAt).Msg("can't replace a worker")
+	}
+}
+
+// drain tells a generation to finish what it has. Its leases are withdrawn by
+// reconcile, each when somebody else has the shard.
+func (c *core) drain(g *generation) {
+	timeout := g.conf.DrainTimeout
+	if ch := c.change; ch != nil && ch.gen != nil && ch.gen != g {
+		timeout = ch.gen.conf.DrainTimeout
+	}
+	g.enter(draining, c.now)
+	g.deadline = c.now.Add(timeout)
+	for _, w := range g.workers {
+		switch {
+		case w.proc == nil:
+			w.enter(gone, c.now)
+		case w.state == starting: // a replacement that never served
+			c.kill(w, "its generation drains")
+		default:
+			c.drainWorker(w)
+		}
+	}
+	c.forgetGone()
+}
+
+func (c *core) drainWorker(w *worker) {
+	w.enter(draining, c.now)
+	left := max(0, w.gen.deadline.Sub(c.now))
+	c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: left.Milliseconds()})
+}
+
+// forgetGone drops the generations that have no process left.
+func (c *core) forgetGone() {
+	var kept []*generation // a new slice: callers may be ranging over the old one
+	for _, g := range c.gens {
+		alive := false
+		for _, w := range g.workers {
+			alive = alive || w.proc != nil
+		}
+		if alive || (g.state != draining && g.state != failed) {
+			kept = append(kept, g)
+			continue
+		}
+		g.enter(gone, c.now)
+		g.files.Close()
+		c.log.Info().Uint64("generation", g.id).Uint64("finished", g.sum.Finished).
+			Uint64("handed_over", g.sum.HandedOver).Uint64("cut", g.sum.Cut).Msg("generation gone")
+	}
+	c.gens = kept
+}

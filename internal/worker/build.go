@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/echo"
+	"reuseportd/internal/service/http"
+	"reuseportd/internal/stats"
+	"reuseportd/internal/wire"
+)
+
+// loop is one event loop of the worker with its services and what it was lent.
+// But for slot, it belongs to the loop's goroutine once that runs.
+type loop struct {
+	*eventloop.Loop
+	slot     int
+	services map[string]*eventloop.Service // by config.Listener.Key
+	leases   map[lease]*eventloop.Listener
+}
+
+// lease names a shard that a loop accepts from.
+type lease struct {
+	key   string
+	index int
+}
+
+// build makes a loop for each slot and in each a service for each listener.
+func (w *worker) build(slots []int, region *stats.Region) error {
+	sites, err := w.buildSites()
+	if err != nil {
+		return err
+	}
+	for i, slot := range slots {
+		el, err := eventloop.New(eventloop.Options{
+			Counters:       region.Page(i),
+			MaxConnections: share(w.conf.MaxConnections, len(slots)),
+			MaxMessage:     w.maxMessage(),
+			Panicked:       w.panicked,
+			Empty:          w.wake,
+		})
+		if err != nil {
+			return fmt.Errorf("event loop for slot %d: %w", slot, err)
+		}
+		lp := &loop{
+			Loop: el, slot: slot,
+			services: make(map[string]*eventloop.Service),
+			leases:   make(map[lease]*eventloop.Listener),
+		}
+		for i := range w.conf.Listeners {
+			l := &w.conf.Listeners[i]
+			var h eventloop.Handler
+			var timeout time.Duration
+			if l.HTTP != nil {
+				h, timeout = http.New(el, sites[l.Key()]), l.HTTP.WriteTimeout
+			} else {
+				h = echo.New(el, l.Echo.IdleTimeout)
+			}
+			lp.services[l.Key()] = el.NewService(h, timeout)
+		}
+		w.loops = append(w.loops, lp)
+	}
+	return nil
+}
+
+// buildSites makes what the loops of the worker share of each HTTP listener.
+func (w *worker) buildSites() (map[string]*http.Site, error) {
+	sites := make(map[string]*http.Site)
+	w.accessFDs = make(map[string]int)
+	for i := range w.conf.Listeners {
+		l := &w.conf.Listeners[i]
+		if l.HTTP == nil {
+			continue
+		}
+		fd, err := w.accessFD(l.HTTP.AccessLog)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		site, err := http.NewSite(l.HTTP, http.Options{AccessLog: fd})
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		sites[l.Key()] = site
+		w.sites = append(w.sites, site)
+	}
+	return sites, nil
+}
+
+// accessFD returns the descriptor that the master opened for an access log, one
+// for each path however many listeners write to it; -1 when there is no log.
+func (w *worker) accessFD(a *config.AccessLog) (int, error) {
+	if a == nil {
+		return -1, nil
+	}
+	if a.File == "-" {
+		return unix.Stdout, nil
+	}
+	name := wire.FileAccess + a.File
+	if fd, ok := w.accessFDs[name]; ok {
+		return fd, nil
+	}
+	fd := w.files.take(name)
+	if fd < 0 {
+		return -1, fmt.Errorf("access log %s: the master sent no file", a.File)
+	}
+	w.accessFDs[name] = fd
+	return fd, nil
+}
+
+// maxMessage is the most input that any of the services holds on to.
+func (w *worker) maxMessage() int {
+	size := 64 << 10
+	for i := range w.conf.Listeners {
+		if h := w.conf.Listeners[i].HTTP; h != nil {
+			size = max(size, h.MaxRequestLine+h.MaxHeader+16<<10)
+		}
+	}
+	return size
+}
+
+// share divides a worker's bound among its loops; 0 stays no bound.
+func share(total, loops int) int {
+	if total == 0 {
+		return 0
+	}
+	return max(1, (total+loops-1)/loops)
+}

@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"time"
+
+	"reuseportd/internal/wire"
+)
+
+// drain ends the worker when it has no lease and no connection left, and in any
+// case at the deadline, for which it needs no master.
+func (w *worker) drain(timeout time.Duration) {
+	if w.draining {
+		return
+	}
+	w.draining = true
+	w.deadline = time.After(timeout)
+	w.log.Debug().Dur("timeout", timeout).Msg("draining")
+	w.onLoops(func(lp *loop) error {
+		lp.Drain()
+		return nil
+	}, func(error) { w.wakeIfEmpty() })
+}
+
+// wake is called by a draining loop that has become empty, on its goroutine.
+func (w *worker) wake() {
+	w.events <- w.wakeIfEmpty
+}
+
+// wakeIfEmpty ends the worker if nothing is left. A loop may have accepted since
+// it said that it was empty, so all are asked again.
+func (w *worker) wakeIfEmpty() {
+	if !w.draining || w.leases > 0 || w.exit {
+		return
+	}
+	open := 0
+	counts := make([]int, len(w.loops))
+	w.onLoops(func(lp *loop) error {
+		for i := range w.loops {
+			if w.loops[i] == lp {
+				counts[i] = lp.Open()
+			}
+		}
+		return nil
+	}, func(error) {
+		for _, n := range counts {
+			open += n
+		}
+		if open == 0 && w.leases <= 0 {
+			w.leave("drained", 0)
+		}
+	})
+}
+
+// cut ends what the drain timeout found unfinished.
+func (w *worker) cut() {
+	open := make([]int, len(w.loops))
+	w.onLoops(func(lp *loop) error {
+		for id := range lp.leases {
+			lp.unlisten(id)
+		}
+		for i := range w.loops {
+			if w.loops[i] == lp {
+				open[i] = lp.Open()
+			}
+		}
+		lp.Cut()
+		return nil
+	}, func(error) {
+		total := 0
+		for _, n := range open {
+			total += n
+		}
+		w.log.Warn().Int("connections", total).Msg("drain_timeout has passed; what was open is cut")
+		w.leave("drain_timeout", 0)
+	})
+	// A loop that hangs must not keep the worker beyond its time.
+	time.AfterFunc(2*time.Second, func() {
+		w.events <- func() { w.leave("drain_timeout; a loop hangs", 1) }
+	})
+}
+
+// orphaned is called when the master is gone. What serves serves on; what was
+// never asked to is of no use.
+func (w *worker) orphaned() {
+	w.orphan = true
+	if !w.lent {
+		w.exit = true
+		return
+	}
+	w.log.Warn().Msg("the master is gone; serving on without it")
+}
+
+// broken is called when a loop has returned.
+func (w *worker) broken(lp *loop, err error) {
+	if w.exit {
+		return
+	}
+	w.log.Error().Err(err).Int("slot", lp.slot).Msg("an event loop is broken; the worker ends, to be replaced")
+	w.leave("broken event loop", 1)
+}
+
+func (w *worker) leave(reason string, status int) {
+	if w.exit {
+		return
+	}
+	w.exit, w.status = true, status
+	w.send(wire.KindBye, wire.Bye{Reason: reason})
+}
+
+// panicked is called on a loop's goroutine, which must not wait for the log.
+func (w *worker) panicked(value any, stack []byte) {
+	tell := func() {
+		w.log.Error().Interface("panic", value).Bytes("stack", stack).
+			Msg("a service panicked; its connection was closed, the loop goes on")
+	}
+	select {
+	case w.events <- tell:
+	default: // counted all the same
+	}
+}

@@ -1,0 +1,149 @@
+// Package worker is the process that serves: event loops and services built
+// from what the master sent, and their draining.
+//
+// It owns the worker's end of the control channel. It must never read the
+// configuration file, bind a socket or decide about its own life beyond this:
+// without a master it serves on, and a drain has a deadline of its own.
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/logging"
+	"reuseportd/internal/stats"
+	"reuseportd/internal/wire"
+)
+
+// ControlFD is the descriptor that a worker finds its control channel at.
+const ControlFD = 3
+
+// Main runs a worker process to its end and returns its exit status.
+func Main() int {
+	// Only the master speaks to a worker. It is in a process group of its own,
+	// so a terminal's signals don't reach it; these come from `pkill reuseportd`.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	ch, err := wire.FromFD(ControlFD)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "reuseportd worker: %v; a worker is started by its master only\n", err)
+		return 2
+	}
+	w, err := setUp(ch)
+	switch {
+	case errors.Is(err, io.EOF):
+		return 0 // the master has changed its mind
+	case err != nil:
+		_ = ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
+		return 1
+	}
+	return w.run()
+}
+
+// setUp receives Start and builds everything that can fail.
+func setUp(ch *wire.Conn) (*worker, error) {
+	m, err := ch.Recv()
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if m.Kind != wire.KindStart {
+		return nil, fmt.Errorf("first message is %s, want %s", m.Kind, wire.KindStart)
+	}
+	var start wire.Start
+	if err := m.Decode(&start); err != nil {
+		return nil, err
+	}
+	if err := failpoint.Hit("worker-start"); err != nil {
+		return nil, err
+	}
+	files := newFiles(m, start.Files)
+	raw, err := wire.ReadMemfd(files.fd(wire.FileConfig))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration from the master: %w", err)
+	}
+	conf, err := config.ParseTrusted(start.Path, raw)
+	if err != nil {
+		return nil, err
+	}
+	region, err := stats.Open(files.take(wire.FileStats))
+	if err != nil {
+		return nil, fmt.Errorf("map the counters: %w", err)
+	}
+	out := os.Stderr
+	if fd := files.take(wire.FileLog); fd >= 0 {
+		out = os.NewFile(uintptr(fd), wire.FileLog)
+	}
+	runtime.GOMAXPROCS(len(start.Slots) + 1)
+	w := &worker{
+		ch: ch, conf: conf, files: files, logFile: out,
+		events: make(chan func(), 256),
+		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
+			Uint64("generation", start.Generation).Logger(),
+	}
+	if err := w.build(start.Slots, region); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// files are the descriptors that came with a message, by name.
+type files struct {
+	m     wire.Message
+	index map[string]int
+}
+
+func newFiles(m wire.Message, names []string) files {
+	f := files{m: m, index: make(map[string]int)}
+	for i, name := range names {
+		f.index[name] = i
+	}
+	return f
+}
+
+// fd lends a descriptor, take gives it away; -1 when there is none.
+func (f files) fd(name string) int {
+	if i, ok := f.index[name]; ok && i < len(f.m.FDs) {
+		return f.m.FDs[i]
+	}
+	return -1
+}
+
+func (f files) take(name string) int {
+	if i, ok := f.index[name]; ok {
+		return f.m.Take(i)
+	}
+	return -1
+}
+
+// reopen puts newly opened log files in the place of those in use, so that
+// every writer goes on with the descriptor it has: dup2(2).
+func (w *worker) reopen(f files) {
+	for name := range f.index {
+		old := -1
+		switch {
+		case name == wire.FileLog:
+			old = int(w.logFile.Fd())
+		case strings.HasPrefix(name, wire.FileAccess):
+			old = w.accessFDs[name]
+		}
+		if fd := f.fd(name); fd >= 0 && old > 0 {
+			if err := unix.Dup3(fd, old, unix.O_CLOEXEC); err != nil {
+				w.log.Error().Err(err).Str("file", name).Msg("can't go over to the reopened log file; the old one is used on")
+			}
+		}
+	}
+}
+
+

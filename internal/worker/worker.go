@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/service/http"
+	"reuseportd/internal/wire"
+)
+
+// worker is the process's state. All of it belongs to the goroutine of run;
+// others give it functions through events.
+type worker struct {
+	ch        *wire.Conn
+	log       zerolog.Logger
+	logFile   *os.File
+	conf      *config.Config
+	files     files // of Start
+	accessFDs map[string]int
+	loops     []*loop
+	sites     []*http.Site
+	events    chan func()
+
+	orphan   bool // the master is gone
+	draining bool
+	leases   int // held by all loops, as acknowledged
+	lent     bool
+	deadline <-chan time.Time
+	exit     bool
+	status   int
+}
+
+// run serves until the worker has nothing left to do.
+func (w *worker) run() int {
+	for _, lp := range w.loops {
+		go func() {
+			err := lp.Run()
+			w.events <- func() { w.broken(lp, err) }
+		}()
+	}
+	go w.receive()
+	if err := failpoint.Hit("worker-ready"); err != nil {
+		_ = w.ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
+		return 1
+	}
+	w.send(wire.KindReady, wire.Ready{})
+	for !w.exit {
+		select {
+		case f := <-w.events:
+			f()
+		case <-w.deadline:
+			w.deadline = nil
+			w.cut()
+		}
+	}
+	for _, s := range w.sites {
+		s.Close() // writes what waits of the access log
+	}
+	return w.status
+}
+
+// receive passes on what the master says until it is gone.
+func (w *worker) receive() {
+	for {
+		m, err := w.ch.Recv()
+		if unknown, ok := wire.IsUnknown(err); ok {
+			w.events <- func() { w.send(wire.KindUnknown, unknown) }
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			w.events <- w.orphaned
+			return
+		}
+		if err != nil {
+			w.events <- func() { w.log.Error().Err(err).Msg("a message from the master was lost") }
+			continue
+		}
+		w.events <- func() {
+			defer m.Close()
+			if err := w.handle(m); err != nil {
+				w.log.Error().Err(err).Stringer("message", m.Kind).Msg("a message from the master was not understood")
+			}
+		}
+	}
+}
+
+// handle does what the master says.
+func (w *worker) handle(m wire.Message) error {
+	switch m.Kind {
+	case wire.KindLend:
+		var b wire.Lend
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.lend(b, m)
+	case wire.KindWithdraw:
+		var b wire.Withdraw
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.withdraw(b)
+	case wire.KindDrain:
+		var b wire.Drain
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.drain(time.Duration(b.TimeoutMS) * time.Millisecond)
+	case wire.KindPing:
+		var b wire.Ping
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.onLoops(func(*loop) error { return nil }, func(error) {
+			w.send(wire.KindPong, wire.Pong{Seq: b.Seq, Draining: w.draining})
+		})
+	case wire.KindLogs:
+		var b wire.Logs
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.reopen(newFiles(m, b.Files))
+	default:
+		w.send(wire.KindUnknown, wire.Unknown{Version: wire.Version, Kind: m.Kind})
+	}
+	return nil
+}
+
+// send speaks to the master, if there is one.
+func (w *worker) send(kind wire.Kind, body any) {
+	if w.orphan {
+		return
+	}
+	_ = w.ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	if err := w.ch.Send(kind, body); err != nil && !errors.Is(err, wire.ErrGone) {
+		w.log.Error().Err(err).Msg("can't answer the master")
+	}
+}
+
+// onLoops runs f on every loop's goroutine, and then, here, with the first
+// error when all have done it.
+func (w *worker) onLoops(f func(*loop) error, then func(error)) {
+	left := len(w.loops)
+	var first error
+	for _, lp := range w.loops {
+		lp.Post(func() {
+			err := f(lp)
+			w.events <- func() {
+				if first == nil {
+					first = err
+				}
+				if left--; left == 0 {
+					then(first)
+				}
+			}
+		})
+	}
+}
+
+// lend registers shards with the loops they are meant for. All are, or none.
+func (w *worker) lend(b wire.Lend, m wire.Message) {
+	w.lent = true
+	fds := make([]int, len(b.Leases))
+	for i := range fds {
+		fds[i] = m.Take(i)
+	}
+	w.onLoops(func(lp *loop) error {
+		var err error
+		for i, le := range b.Leases {
+			if le.Slot == lp.slot {
+				err = errors.Join(err, lp.listen(le, fds[i]))
+			}
+		}
+		return err
+	}, func(err error) {
+		answer := wire.Lent{Seq: b.Seq}
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		w.leases += len(b.Leases)
+		w.send(wire.KindLent, answer)
+	})
+}
+
+// listen takes one lease on; a second one for the same shard replaces the first.
+func (lp *loop) listen(le wire.Lease, fd int) error {
+	s := lp.services[le.Key]
+	if s == nil {
+		_ = unix.Close(fd)
+		return errors.New("no service for " + le.Key)
+	}
+	id := lease{le.Key, le.Index}
+	if old := lp.leases[id]; old != nil {
+		lp.Unlisten(old)
+	}
+	ln, err := lp.Listen(fd, s, le.Exclusive)
+	if err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	lp.leases[id] = ln
+	return nil
+}
+
+// withdraw gives shards back.
+func (w *worker) withdraw(b wire.Withdraw) {
+	w.onLoops(func(lp *loop) error {
+		for _, le := range b.Leases {
+			if le.Slot == lp.slot {
+				lp.unlisten(lease{le.Key, le.Index})
+			}
+		}
+		return nil
+	}, func(error) {
+		w.leases -= len(b.Leases)
+		w.send(wire.KindWithdrawn, wire.Withdrawn{Seq: b.Seq})
+		w.wakeIfEmpty()
+	})
+}
+
+func (lp *loop) unlisten(id lease) {
+	if ln := lp.leases[id]; ln != nil {
+		delete(lp.leases, id)
+		lp.Unlisten(ln)
+	}
+}
+
+
