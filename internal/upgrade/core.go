@@ -178,8 +178,12 @@ func (c *core) finish(r *control.Receipt) {
 }
 
 func verdict(r *control.Receipt) string {
-	if r.OK {
+	switch {
+	case !r.OK:
+		return "change failed: what served before serves on"
+	case r.Action == "stop":
+		return "stopped: nothing is left open"
+	default:
 		return "change done: the new generation serves"
 	}
-	return "change failed: what served before serves on"
 }

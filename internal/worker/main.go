@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
@@ -145,5 +144,3 @@ func (w *worker) reopen(f files) {
 		}
 	}
 }
-
-

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
-	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/wire"
@@ -231,5 +230,3 @@ func (lp *loop) unlisten(id lease) {
 		lp.Unlisten(ln)
 	}
 }
-
-
