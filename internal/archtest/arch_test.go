@@ -1,0 +1,147 @@
+// Package archtest holds the rules of the house that are about the shape of the
+// code: who may import whom, and that every package says what it is.
+package archtest
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// may lists, for each package below internal/, the project's packages that it may
+// import. Imports point one way: cmd → upgrade, worker → service, shard →
+// eventloop.
+var may = map[string][]string{
+	"config":       {},
+	"control":      {},
+	"eventloop":    {},
+	"failpoint":    {},
+	"initd":        {},
+	"logging":      {"config"},
+	"rundir":       {},
+	"sdnotify":     {},
+	"service/echo": {"eventloop"},
+	"service/http": {"eventloop", "config"},
+	"shard":        {"config"},
+	"stats":        {"eventloop"},
+	"wire":         {},
+	"worker":       {"config", "eventloop", "failpoint", "logging", "service/echo", "service/http", "stats", "wire"},
+	"upgrade": {
+		"config", "control", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
+		"shard", "stats", "wire",
+	},
+	"archtest": {},
+}
+
+// forbidden are packages of the standard library that would bring in what a
+// package must not know.
+var forbidden = map[string][]string{
+	"eventloop":    {"net", "os", "log", "github.com/rs/zerolog"},
+	"service/echo": {"net", "os", "github.com/rs/zerolog"},
+	"service/http": {"net", "net/http"},
+}
+
+const root = "../.."
+
+// sources calls f with each package directory below dir and its Go files.
+func sources(t *testing.T, dir string, f func(pkg string, files []string)) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if d.Name() == "testdata" {
+			return filepath.SkipDir
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		var files []string
+		for _, e := range entries {
+			if n := e.Name(); strings.HasSuffix(n, ".go") && !strings.HasSuffix(n, "_test.go") {
+				files = append(files, filepath.Join(path, n))
+			}
+		}
+		if len(files) > 0 {
+			rel, _ := filepath.Rel(filepath.Join(root, dir), path)
+			f(filepath.ToSlash(rel), files)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	seen := 0
+	sources(t, "internal", func(pkg string, files []string) {
+		seen++
+		allowed, known := may[pkg]
+		if !known {
+			t.Errorf("internal/%s is not in the list of this test: say what it may import", pkg)
+		}
+		for _, file := range files {
+			tree, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, imp := range tree.Imports {
+				checkImport(t, pkg, file, strings.Trim(imp.Path.Value, `"`), allowed)
+			}
+		}
+	})
+	if seen < 10 {
+		t.Fatalf("only %d packages found: the test looks in the wrong place", seen)
+	}
+}
+
+func checkImport(t *testing.T, pkg, file, path string, allowed []string) {
+	t.Helper()
+	for _, no := range forbidden[pkg] {
+		if path == no {
+			t.Errorf("%s imports %s, which internal/%s must not know", file, path, pkg)
+		}
+	}
+	own, ok := strings.CutPrefix(path, "reuseportd/internal/")
+	if !ok {
+		if strings.HasPrefix(path, "reuseportd/") {
+			t.Errorf("%s imports %s: internal packages don't import commands or tests", file, path)
+		}
+		return
+	}
+	for _, a := range allowed {
+		if a == own || strings.HasPrefix(own, pkg+"/") {
+			return
+		}
+	}
+	t.Errorf("%s imports internal/%s; internal/%s may not", file, own, pkg)
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	for _, dir := range []string{"internal", "cmd", "test", "bench"} {
+		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
+			continue
+		}
+		sources(t, dir, func(pkg string, files []string) {
+			comments := 0
+			for _, file := range files {
+				tree, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.PackageClauseOnly)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tree.Doc != nil {
+					comments++
+				}
+			}
+			if comments != 1 {
+				t.Errorf("%s/%s has %d package comments, want 1", dir, pkg, comments)
+			}
+		})
+	}
+}
