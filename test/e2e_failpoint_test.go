@@ -48,7 +48,7 @@ func TestWindowsHeldOpen(t *testing.T) {
 					t.Errorf("receipt %+v", r)
 				}
 				s.WaitStatus("the change to be over", func(st *control.Status) bool {
-					return st.Change == "" && st.Generation == 2 && st.Listeners[0].Retiring == 0
+					return st.Change == "" && st.Generation == 2 && harness.ListenerAt(st, c.Address("web")).Retiring == 0
 				})
 			})
 		})
@@ -113,7 +113,7 @@ func TestMasterKilled(t *testing.T) {
 // The service is what the receipts say also when a step only fails.
 func TestErrorsInWindows(t *testing.T) {
 	for _, w := range windows {
-		if w.point == "retire-close" || w.point == "activate-drain" {
+		if w.point == "retire-close" || w.change == "upgrade" && w.point != "custody-sent" && w.point != "custody-received" {
 			continue // behind the commit point: nothing to go back to
 		}
 		t.Run(w.change+" "+w.point, func(t *testing.T) {

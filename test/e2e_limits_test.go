@@ -36,7 +36,7 @@ func TestMaxConnections(t *testing.T) {
 		waiting = append(waiting, conn)
 	}
 	st := s.WaitStatus("accepting to pause", func(st *control.Status) bool {
-		return st.Totals.AcceptPaused > 0 && st.Listeners[0].Queued == 5
+		return st.Totals.AcceptPaused > 0 && harness.ListenerAt(st, c.Address("web")).Queued == 5
 	})
 	if w := only(t, st); w.Connections != 10 {
 		t.Errorf("%d connections, want 10", w.Connections)

@@ -67,7 +67,8 @@ func TestWorkerCountFourOneFour(t *testing.T) {
 				s.WriteConfig(c.WithWorkers(n))
 				s.Reload()
 				s.WaitStatus("shards to retire", func(st *control.Status) bool {
-					return st.Listeners[0].Retiring == 0 && st.Listeners[0].Shards == n && len(workers(st)) == n
+					l := harness.ListenerAt(st, c.Address("web"))
+					return l.Retiring == 0 && l.Shards == n && len(workers(st)) == n
 				})
 			}
 		})

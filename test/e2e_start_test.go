@@ -70,7 +70,7 @@ func TestStatus(t *testing.T) {
 		st.Config.Path != s.ConfigPath || st.Started.IsZero() {
 		t.Errorf("status lacks or mistakes something: %+v", st)
 	}
-	if len(st.Listeners) != 2 || st.Listeners[0].Shards != 2 {
+	if len(st.Listeners) != 2 || harness.ListenerAt(st, c.Address("web")).Shards != 2 {
 		t.Errorf("listeners %+v, want two with two shards each", st.Listeners)
 	}
 	if st.LastChange == nil || st.LastChange.Action != "start" || !st.LastChange.OK {
@@ -282,7 +282,7 @@ func TestThreads(t *testing.T) {
 	c := harness.Default(t)
 	c.Workers, c.Threads = 1, 4
 	s := harness.Start(t, c)
-	if l := s.Status().Listeners[0]; l.Shards != 4 {
+	if l := harness.ListenerAt(s.Status(), c.Address("web")); l.Shards != 4 {
 		t.Errorf("%d shards for four loops", l.Shards)
 	}
 	losingNothing(t, clients(c), func(m *meter.Meter) {

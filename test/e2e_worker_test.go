@@ -31,7 +31,7 @@ func TestKilledWorkersQueueIsServed(t *testing.T) {
 		conn.send(get)
 		conns = append(conns, conn)
 	}
-	s.WaitStatus("some to wait", func(st *control.Status) bool { return st.Listeners[0].Queued > 0 })
+	s.WaitStatus("some to wait", func(st *control.Status) bool { return harness.ListenerAt(st, c.Address("web")).Queued > 0 })
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
 	for _, conn := range conns {
 		if code, text := conn.get2(); code != 200 || text != "hello\n" {

@@ -102,6 +102,16 @@ func Serving(st *control.Status) *control.Generation {
 	return nil
 }
 
+// ListenerAt is what a status says of an address, zero if it knows none.
+func ListenerAt(st *control.Status, address string) control.Listener {
+	for _, l := range st.Listeners {
+		if l.Address == address {
+			return l
+		}
+	}
+	return control.Listener{}
+}
+
 // Workers are the PIDs of the serving generation's workers.
 func (s *Server) Workers() []int {
 	s.t.Helper()

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -79,39 +78,19 @@ func (s *Server) checkGone() {
 		<-s.exited
 	}
 	reap()
-	if len(left) == 0 && !s.killed() {
+	if len(left) == 0 && !s.killed {
 		s.checkFiles()
 	}
-	for port := range s.ports {
-		for _, line := range BoundSockets(port) {
-			s.t.Errorf("left behind: a socket on port %d: %s", port, line)
-		}
-	}
-}
-
-// killed tells whether some master died of SIGKILL: then its files may stay.
-func (s *Server) killed() bool {
-	if st, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
-		return true
-	}
-	return s.ended && s.orphaned()
-}
-
-// orphaned tells whether the last master left its socket behind, as one that
-// was killed does.
-func (s *Server) orphaned() bool {
-	data, err := os.ReadFile(filepath.Join(s.RuntimeDir, "reuseportd.pid"))
+	sockets, err := BoundSockets(s.ports)
 	if err != nil {
-		return false
+		s.t.Error(err)
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
-	reaped.Lock()
-	defer reaped.Unlock()
-	ws, ok := reaped.status[pid]
-	return ok && ws.Signaled()
+	for _, socket := range sockets {
+		s.t.Errorf("left behind: a socket: %+v", socket)
+	}
 }
 
-// lockFile may stay: removing a lock file opens a race between two masters.
+// lockFiles may stay: to remove one opens a race between two masters.
 var lockFiles = map[string]bool{"lock": true, "reuseportd.lock": true}
 
 func (s *Server) checkFiles() {
@@ -124,25 +103,6 @@ func (s *Server) checkFiles() {
 			s.t.Errorf("left behind: file %s", filepath.Join(s.RuntimeDir, e.Name()))
 		}
 	}
-}
-
-// BoundSockets are the lines of /proc/net/tcp and tcp6 about sockets on a local
-// port that a process holds; those in TIME_WAIT belong to nobody.
-func BoundSockets(port int) []string {
-	var found []string
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		data, _ := os.ReadFile(file)
-		for line := range strings.Lines(string(data)) {
-			f := strings.Fields(line)
-			if len(f) < 10 || f[9] == "0" {
-				continue
-			}
-			if strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
-				found = append(found, strings.TrimSpace(line))
-			}
-		}
-	}
-	return found
 }
 
 // explain prints what a person needs who looks for the reason of a failure.

@@ -203,7 +203,7 @@ func (s *Server) KillOrphans() {
 		}
 	}
 	s.Wait("the orphans to end", func() bool { reap(); return len(s.Processes()) == 0 })
-	s.ended = true
+	s.ended, s.killed = true, true
 }
 
 // ProcStatus is one field of /proc/PID/status, "" if there is none.

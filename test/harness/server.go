@@ -29,7 +29,8 @@ type Server struct {
 	marker    string    // in the environment of all its processes
 	ports     map[int]bool
 	failpoint string
-	ended     bool // the test has ended the server itself
+	ended     bool // the test has ended the server itself,
+	killed    bool // and not gracefully, so its files may stay
 	panics    bool // the test has made a process panic
 
 	exited chan struct{} // closed when the first master was waited for
@@ -108,6 +109,7 @@ func (s *Server) Run(options ...Option) {
 		o(s, s.cmd)
 	}
 	s.must(s.cmd.Start())
+	s.ended, s.killed = false, false
 	managed.add(s.cmd.Process.Pid)
 	exited := make(chan struct{})
 	s.exited = exited
