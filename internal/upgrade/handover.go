@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reuseportd/internal/control"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/sdnotify"
@@ -264,6 +266,29 @@ func (c *core) superseded(r *control.Receipt) {
 	for _, p := range c.pending {
 		if p.action != "upgrade" {
 			c.refuse(p, control.ErrSuperseded)
+		}
+	}
+}
+
+// forward passes on to the next master the signals that came too late for this
+// one, and those that it had taken but not acted on.
+func (co *coordinator) forward(signals <-chan os.Signal) {
+	if co.next == 0 {
+		return
+	}
+	for _, p := range co.core.pending {
+		if p.action == "reload" && p.cause == causeSignal {
+			_ = unix.Kill(co.next, unix.SIGHUP)
+		}
+	}
+	for {
+		select {
+		case sig := <-signals:
+			if s, ok := sig.(unix.Signal); ok {
+				_ = unix.Kill(co.next, s)
+			}
+		default:
+			return
 		}
 	}
 }

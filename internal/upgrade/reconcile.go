@@ -51,12 +51,18 @@ func (c *core) desired() map[*worker][]lease {
 	return d
 }
 
-// home returns the generation whose workers serve an address: the newest one
-// that knows it and has a worker alive. For an address that was removed that is
-// a draining one.
+// home returns the generation whose workers serve an address: the one that
+// serves, if it knows the address and has a worker alive; else the newest that
+// does. For an address that was removed that is a draining one.
 func (c *core) home(key string) *generation {
+	able := func(g *generation) bool {
+		return g.knows(key) && slices.ContainsFunc(g.workers, (*worker).serves)
+	}
+	if s := c.serving(); s != nil && able(s) {
+		return s
+	}
 	for _, g := range slices.Backward(c.gens) {
-		if g.knows(key) && slices.ContainsFunc(g.workers, (*worker).serves) {
+		if able(g) {
 			return g
 		}
 	}

@@ -77,10 +77,9 @@ func (g *group) retire(n int) error {
 
 // revive ends a retirement whose shards are wanted again.
 func (g *group) revive() error {
-	from := g.retiring.from
 	g.retiring = nil
-	if from == 0 {
-		return g.Unrefuse()
+	if err := g.Unrefuse(); err != nil {
+		return err
 	}
 	return g.Unsteer()
 }
@@ -105,6 +104,9 @@ func (c *core) retireStep() {
 		if g.retiring == nil {
 			continue
 		}
+		if c.awaited(key) > g.retiring.from {
+			continue // a generation that is getting ready will revive them
+		}
 		if c.home(key) == nil {
 			c.abandonShards(key, g)
 			continue
@@ -122,6 +124,20 @@ func (c *core) retireStep() {
 		}
 	}
 	c.exitIfStopped()
+}
+
+// awaited returns how many shards of an address the change in progress wants.
+func (c *core) awaited(key string) int {
+	if c.change == nil || c.change.gen == nil {
+		return 0
+	}
+	conf := c.change.gen.conf
+	for i := range conf.Listeners {
+		if l := &conf.Listeners[i]; l.Key() == key {
+			return want(l, conf)
+		}
+	}
+	return 0
 }
 
 func (c *core) quietTime() time.Duration {

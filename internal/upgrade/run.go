@@ -41,6 +41,7 @@ func Run(o Options) (int, error) {
 		return 1, err
 	}
 	co.run(signals)
+	co.forward(signals)
 	if last := co.core.last; co.status != 0 && last != nil && !last.OK {
 		return co.status, errors.New(last.Error)
 	}

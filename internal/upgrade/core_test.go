@@ -1,0 +1,212 @@
+package upgrade
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"reuseportd/internal/config"
+)
+
+func TestReloads(t *testing.T) {
+	p := ports(t, 3)
+	for _, tc := range []struct {
+		name     string
+		from, to *config.Config
+	}{
+		{"the same again", configure(2, 1, p[0]), configure(2, 1, p[0])},
+		{"grow", configure(1, 1, p[0]), configure(4, 1, p[0])},
+		{"shrink", configure(4, 1, p[0]), configure(1, 1, p[0])},
+		{"shrink by threads", configure(2, 2, p[0]), configure(3, 1, p[0])},
+		{"listener added", configure(2, 1, p[0]), configure(2, 1, p[0], p[1])},
+		{"listener removed", configure(2, 1, p[0], p[1]), configure(2, 1, p[0])},
+		{"listener re-addressed", configure(2, 1, p[0]), configure(2, 1, p[1])},
+		{"addresses swapped", configure(2, 1, p[0], p[1]), configure(2, 1, p[1], p[0])},
+		{"to exclusive", configure(3, 1, p[0]), configure(3, 1, -p[0])},
+		{"from exclusive", configure(3, 1, -p[0]), configure(3, 1, p[0])},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start(tc.from)
+			w.settle()
+			w.reload(tc.to)
+			w.settle()
+			if r := w.answers[0]; !r.OK || r.Generation != 2 || r.Previous != 1 {
+				t.Errorf("receipt %+v", r)
+			}
+		})
+	}
+}
+
+func TestBadConfigurationChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.start(configure(2, 1, ports(t, 1)[0]))
+	w.settle()
+	w.reload(nil)
+	w.settle()
+	if r := w.answers[0]; r.OK || r.Error != "bad configuration" || r.Generation != 1 {
+		t.Errorf("receipt %+v", r)
+	}
+	if w.core.status().Config.Error != "bad configuration" {
+		t.Error("status does not say why the configuration was refused")
+	}
+}
+
+func TestWorkerNotReadyInTime(t *testing.T) {
+	w := newWorld(t)
+	p := ports(t, 2)
+	w.start(configure(2, 1, p[0]))
+	w.settle()
+	w.ready = false
+	w.reload(configure(3, 1, p[0], p[1]))
+	w.pass(11 * time.Second)
+	w.ready = true
+	w.settle()
+	if r := w.answers[0]; r.OK || !strings.Contains(r.Error, "start_timeout") || r.Generation != 1 {
+		t.Errorf("receipt %+v", r)
+	}
+}
+
+func TestSignalsAreCoalesced(t *testing.T) {
+	w := newWorld(t)
+	p := ports(t, 1)
+	w.start(configure(2, 1, p[0]))
+	w.settle()
+	for range 200 {
+		w.reload(configure(2, 1, p[0]))
+	}
+	w.settle()
+	if len(w.answers) != 200 {
+		t.Errorf("%d of 200 requests were answered", len(w.answers))
+	}
+	if id := w.core.gens[0].id; id != 3 {
+		t.Errorf("generation %d serves after 200 requests at once, want 3", id)
+	}
+	if n := w.answers[199].Coalesced; n != 198 {
+		t.Errorf("the last receipt says %d coalesced, want 198", n)
+	}
+}
+
+func TestHungWorkerIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.start(configure(2, 1, ports(t, 1)[0]))
+	w.settle()
+	hung := w.procs[0]
+	w.pass(2 * time.Second) // sends the ping, which stays in the inbox
+	w.pass(6 * time.Second)
+	if !hung.dead {
+		t.Fatal("the hung worker was not ended")
+	}
+	w.settle()
+}
+
+// TestAMasterThatWasAsleepAccusesNobody: its own delay must not look like theirs.
+func TestAMasterThatWasAsleepAccusesNobody(t *testing.T) {
+	w := newWorld(t)
+	w.start(configure(2, 1, ports(t, 1)[0]))
+	w.settle()
+	w.pass(2 * time.Second)
+	w.core.now = w.core.now.Add(time.Minute)
+	w.core.tick(true)
+	for _, p := range w.procs {
+		if p.dead {
+			t.Fatal("a worker was killed for the master's own sleep")
+		}
+	}
+	w.settle()
+}
+
+func TestBackoffGrows(t *testing.T) {
+	w := newWorld(t)
+	w.start(configure(1, 1, ports(t, 1)[0]))
+	w.settle()
+	wk := w.core.gens[0].workers[0]
+	w.pass(11 * time.Second)
+	var waits []time.Duration
+	for range 5 {
+		w.core.workerExited(wk, "killed")
+		waits = append(waits, max(0, wk.retryAt.Sub(w.core.now)))
+		w.core.now = w.core.now.Add(waits[len(waits)-1])
+		w.core.tick(false)
+		if wk.state != starting {
+			t.Fatalf("worker is %s when its back-off is over", wk.state)
+		}
+	}
+	if got, want := fmt.Sprint(waits), "[0s 100ms 200ms 400ms 800ms]"; got != want {
+		t.Errorf("waits %s, want %s", got, want)
+	}
+	w.settle()
+}
+
+func TestStop(t *testing.T) {
+	w := newWorld(t)
+	p := ports(t, 2)
+	w.start(configure(2, 1, p[0], p[1]))
+	w.settle()
+	w.core.request(request{action: "stop", cause: causeSignal})
+	for i := 0; !w.exited && i < 10_000; i++ {
+		if fs := w.actions(); len(fs) > 0 {
+			fs[0]()
+		} else {
+			w.pass(20 * time.Millisecond)
+		}
+	}
+	if !w.exited || w.status != 0 || len(w.core.groups) != 0 || len(w.core.gens) != 0 {
+		t.Errorf("exited %v with %d; groups %v, generations %v", w.exited, w.status, w.core.groups, w.core.gens)
+	}
+}
+
+// TestRandomLives has everything happen in any order: reloads to any shape,
+// deaths at any point, messages handled early and late. The world checks each
+// withdrawal, and the state that everything settles into.
+func TestRandomLives(t *testing.T) {
+	p := ports(t, 3)
+	for seed := range uint64(150) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t)
+			w.random = rand.New(rand.NewPCG(seed, 7))
+			w.start(configure(2, 1, p[0]))
+			w.settle()
+			for range 400 {
+				w.anything(p)
+				if t.Failed() {
+					return
+				}
+			}
+			for w.core.conf() == nil {
+				t.Fatal("no generation serves")
+			}
+			w.settle()
+		})
+	}
+}
+
+// anything lets one thing happen.
+func (w *world) anything(p []int) {
+	r := w.random
+	switch n := r.IntN(100); {
+	case n < 4:
+		var some []int
+		for _, port := range p {
+			if r.IntN(2) == 0 {
+				some = append(some, port*(1-2*r.IntN(2)))
+			}
+		}
+		if len(some) == 0 {
+			some = p[:1]
+		}
+		w.reload(configure(1+r.IntN(4), 1+r.IntN(2), some...))
+	case n < 7:
+		if p := w.procs[r.IntN(len(w.procs))]; p.w.proc == process(p) {
+			p.dead = true // and the core hears of it later
+		}
+	case n < 25:
+		w.pass(time.Duration(r.IntN(400)) * time.Millisecond)
+	default:
+		if fs := w.actions(); len(fs) > 0 {
+			fs[r.IntN(len(fs))]()
+		}
+	}
+}
