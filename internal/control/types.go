@@ -117,3 +117,7 @@ type Response struct {
 	Status  *Status  `json:"status,omitempty"`
 	Receipt *Receipt `json:"receipt,omitempty"`
 }
+
+// ErrSuperseded is the Response.Error of a master that has just been replaced by
+// the next one: the request was not begun, ask again.
+const ErrSuperseded = "this master has just been replaced by an upgrade; ask again"
