@@ -243,8 +243,12 @@ func (co *coordinator) watch(conf *config.Config) {
 	}
 }
 
-// serveControl begins to answer on the control socket.
+// serveControl begins to answer on the control socket, once there is an answer to
+// give: when the first generation of this master is about to serve.
 func (co *coordinator) serveControl() {
+	if co.serve != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	co.serve, co.served = cancel, make(chan struct{})
 	go func() {

@@ -41,18 +41,27 @@ func (co *coordinator) StartUpgrade() {
 	u := &upgrade{co: co, ch: ch, done: make(chan error, 1), listened: make(chan struct{})}
 	co.upgrade = u
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
-		defer cancel()
-		err := co.upg.WaitForParent(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errors.New("the master before this one has not exited yet")
-		} else {
-			err = co.upg.Upgrade()
-		}
-		u.done <- err
+		u.done <- co.startNext()
 		co.post(func() { u.ended() })
 	}()
 	go u.listen()
+}
+
+// startNext has tableflip start the next master, once the one before this one has
+// gone. That is noticed by a goroutine of tableflip's own, a moment later.
+func (co *coordinator) startNext() error {
+	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
+	defer cancel()
+	if err := co.upg.WaitForParent(ctx); errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("the master before this one has not exited yet")
+	}
+	for {
+		err := co.upg.Upgrade()
+		if err == nil || err.Error() != "parent hasn't exited" || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // CancelUpgrade implements host.

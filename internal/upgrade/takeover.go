@@ -68,6 +68,10 @@ func (co *coordinator) takeSockets() error {
 // an upgrade asks for the workers, says that it is ready, and waits until the
 // old one has let go: that is either its Goodbye or its end.
 func (co *coordinator) Commit() {
+	if co.core.change.action == "reload" {
+		co.core.activate()
+		return
+	}
 	if co.pred != nil {
 		if err := co.takeWorkers(); err != nil {
 			co.core.fail(err)
