@@ -1,12 +1,71 @@
 package shard
 
-// Halves is the handshakes that were under way at one moment.
-type Halves struct{}
+import "net/netip"
 
-// HalfOpen returns the handshakes to the group's address that have begun and
-// are not complete. Called right after Steer, it holds all those whose
-// connections will yet appear in the queue of a retiring shard.
-func (g *Group) HalfOpen() (Halves, error) { return Halves{}, nil }
+// Halves are the handshakes that were under way at one moment.
+type Halves struct {
+	g     *Group
+	begun map[pair]struct{}
+}
 
-// Left returns how many of h are still under way.
-func (g *Group) Left(h Halves) (int, error) { return 0, nil }
+// pair names a handshake.
+type pair struct{ local, remote netip.AddrPort }
+
+// HalfOpen returns the handshakes with the group's address that have begun
+// and are not complete. Called after Steer, it has all those that will yet put a
+// connection into the queue of a retiring shard: a SYN that comes later
+// goes elsewhere, and one that was on its way has arrived.
+//
+// It asks the kernel through sock_diag(7), which walks the table of all
+// connections: milliseconds on a busy machine. Where that isn't to be had
+// (the error says so), give clients a second or two instead.
+func (g *Group) HalfOpen() (*Halves, error) {
+	h := &Halves{g: g, begun: map[pair]struct{}{}}
+	if g.addr.unix() {
+		return h, nil // connect(2) is one step there
+	}
+	settle()
+	err := g.eachHalfOpen(func(p pair) { h.begun[p] = struct{}{} })
+	if err != nil {
+		return nil, g.fail("half-open connections of", err)
+	}
+	return h, nil
+}
+
+// Left returns how many of the handshakes are still under way. When it returns
+// 0 every other one has been given up or is in its shard's accept queue, so
+// QueueLen tells the truth from then on. A client that never answers keeps its
+// handshake for net.ipv4.tcp_synack_retries, some 63 seconds by default: bound
+// the wait.
+func (h *Halves) Left() (int, error) {
+	if len(h.begun) == 0 {
+		return 0, nil
+	}
+	still := make(map[pair]struct{})
+	err := h.g.eachHalfOpen(func(p pair) {
+		if _, ok := h.begun[p]; ok {
+			still[p] = struct{}{}
+		}
+	})
+	if err != nil {
+		return 0, h.g.fail("half-open connections of", err)
+	}
+	h.begun = still
+	if len(still) == 0 {
+		// Leaving the table and joining the queue are two steps of the kernel.
+		settle()
+	}
+	return len(still), nil
+}
+
+// eachHalfOpen calls f for every handshake with the group's address.
+func (g *Group) eachHalfOpen(f func(pair)) error {
+	return dumpHalfOpen(uint8(g.addr.family()), g.addr.tcp.Port(), func(p pair) {
+		// On a wildcard address every local address of that port is the
+		// group's, but for those that a more specific listener has: a few
+		// too many do no harm.
+		if ip := g.addr.tcp.Addr().WithZone(""); ip.IsUnspecified() || ip == p.local.Addr() {
+			f(p)
+		}
+	})
+}
