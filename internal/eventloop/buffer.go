@@ -6,8 +6,12 @@ package eventloop
 // bufferSizes are the sizes lent, in bytes.
 var bufferSizes = [...]int{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
 
-// keepBuffers bounds the idle buffers of one size that are kept for later.
-const keepBuffers = 64
+// keepBuffers and keepBytes bound the idle buffers of one size that are kept for
+// later: both must hold.
+const (
+	keepBuffers = 64
+	keepBytes   = 4 << 20
+)
 
 // buffers is a stack of idle buffers for each size.
 type buffers struct {
@@ -34,7 +38,7 @@ func (b *buffers) get(n int) []byte {
 // garbage collector.
 func (b *buffers) put(p []byte) {
 	for i, size := range bufferSizes {
-		if cap(p) == size && len(b.idle[i]) < keepBuffers {
+		if cap(p) == size && len(b.idle[i]) < min(keepBuffers, keepBytes/size) {
 			if b.idle[i] == nil {
 				b.idle[i] = make([][]byte, 0, keepBuffers)
 			}
@@ -67,10 +71,18 @@ func (o *output) pending() int64 {
 	return int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left
 }
 
-// output returns the connection's output, lending it one if it has none.
+// tailed tells whether something is sent from where it lies.
+func (o *output) tailed() bool { return o.tail != nil || o.fd >= 0 }
+
+// output returns the connection's output to be added to, lending it one if it
+// has none. What is queued behind a tail would be sent before it, and an answer
+// be garbled in silence: better to lose the connection.
 func (l *Loop) output(c *Conn) *output {
-	if c.out != nil {
-		return c.out
+	if o := c.out; o != nil {
+		if o.tailed() {
+			panic("eventloop: more was queued before Flushed was called")
+		}
+		return o
 	}
 	if k := len(l.outputs); k > 0 {
 		c.out = l.outputs[k-1]
@@ -80,6 +92,16 @@ func (l *Loop) output(c *Conn) *output {
 	}
 	c.out.buf = l.buffers.get(outSize)
 	return c.out
+}
+
+// room returns the queued bytes with room for n more.
+func (l *Loop) room(o *output, n int) []byte {
+	if need := len(o.buf) + n; need > cap(o.buf) {
+		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
+		l.buffers.put(o.buf)
+		o.buf = grown
+	}
+	return o.buf
 }
 
 // release takes the output back.

@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +13,8 @@ type flag uint16
 const (
 	open       flag = 1 << iota // in the table and not closed
 	readable                    // the socket may have input
-	hangup                      // the peer's FIN, or an error, is behind that input
+	hangup                      // a FIN, an error or urgent data is behind that input
+	gone                        // the peer takes no more output either
 	registered                  // watched by epoll
 	watchOut                    // watched for EPOLLOUT too
 	paused                      // Received stopped because of Congested
@@ -57,32 +59,29 @@ func (c *Conn) Write(p []byte) {
 	}
 	l := c.svc.loop
 	o := l.output(c)
-	if need := len(o.buf) + len(p); need > cap(o.buf) {
-		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
-		l.buffers.put(o.buf)
-		o.buf = grown
-	}
-	o.buf = append(o.buf, p...)
+	o.buf = append(l.room(o, len(p)), p...)
 }
 
 // Reserve returns the queued bytes with room for n more, to be appended to and
-// given back to Commit. It saves Write's copy.
+// given back to Commit before anything else is done with the connection. It saves
+// Write's copy.
 func (c *Conn) Reserve(n int) []byte {
-	l := c.svc.loop
-	o := l.output(c)
-	if need := len(o.buf) + n; need > cap(o.buf) {
-		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
-		l.buffers.put(o.buf)
-		o.buf = grown
+	if !c.has(open) {
+		return make([]byte, 0, n)
 	}
-	return o.buf
+	l := c.svc.loop
+	return l.room(l.output(c), n)
 }
 
 // Commit takes what was appended to the slice that Reserve returned.
-func (c *Conn) Commit(buf []byte) { c.out.buf = buf }
+func (c *Conn) Commit(buf []byte) {
+	if c.has(open) {
+		c.out.buf = buf
+	}
+}
 
 // WriteStatic queues p without copying it; p must never change. Nothing more may
-// be queued until Flushed is called.
+// be queued until Flushed is called, which it is not for an empty p.
 func (c *Conn) WriteStatic(p []byte) {
 	if !c.has(open) || len(p) == 0 {
 		return
@@ -99,6 +98,9 @@ func (c *Conn) SendFile(fd int, off, n int64) {
 		closeFile(int32(fd))
 		return
 	}
+	if c.out != nil && c.out.tailed() {
+		closeFile(int32(fd)) // output will panic
+	}
 	o := c.svc.loop.output(c)
 	o.fd, o.off, o.left = int32(fd), off, n
 }
@@ -109,7 +111,7 @@ const highWater = 64 << 10
 // Congested tells a handler to queue no more for now.
 func (c *Conn) Congested() bool {
 	o := c.out
-	return o != nil && (o.tail != nil || o.fd >= 0 || len(o.buf)-o.done >= highWater)
+	return o != nil && (o.tailed() || len(o.buf)-o.done >= highWater)
 }
 
 // SetTimeout arms the connection's one timeout, in place of an earlier one. While
@@ -125,8 +127,10 @@ func (c *Conn) SetTimeout(id Class) {
 // untilPeer, the writing side is shut first and input thrown away until the
 // peer has closed or two seconds have passed: a close with input unread would
 // send RST, which can destroy the answer on its way (RFC 9112 section 9.6).
+//
+// Received and Ended are not called any more; input that they left is dropped.
 func (c *Conn) Finish(untilPeer bool) {
-	c.flags |= finishing
+	c.flags = c.flags&^paused | finishing
 	if untilPeer {
 		c.flags |= linger
 	}
@@ -137,44 +141,36 @@ func (c *Conn) Finishing() bool { return c.flags&(finishing|open) != open }
 
 // Close closes the connection at once; output that waits is lost.
 func (c *Conn) Close() {
-	if !c.has(open) {
-		return
+	if c.has(open) {
+		c.svc.loop.end(c, false)
 	}
-	l := c.svc.loop
-	c.flags &^= open
-	l.disarm(c)
-	if c.out != nil {
-		l.release(c)
-	}
-	if c.in != nil {
-		l.buffers.put(c.in)
-		c.in = nil
-	}
-	l.live--
-	l.count.Open--
-	l.count.Closed++
-	if l.draining {
-		l.count.Finished++
-	}
-	c.svc.handler.Closed(c)
-	c.State = nil
-	l.closing = append(l.closing, c)
 }
 
 // Remote asks the kernel for the peer's address; it is the zero AddrPort for a
 // Unix socket or a peer that has gone. getpeername(2).
 func (c *Conn) Remote() netip.AddrPort {
-	sa, err := unix.Getpeername(int(c.fd))
-	if err != nil {
+	l := c.svc.loop
+	size := uint32(unix.SizeofSockaddrAny)
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(c.fd),
+		uintptr(unsafe.Pointer(&l.peer)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	switch l.peer.Addr.Family {
+	case unix.AF_INET:
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), networkOrder(&sa.Port))
+	case unix.AF_INET6:
+		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), networkOrder(&sa.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// networkOrder reads a port, which the kernel gives in network byte order.
+func networkOrder(port *uint16) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(port))
+	return uint16(b[0])<<8 | uint16(b[1])
 }
 
 func closeFile(fd int32) { _ = unix.Close(int(fd)) }

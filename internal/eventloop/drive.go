@@ -3,7 +3,7 @@ package eventloop
 import "golang.org/x/sys/unix"
 
 // turnBudget is what one connection may move in one turn before the others have
-// theirs, in bytes each way.
+// theirs, in bytes, both ways together.
 const turnBudget = 256 << 10
 
 // drive takes a connection as far as it goes now. Each pass does the first thing
@@ -25,7 +25,7 @@ func (l *Loop) drive(c *Conn) {
 		case c.has(finishing) && !c.has(lingering):
 			l.finish(c)
 		case c.has(eof):
-			if c.has(lingering) {
+			if c.has(lingering | gone) {
 				c.Close()
 				return
 			}
@@ -114,21 +114,24 @@ func (l *Loop) present(c *Conn, in []byte) {
 	}
 	switch {
 	case len(rest) == 0:
-		if c.in != nil {
-			l.buffers.put(c.in)
-			c.in = nil
-		}
+		l.drop(c)
 	case cap(c.in) >= len(rest):
 		c.in = c.in[:copy(c.in[:len(rest)], rest)]
 	default:
 		kept := append(l.buffers.get(len(rest)), rest...)
-		if c.in != nil {
-			l.buffers.put(c.in)
-		}
+		l.drop(c)
 		c.in = kept
 	}
 	if len(rest) > 0 && c.Congested() {
 		c.flags |= paused
+	}
+}
+
+// drop lets go of the input that was kept.
+func (l *Loop) drop(c *Conn) {
+	if c.in != nil {
+		l.buffers.put(c.in)
+		c.in = nil
 	}
 }
 
@@ -144,5 +147,6 @@ func (l *Loop) finish(c *Conn) {
 		return
 	}
 	c.flags |= lingering
+	l.drop(c)
 	l.arm(c, l.lingerClass)
 }

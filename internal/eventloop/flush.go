@@ -2,8 +2,9 @@ package eventloop
 
 import "golang.org/x/sys/unix"
 
-// sendfileMax bounds one sendfile(2), in bytes.
-const sendfileMax = 1 << 20
+// sendMax bounds what one system call is offered, in bytes: the budget can't stop
+// a call that has begun.
+const sendMax = turnBudget
 
 // flush writes what waits. It returns true when nothing waits any more; false
 // when the peer, the turn's budget or an error stopped it.
@@ -14,13 +15,13 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 			l.again(c)
 			return false
 		}
-		n, errno := l.send(c, o)
+		n, full, errno := l.send(c, o)
 		switch {
+		case errno == unix.EINTR:
+			continue
 		case errno == unix.EAGAIN:
 			l.block(c)
 			return false
-		case errno == unix.EINTR:
-			continue
 		case errno != 0, n == 0: // gone, or a file shorter than was promised
 			c.Close()
 			return false
@@ -30,55 +31,52 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 		if c.has(blocked) {
 			l.arm(c, c.svc.writeTimeout) // it moves
 		}
+		if full {
+			l.block(c)
+			return false
+		}
 	}
-	if o.tail != nil || o.fd >= 0 {
+	if o.tailed() {
 		c.flags |= tailDone
 	}
 	l.release(c)
 	return true
 }
 
-// send makes one system call for the first bytes that wait.
-func (l *Loop) send(c *Conn, o *output) (int, unix.Errno) {
+// send makes one system call for the first bytes that wait. full says that the
+// socket took less than it was offered, which says EAGAIN without another call.
+func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	head := o.buf[o.done:]
+	tail := o.tail[:min(len(o.tail), sendMax)]
 	switch {
-	case len(head) > 0 && len(o.tail) > 0:
-		n, errno := l.gather(c.fd, head, o.tail)
-		if errno == 0 {
-			k := min(n, len(head))
-			o.done += k
-			o.advance(n - k)
-		}
-		return n, errno
+	case len(head) > 0 && len(tail) > 0:
+		n, errno = l.gather(c.fd, head, tail)
 	case len(head) > 0:
 		flags := 0
 		if o.left > 0 {
 			flags = unix.MSG_MORE // the file follows at once
 		}
-		n, errno := write(c.fd, head, flags)
-		if errno == 0 {
-			o.done += n
+		n, errno = write(c.fd, head, flags)
+	case len(tail) > 0:
+		n, errno = write(c.fd, tail, 0)
+	default:
+		// Its short counts have other reasons too.
+		n, err := unix.Sendfile(int(c.fd), int(o.fd), &o.off, int(min(o.left, sendMax)))
+		if err != nil {
+			errno, _ := err.(unix.Errno)
+			return 0, false, errno
 		}
-		return n, errno
-	case len(o.tail) > 0:
-		n, errno := write(c.fd, o.tail, 0)
-		if errno == 0 {
-			o.advance(n)
-		}
-		return n, errno
+		o.left -= int64(n)
+		return n, false, 0
 	}
-	n, err := unix.Sendfile(int(c.fd), int(o.fd), &o.off, int(min(o.left, sendfileMax)))
-	if err != nil {
-		errno, _ := err.(unix.Errno)
-		return 0, errno
+	if errno != 0 {
+		return 0, false, errno
 	}
-	o.left -= int64(n)
-	return n, 0
+	k := min(n, len(head))
+	o.done += k
+	o.tail = o.tail[n-k:] // stays non-nil, so that flush knows there was one
+	return n, n < len(head)+len(tail), 0
 }
-
-// advance takes n written bytes off the tail, leaving it non-nil so that flush
-// knows there was one.
-func (o *output) advance(n int) { o.tail = o.tail[n:] }
 
 // block waits for the peer to make room: EPOLLOUT from now on (it stays watched:
 // edge-triggered, it only speaks after a write came short), and the write

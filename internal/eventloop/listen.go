@@ -40,9 +40,14 @@ const maxBatch = 64
 const noFDPause = int64(100 * time.Millisecond)
 
 // Listen begins to accept from a non-blocking listening socket, whose descriptor
-// the loop owns from now on. exclusive says that other loops watch the same
+// the loop owns unless there is an error. exclusive says that other loops watch the same
 // socket, so that one connection should wake one of them (EPOLLEXCLUSIVE).
 func (l *Loop) Listen(fd int, s *Service, exclusive bool) (*Listener, error) {
+	// The flag belongs to all who hold the socket. Without it accept4 would block
+	// the loop, and by RawSyscall the scheduler with it.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
 	ln := &Listener{fd: int32(fd), svc: s, events: unix.EPOLLIN, batch: 1}
 	if exclusive {
 		ln.events |= unix.EPOLLEXCLUSIVE
@@ -92,16 +97,21 @@ func (l *Loop) unwatch(ln *Listener) {
 // the queue empty is rarely made.
 func (l *Loop) accept(ln *Listener) {
 	for range ln.batch {
-		if l.limit > 0 && l.live >= l.limit {
-			l.count.AcceptPaused++
-			l.pause(restFull)
-			return
+		if !ln.watched {
+			return // by a handler
 		}
 		fd, errno := accept(ln.fd)
 		switch errno {
 		case 0:
 			l.count.Accepted++
 			l.welcome(fd, ln.svc)
+			if l.full() {
+				// At once and not at the next connection, whose one exclusive
+				// wake-up this loop would take and the others never get.
+				l.count.AcceptPaused++
+				l.pause(restFull)
+				return
+			}
 		case unix.EAGAIN:
 			ln.batch = max(1, ln.batch/2)
 			return
@@ -109,6 +119,12 @@ func (l *Loop) accept(ln *Listener) {
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			l.count.AcceptNoFD++
 			l.pause(restNoFD)
+			return
+		case unix.EINVAL, unix.EBADF, unix.ENOTSOCK:
+			// The socket's own error, as after a shutdown(2) by somebody who shares
+			// it: it would be reported for ever.
+			l.count.AcceptErrors++
+			l.unwatch(ln)
 			return
 		default:
 			// The connection's own network error, which accept(2) passes on.
@@ -163,10 +179,14 @@ func (l *Loop) pause(why rest) {
 	}
 }
 
+// full tells whether the loop has as many connections as it may.
+func (l *Loop) full() bool { return l.limit > 0 && l.live >= l.limit }
+
 // resume ends a pause whose reason has gone.
 func (l *Loop) resume() {
 	switch {
-	case l.rest == restFull && l.live >= l.limit:
+	case l.full():
+		l.rest, l.resumeAt = restFull, 0
 		return
 	case l.rest == restNoFD && l.now < l.resumeAt && l.count.Closed == l.restClosed:
 		return

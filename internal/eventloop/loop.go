@@ -13,7 +13,7 @@ const (
 	// special marks events that are not a connection's.
 	special = 1 << 31
 	// watchIn is what every connection is watched for.
-	watchIn = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	watchIn = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 	// maxEvents is how many events one turn takes.
 	maxEvents = 512
 	// lingerTimeout is how long a finished connection waits for its peer.
@@ -59,6 +59,7 @@ type Loop struct {
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
 	msg       unix.Msghdr
+	peer      unix.RawSockaddrAny
 
 	count       *Counters
 	live        int // open connections
@@ -79,9 +80,11 @@ type Loop struct {
 	panicked func(any, []byte)
 	empty    func()
 
+	spare []func() // posts that are being called
+
 	mu    sync.Mutex
 	posts []func() // guarded by mu
-	spare []func()
+	freed bool     // guarded by mu: wakefd is closed
 }
 
 // New makes a loop.
@@ -109,6 +112,7 @@ func New(o Options) (*Loop, error) {
 	if l.count == nil {
 		l.count = new(Counters)
 	}
+	l.count.Open = 0 // what an earlier user of the memory left
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
 	l.lingerClass = l.Class(lingerTimeout)
@@ -129,11 +133,11 @@ func (l *Loop) Run() error {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 		l.tick()
+		l.goOn()
 		for i := range l.events[:n] {
 			l.dispatch(&l.events[i])
 		}
 		productive = n > 0
-		l.goOn()
 		l.expire()
 		if l.rest != 0 {
 			l.resume()
@@ -155,10 +159,12 @@ func (l *Loop) Run() error {
 func (l *Loop) wait(productive bool) (int, error) {
 	if productive || len(l.ready) > 0 {
 		n, errno := l.poll()
-		if errno != 0 && errno != unix.EINTR {
+		switch {
+		case errno == unix.EINTR:
+			return 0, nil
+		case errno != 0:
 			return 0, errno
-		}
-		if errno == 0 && (n > 0 || len(l.ready) > 0) {
+		case n > 0, len(l.ready) > 0:
 			return n, nil
 		}
 	}
@@ -190,11 +196,16 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	}
 	if ev.Events&^unix.EPOLLOUT != 0 {
 		c.flags |= readable
-		if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if ev.Events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0 {
 			c.flags |= hangup
 		}
+		if ev.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			c.flags |= gone
+		}
 	}
-	l.run(c)
+	if !c.has(queued) { // else it has had its turn
+		l.run(c)
+	}
 }
 
 // dispatchSpecial serves an event of a listener or of Post.
@@ -236,9 +247,10 @@ func (l *Loop) timedOut(c *Conn) {
 		c.Close()
 		return
 	case c.has(blocked):
-		l.cut(c)
+		l.end(c, true)
 		return
 	}
+	c.want = 0
 	c.svc.handler.TimedOut(c)
 	l.drive(c)
 }
@@ -261,13 +273,15 @@ func (l *Loop) guard(c *Conn) {
 }
 
 // Post has f called on the loop's goroutine, from any goroutine. Calls keep
-// their order.
+// their order. A loop that has stopped calls nothing any more.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.freed {
+		return
+	}
 	l.posts = append(l.posts, f)
-	first := len(l.posts) == 1
-	l.mu.Unlock()
-	if first {
+	if len(l.posts) == 1 {
 		_, _ = unix.Write(int(l.wakefd), []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 }
@@ -291,19 +305,13 @@ func (l *Loop) Drain() { l.draining = true }
 // Draining tells handlers to end each connection at the next good moment.
 func (l *Loop) Draining() bool { return l.draining }
 
-// Cut closes every connection and counts each as cut.
+// Cut closes every connection and counts each as cut, unless all that it still
+// waited for was the peer's close.
 func (l *Loop) Cut() {
 	l.table.each(func(c *Conn) {
 		defer l.guard(c)
-		l.cut(c)
+		l.end(c, !c.has(lingering))
 	})
-}
-
-func (l *Loop) cut(c *Conn) {
-	finished := l.count.Finished
-	c.Close()
-	l.count.Finished = finished
-	l.count.Cut++
 }
 
 // Stop ends Run after this turn. Connections that are open are closed with the
@@ -331,7 +339,15 @@ func (l *Loop) free() {
 	for _, ln := range l.listeners {
 		closeFile(ln.fd)
 	}
-	l.table.each(func(c *Conn) { closeFile(c.fd) })
+	l.table.each(func(c *Conn) {
+		if c.out != nil && c.out.fd >= 0 {
+			closeFile(c.out.fd)
+		}
+		closeFile(c.fd)
+	})
 	closeFile(l.epfd)
+	l.mu.Lock()
+	l.freed = true // Post must not write to whoever gets the number next
 	closeFile(l.wakefd)
+	l.mu.Unlock()
 }

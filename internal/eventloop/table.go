@@ -61,6 +61,28 @@ func (l *Loop) open(fd int32, s *Service) *Conn {
 	return c
 }
 
+// end closes a connection, but for its descriptor, which reap closes.
+func (l *Loop) end(c *Conn, cut bool) {
+	c.flags &^= open
+	l.closing = append(l.closing, c)
+	l.disarm(c)
+	l.drop(c)
+	if c.out != nil {
+		l.release(c)
+	}
+	l.live--
+	l.count.Open--
+	l.count.Closed++
+	switch {
+	case cut:
+		l.count.Cut++
+	case l.draining:
+		l.count.Finished++
+	}
+	c.svc.handler.Closed(c) // last: it may panic
+	c.State = nil
+}
+
 // reap closes the descriptors of the connections that were closed in this turn.
 // It runs when no event of the turn is left, so that the kernel can't hand out a
 // descriptor that a waiting event still means.
@@ -68,8 +90,7 @@ func (l *Loop) reap() {
 	for i, c := range l.closing {
 		l.closing[i] = nil
 		fd := c.fd
-		gen := c.gen
-		*c = Conn{gen: gen}
+		*c = Conn{gen: c.gen}
 		_ = unix.Close(int(fd))
 	}
 	l.closing = l.closing[:0]

@@ -14,12 +14,16 @@ type class struct {
 	head, tail *Conn
 }
 
+// forever bounds a timeout, so that a deadline doesn't overflow: 146 years.
+const forever = time.Duration(1 << 62)
+
 // Class returns the class for timeouts of d, making it if need be; d <= 0 is no
 // timeout. It panics beyond 255 different durations.
 func (l *Loop) Class(d time.Duration) Class {
 	if d <= 0 {
 		return 0
 	}
+	d = min(d, forever)
 	for i := 1; i < len(l.classes); i++ {
 		if l.classes[i].wait == int64(d) {
 			return Class(i)
@@ -80,6 +84,9 @@ func (l *Loop) expire() {
 	}
 }
 
+// longestWait bounds one wait, in milliseconds: epoll_wait(2) takes 32 bits.
+const longestWait = 1 << 30
+
 // nearest returns the milliseconds until the next timeout, rounded up; -1 is
 // for ever.
 func (l *Loop) nearest() int {
@@ -92,5 +99,6 @@ func (l *Loop) nearest() int {
 	if due == 0 {
 		return -1
 	}
-	return int(max(0, due-l.now+int64(time.Millisecond)-1) / int64(time.Millisecond))
+	wait := max(0, due-l.now+int64(time.Millisecond)-1) / int64(time.Millisecond)
+	return int(min(wait, longestWait))
 }
