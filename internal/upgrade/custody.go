@@ -297,12 +297,12 @@ func (c *core) adoptSockets(cu *custody) error {
 		g := &group{Group: made}
 		c.groups[key] = g
 		if from, ok := cu.retiring[key]; ok {
-			g.retiring = &retirement{from: from}
 			if from > 0 {
 				if err := g.Steer(from); err != nil {
 					return err
 				}
 			}
+			g.retiring = newRetirement(g, from, c.now)
 		}
 	}
 	c.lastID, c.seq, c.past, c.last = cu.end.LastID, cu.end.Seq, cu.end.Past, cu.end.Last

@@ -5,24 +5,27 @@ import (
 	"time"
 
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/shard"
 )
 
-// How long a retiring shard's queue must have stayed empty. A handshake begun
-// before the steering takes a round trip to end up in the queue. At a stop there
-// is nobody to serve who comes later.
+// How long handshakes that had begun are waited for. One whose client has gone
+// stays half open for a minute. At a stop there is nobody to serve who is late.
 const (
-	retireQuiet = time.Second
-	stopQuiet   = 100 * time.Millisecond
-	retirePoll  = 20 * time.Millisecond
+	retirePatience = 5 * time.Second
+	stopPatience   = time.Second
+	retirePoll     = 20 * time.Millisecond
 )
 
 // retirement is the emptying of a group's shards from one index on. New
 // connections go elsewhere (steered to those that stay) or nowhere (refused, when
-// all go); what is queued is accepted; then the shards are closed, top down.
+// all go); handshakes under way are waited for; what is queued is accepted; then
+// the shards are closed, top down.
 type retirement struct {
 	from    int
-	quiet   time.Time // since when the queues are empty; zero if they are not
-	closing bool      // the last leases are being withdrawn
+	began   time.Time
+	halves  *shard.Halves // handshakes that were under way; nil when there are none left
+	blind   bool          // the kernel does not tell of handshakes: time must do
+	closing bool          // the last leases are being withdrawn
 }
 
 // closing tells whether a shard is to be closed as soon as nobody has it.
@@ -43,7 +46,7 @@ func (c *core) retireSurplus() {
 				}
 			}
 		}
-		if err := g.retire(n); err != nil {
+		if err := g.retire(n, c.now); err != nil {
 			c.log.Error().Err(err).Str("address", key).Msg("can't retire sockets without risk; they are closed all the same when empty")
 		}
 		if g.Len() == 0 {
@@ -55,7 +58,7 @@ func (c *core) retireSurplus() {
 }
 
 // retire begins the retirement of the shards from n on.
-func (g *group) retire(n int) error {
+func (g *group) retire(n int, now time.Time) error {
 	var errs []error
 	if floor := max(n, g.Listening()); g.Len() > floor {
 		if floor == 0 {
@@ -66,13 +69,35 @@ func (g *group) retire(n int) error {
 	if g.Listening() <= n || g.retiring != nil && g.retiring.from == n {
 		return errors.Join(errs...)
 	}
-	g.retiring = &retirement{from: n}
 	if n == 0 {
 		errs = append(errs, g.Refuse())
 	} else {
 		errs = append(errs, g.Steer(n))
 	}
+	g.retiring = newRetirement(g, n, now)
 	return errors.Join(errs...)
+}
+
+// newRetirement notes which handshakes are under way. It is called when no new
+// connection goes to the shards from n on any more.
+func newRetirement(g *group, n int, now time.Time) *retirement {
+	halves, err := g.HalfOpen()
+	return &retirement{from: n, began: now, halves: halves, blind: err != nil}
+}
+
+// awaitsHandshakes tells whether a connection may yet join the queues.
+func (r *retirement) awaitsHandshakes(now time.Time, patience time.Duration) bool {
+	if now.Sub(r.began) >= patience {
+		return false
+	}
+	if r.halves != nil {
+		left, err := r.halves.Left()
+		r.blind = r.blind || err != nil
+		if left == 0 {
+			r.halves = nil
+		}
+	}
+	return r.blind || r.halves != nil
 }
 
 // revive ends a retirement whose shards are wanted again.
@@ -114,11 +139,8 @@ func (c *core) retireStep() {
 		switch r := g.retiring; {
 		case r.closing:
 			c.closeRetired(key, g)
-		case g.queued() > 0:
-			r.quiet = time.Time{}
-		case r.quiet.IsZero():
-			r.quiet = c.now
-		case c.now.Sub(r.quiet) >= c.quietTime():
+		case r.awaitsHandshakes(c.now, c.patience()), g.queued() > 0:
+		default:
 			r.closing = true
 			c.reconcile()
 		}
@@ -140,11 +162,11 @@ func (c *core) awaited(key string) int {
 	return 0
 }
 
-func (c *core) quietTime() time.Duration {
+func (c *core) patience() time.Duration {
 	if c.stop {
-		return stopQuiet
+		return stopPatience
 	}
-	return retireQuiet
+	return retirePatience
 }
 
 // closeRetired closes the shards that nobody has any more. A queue that has
@@ -159,7 +181,7 @@ func (c *core) closeRetired(key string, g *group) {
 	}
 	_ = failpoint.Hit("retire-close")
 	if g.queued() > 0 {
-		g.retiring.closing, g.retiring.quiet = false, time.Time{}
+		g.retiring.closing = false
 		c.reconcile()
 		return
 	}
