@@ -1,0 +1,112 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// check verifies what the types promise. Parse never returns a Config that
+// fails it; tests and the fuzzer ask.
+func (c *Config) check() error {
+	var errs []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	want(c.Workers >= 1 && c.Threads >= 1 && c.Slots() <= maxSlots, "%d workers × %d threads", c.Workers, c.Threads)
+	want(c.DrainTimeout >= 0 && c.StartTimeout > 0 && c.WorkerTimeout >= 0, "a timeout is negative")
+	want(c.MaxConnections >= 0, "max_connections %d", c.MaxConnections)
+	want(len(c.SHA256) == 64, "sha256 %q", c.SHA256)
+	want(len(c.Listeners) > 0, "no listeners")
+	names, keys := map[string]bool{}, map[string]bool{}
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		want(l.Name != "" && !names[l.Name], "name %q", l.Name)
+		want(!keys[l.Key()], "address %q twice", l.Key())
+		names[l.Name], keys[l.Key()] = true, true
+		if err := l.check(); err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", l.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Listener) check() error {
+	switch ap, err := netip.ParseAddrPort(l.Address); l.Network {
+	case "unix":
+		if !filepath.IsAbs(l.Address) || len(l.Address) > maxUnixPath || l.Accept != AcceptExclusive || l.Mode == 0 {
+			return fmt.Errorf("unix listener %+v", l)
+		}
+	case "tcp4", "tcp6":
+		if err != nil || ap.String() != l.Address || ap.Port() == 0 || ap.Addr().Is4() != (l.Network == "tcp4") || l.Mode != 0 {
+			return fmt.Errorf("%s listener at %q", l.Network, l.Address)
+		}
+	default:
+		return fmt.Errorf("network %q", l.Network)
+	}
+	switch {
+	case l.Accept != AcceptReuseport && l.Accept != AcceptExclusive:
+		return fmt.Errorf("accept %q", l.Accept)
+	case l.Backlog < 1 || l.Mode&^0o777 != 0 || l.Pos.Line < 1 || l.Pos.Column < 1:
+		return fmt.Errorf("backlog %d, mode %o, place %v", l.Backlog, l.Mode, l.Pos)
+	case (l.HTTP == nil) == (l.Echo == nil):
+		return errors.New("not exactly one service")
+	case l.Echo != nil && l.Echo.IdleTimeout < 0:
+		return errors.New("negative idle_timeout")
+	case l.HTTP != nil:
+		return l.HTTP.check()
+	}
+	return nil
+}
+
+func (h *HTTP) check() error {
+	for _, t := range []time.Duration{h.HeaderTimeout, h.BodyTimeout, h.KeepaliveTimeout, h.WriteTimeout} {
+		if t < time.Millisecond || t > maxDuration {
+			return fmt.Errorf("timeout %s", t)
+		}
+	}
+	if h.MaxRequestLine < 1 || h.MaxHeader < h.MaxRequestLine || h.MaxBody < 0 || len(h.Routes) == 0 {
+		return fmt.Errorf("limits %d %d %d, %d routes", h.MaxRequestLine, h.MaxHeader, h.MaxBody, len(h.Routes))
+	}
+	if a := h.AccessLog; a != nil && (a.Format != "combined" && a.Format != "json" || a.File != "-" && !filepath.IsAbs(a.File)) {
+		return fmt.Errorf("access log %+v", a)
+	}
+	seen := map[[2]string]bool{}
+	for _, r := range h.Routes {
+		key := [2]string{r.Host, r.Path}
+		if seen[key] || !strings.HasPrefix(r.Path, "/") || r.Host != strings.ToLower(r.Host) {
+			return fmt.Errorf("route %v", key)
+		}
+		seen[key] = true
+		if err := r.check(); err != nil {
+			return fmt.Errorf("route %v: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (r *Route) check() error {
+	if (r.Respond == nil) == (r.Files == nil) {
+		return errors.New("not exactly one of respond and files")
+	}
+	if f := r.Files; f != nil {
+		if !filepath.IsAbs(f.Root) || f.Index == "" || strings.ContainsAny(f.Index, "/\x00") {
+			return fmt.Errorf("files %+v", f)
+		}
+		return nil
+	}
+	if s := r.Respond.Status; s < 200 || s > 599 || bodiless(s) && len(r.Respond.Body) > 0 {
+		return fmt.Errorf("status %d with %d bytes", s, len(r.Respond.Body))
+	}
+	for _, h := range r.Respond.Headers {
+		if !isToken(h.Name) || strings.ContainsAny(h.Value, "\r\n\x00") || ownHeaders[strings.ToLower(h.Name)] != "" {
+			return fmt.Errorf("header %+v", h)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package config
+
+import (
+	"strconv"
+)
+
+// readUser and readGroup only look at the form; credential does the rest.
+func readUser(d *decoder, n *node, _ *Config)  { d.account(n) }
+func readGroup(d *decoder, n *node, _ *Config) { d.account(n) }
+
+// account reads the name or the number of a user or group.
+func (d *decoder) account(n *node) {
+	_, isNumber := n.integer()
+	if n.kind == integer && !isNumber || n.kind == text && n.text == "" || n.kind != integer && n.kind != text {
+		d.wrong(n, "", "a name or a number")
+	}
+}
+
+// credential resolves user and group.
+func (d *decoder) credential(g *given, c *Config) {
+	u, hasUser := g.entries["user"]
+	grp, hasGroup := g.entries["group"]
+	if hasGroup && !hasUser {
+		d.missing(g, grp.pos, "add user:, or remove group", "group without user")
+		return
+	}
+	if !hasUser || d.host == nil {
+		return
+	}
+	if d.host.euid != 0 {
+		d.rep.add(u.pos, "run as root, or remove user and group", "only root can run workers as another user")
+	}
+	cred := &Credential{}
+	if isAccount(u.value) {
+		found, bad := d.host.resolveUser(u.value.text)
+		if bad != nil {
+			d.rep.add(u.value.pos, bad.hint, "%s", bad.message)
+		} else if cred = found; cred.Group == "" && !hasGroup {
+			d.rep.add(u.value.pos, "add group:", "user %s has no entry in the user database, so its group is not known", cred.User)
+		}
+	}
+	if hasGroup && isAccount(grp.value) {
+		gid, name, ok := d.host.resolveGroup(grp.value.text)
+		if !ok {
+			d.rep.add(grp.value.pos, "create it or correct the name", "there is no group %s on this machine", quote(grp.value.text))
+		}
+		cred.GID, cred.Group = gid, name
+	}
+	c.Credential = cred
+}
+
+func isAccount(n *node) bool { return n.kind == integer || n.kind == text && n.text != "" }
+
+// resolveUser returns the user, its primary group and its supplementary
+// groups. A number without an entry in the user database is taken as it is:
+// containers often have none.
+func (h *host) resolveUser(name string) (*Credential, *flaw) {
+	u, err := h.lookupUser(name)
+	if err != nil {
+		uid, isID := parseID(name)
+		if !isID {
+			return nil, &flaw{"there is no user " + quote(name) + " on this machine", "create it or correct the name"}
+		}
+		if u, err = h.lookupID(name); err != nil {
+			return &Credential{User: name, UID: uid}, nil
+		}
+	}
+	uid, ok1 := parseID(u.Uid)
+	gid, ok2 := parseID(u.Gid)
+	if !ok1 || !ok2 {
+		return nil, &flaw{"user " + quote(name) + " has no usable number", ""}
+	}
+	c := &Credential{User: u.Username, Group: u.Gid, UID: uid, GID: gid}
+	ids, err := h.groupIDs(u)
+	if err != nil {
+		return nil, &flaw{"the groups of user " + quote(name) + " can't be read: " + err.Error(), ""}
+	}
+	for _, s := range ids {
+		if id, ok := parseID(s); ok {
+			c.Groups = append(c.Groups, id)
+		}
+	}
+	return c, nil
+}
+
+func (h *host) resolveGroup(name string) (gid uint32, found string, ok bool) {
+	g, err := h.lookupGroup(name)
+	if err != nil {
+		id, isID := parseID(name)
+		return id, name, isID
+	}
+	id, ok := parseID(g.Gid)
+	return id, g.Name, ok
+}
+
+// parseID reads a user or group number; the highest means "no change" to
+// setresuid(2) and is refused.
+func parseID(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil && n != 1<<32-1
+}

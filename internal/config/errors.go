@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Error is one thing that is wrong with a configuration.
+type Error struct {
+	// Path is the file, or "(built-in default)".
+	Path string
+	// Line and Column count from 1, Column in characters. Line is 0 where an
+	// error has no place, such as a file that can't be read.
+	Line, Column int
+	// Source is the line as it stands in the file, without its line ending.
+	Source string
+	// Message says what is wrong, Hint what would be right; Hint may be "".
+	Message, Hint string
+}
+
+// Error returns the error on one line: `web.yaml:3:5: message (hint)`.
+func (e Error) Error() string {
+	if e.Hint == "" {
+		return e.where() + e.Message
+	}
+	return e.where() + e.Message + " (" + e.Hint + ")"
+}
+
+// where is the prefix of a message, in the form that editors can jump to.
+func (e Error) where() string {
+	if e.Line == 0 {
+		return e.Path + ": "
+	}
+	return fmt.Sprintf("%s:%d:%d: ", e.Path, e.Line, e.Column)
+}
+
+// Text returns the error for a person: the message, the line, a caret below
+// the column, and the hint.
+func (e Error) Text() string {
+	var b strings.Builder
+	b.WriteString(e.where() + e.Message + "\n")
+	if e.Line > 0 {
+		line, caret := excerpt(e.Source, e.Column)
+		b.WriteString("    " + line + "\n    " + caret + "^\n")
+	}
+	if e.Hint != "" {
+		b.WriteString("  " + e.Hint + "\n")
+	}
+	return b.String()
+}
+
+// Errors is everything that was found wrong with one configuration, in the
+// order of the file. It is never empty when returned as an error.
+type Errors []Error
+
+// Error returns all errors for a person, several lines each.
+func (es Errors) Error() string {
+	parts := make([]string, len(es))
+	for i, e := range es {
+		parts[i] = strings.TrimSuffix(e.Text(), "\n")
+	}
+	return strings.Join(parts, "\n")
+}
+
+// OneLine returns the first error and the number of the others, for a log.
+func (es Errors) OneLine() string {
+	switch len(es) {
+	case 0:
+		return ""
+	case 1:
+		return es[0].Error()
+	}
+	return fmt.Sprintf("%s (and %d more)", es[0].Error(), len(es)-1)
+}
+
+// Unwrap lets errors.Is and errors.As reach each error.
+func (es Errors) Unwrap() []error {
+	all := make([]error, len(es))
+	for i, e := range es {
+		all[i] = e
+	}
+	return all
+}

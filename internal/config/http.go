@@ -1,0 +1,61 @@
+package config
+
+import "time"
+
+var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []field[HTTP]{
+	{"routes", func(d *decoder, n *node, h *HTTP) { h.Routes = d.routes(n) }},
+	{"header_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.HeaderTimeout })},
+	{"body_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.BodyTimeout })},
+	{"keepalive_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.KeepaliveTimeout })},
+	{"write_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.WriteTimeout })},
+	{"max_request_line", sizeInto(64, 1<<20, func(h *HTTP) *int { return &h.MaxRequestLine })},
+	{"max_header", sizeInto(128, 1<<20, func(h *HTTP) *int { return &h.MaxHeader })},
+	{"max_body", sizeInto(0, 1<<40, func(h *HTTP) *int64 { return &h.MaxBody })},
+	{"access_log", func(d *decoder, n *node, h *HTTP) {
+		h.AccessLog = &AccessLog{Format: "combined", File: "-"}
+		accessLogObject.read(d, n, h.AccessLog)
+	}},
+}}
+
+var accessLogObject = object[AccessLog]{at: "listeners[].http.access_log", what: "access_log", fields: []field[AccessLog]{
+	{"format", choiceInto([]string{"combined", "json"}, func(a *AccessLog) *string { return &a.Format })},
+	{"file", func(d *decoder, n *node, a *AccessLog) {
+		if n.kind == text && n.text == "-" {
+			return
+		}
+		logFileInto(`write "-" for standard output`, func(a *AccessLog) *string { return &a.File })(d, n, a)
+	}},
+}}
+
+var echoObject = object[Echo]{at: "listeners[].echo", what: "echo", fields: []field[Echo]{
+	{"idle_timeout", durationInto(0, func(e *Echo) *time.Duration { return &e.IdleTimeout })},
+}}
+
+func defaultHTTP() *HTTP {
+	return &HTTP{
+		HeaderTimeout:    10 * time.Second,
+		BodyTimeout:      30 * time.Second,
+		KeepaliveTimeout: 75 * time.Second,
+		WriteTimeout:     60 * time.Second,
+		MaxRequestLine:   8 << 10,
+		MaxHeader:        32 << 10,
+		MaxBody:          1 << 20,
+	}
+}
+
+// http reads an http service; it never returns nil.
+func (d *decoder) http(n *node) *HTTP {
+	h := defaultHTTP()
+	g := httpObject.read(d, n, h)
+	if g == nil {
+		return h
+	}
+	if !g.has("routes") {
+		d.missing(g, n.pos, "add routes: with at least one - respond: or - files:", "http without routes")
+	}
+	if h.MaxHeader < h.MaxRequestLine {
+		d.rep.add(g.pos("max_header", g.pos("max_request_line", n.pos)), "max_header counts the request line too",
+			"max_header (%s) is less than max_request_line (%s)", shortSize(int64(h.MaxHeader)), shortSize(int64(h.MaxRequestLine)))
+	}
+	return h
+}

@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+const (
+	defaultBacklog = 4096
+	// defaultMode lets every local user connect, as nginx does and as a TCP
+	// listener on the loopback address would.
+	defaultMode = 0o666
+)
+
+var services = []string{"http", "echo"}
+
+var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are http and echo", fields: []field[Listener]{
+	{"name", readName},
+	{"address", readAddress},
+	{"accept", readAccept},
+	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
+	{"mode", readMode},
+	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
+	{"echo", func(d *decoder, n *node, l *Listener) {
+		l.Echo = &Echo{}
+		echoObject.read(d, n, l.Echo)
+	}},
+}}
+
+// readListeners reads the list and finds names and addresses given twice.
+func readListeners(d *decoder, n *node, c *Config) {
+	items, ok := d.items(n, "begin each listener with - name:")
+	if !ok {
+		return
+	}
+	if len(items) == 0 {
+		d.rep.add(n.pos, "add at least one - name, address and service", "there are no listeners")
+	}
+	names, addresses := map[string]Position{}, map[string]Position{}
+	for _, item := range items {
+		l := Listener{Backlog: defaultBacklog, Accept: AcceptReuseport}
+		g := listenerObject.read(d, item, &l)
+		if g == nil {
+			continue
+		}
+		d.finishListener(item, g, &l)
+		if l.Name != "" {
+			d.unique(names, l.Name, g.pos("name", item.pos), "name "+quote(l.Name))
+		}
+		if l.Address != "" {
+			d.unique(addresses, l.Key(), l.Pos, "address "+l.Address)
+		}
+		c.Listeners = append(c.Listeners, l)
+	}
+}
+
+// unique reports what an earlier listener already has.
+func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
+	if first, twice := seen[key]; twice {
+		d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two listeners have the %s", what)
+		return
+	}
+	seen[key] = pos
+}
+
+// finishListener checks what takes more than one key to know.
+func (d *decoder) finishListener(n *node, g *given, l *Listener) {
+	for _, key := range []string{"name", "address"} {
+		if !g.has(key) {
+			d.missing(g, n.pos, "add "+key+":", "a listener without "+key)
+		}
+	}
+	d.oneService(n, g)
+	if l.Network != "unix" {
+		if l.Network != "" && g.has("mode") {
+			d.rep.add(g.entries["mode"].pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
+		}
+		return
+	}
+	if g.has("accept") && l.Accept == AcceptReuseport {
+		d.rep.add(g.entries["accept"].value.pos, "remove the key or write exclusive",
+			"a Unix socket can't use accept: reuseport, which balances only IP sockets")
+	}
+	l.Accept = AcceptExclusive
+	if l.Mode == 0 {
+		l.Mode = defaultMode
+	}
+}
+
+// oneService wants exactly one service key.
+func (d *decoder) oneService(n *node, g *given) {
+	var found []string
+	for _, s := range services {
+		if g.has(s) {
+			found = append(found, s)
+		}
+	}
+	if len(found) > 1 {
+		d.rep.add(g.entries[found[1]].pos, "keep one; give the other a listener of its own",
+			"a listener has one service, and this one has %s", sentence(found, "and"))
+	}
+	if len(found) == 0 {
+		d.missing(g, n.pos, "add http: or echo:", "a listener without a service")
+	}
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func readName(d *decoder, n *node, l *Listener) {
+	s, ok := d.text(n)
+	if ok && !nameForm.MatchString(s) {
+		d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
+		return
+	}
+	l.Name = s
+}
+
+func readAccept(d *decoder, n *node, l *Listener) {
+	if s := Accept(n.text); n.kind == text && (s == AcceptReuseport || s == AcceptExclusive) {
+		l.Accept = s
+		return
+	}
+	d.wrong(n, "reuseport gives every event loop a queue of its own, exclusive gives all of them one",
+		"reuseport or exclusive")
+}
+
+// readMode reads permissions as chmod(1) does: in octal, 0660 or "660".
+func readMode(d *decoder, n *node, l *Listener) {
+	if n.kind == integer || n.kind == text {
+		v, err := strconv.ParseUint(strings.TrimPrefix(n.text, "0o"), 8, 32)
+		if err == nil && v > 0 && v <= 0o777 {
+			l.Mode = fs.FileMode(v)
+			return
+		}
+	}
+	d.wrong(n, `write it in octal, as in "0660"`, "permissions between 0001 and 0777")
+}

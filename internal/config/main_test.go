@@ -1,0 +1,80 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"net/netip"
+	"os/user"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write what is got into testdata")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// parseOn parses as Parse does, on a machine of the test's own.
+func parseOn(h *host, text string) (*Config, error) { return parse("web.yaml", []byte(text), h) }
+
+// testHost is a machine that is the same wherever the tests run: root, with
+// the loopback addresses, /run, /srv/www, a file /srv/file, user and group www.
+func testHost() *host {
+	lookup := func(path string) (fs.FileInfo, error) {
+		switch path {
+		case "/run", "/srv", "/srv/www", "/var/log":
+			return info{fs.ModeDir}, nil
+		case "/srv/file":
+			return info{0}, nil
+		case "/run/old.sock":
+			return info{fs.ModeSocket}, nil
+		case "/srv/secret":
+			return nil, &fs.PathError{Op: "stat", Path: path, Err: unix.EACCES}
+		}
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrNotExist}
+	}
+	www := &user.User{Username: "www", Uid: "33", Gid: "33"}
+	none := errors.New("unknown")
+	return &host{
+		euid: 0, stat: lookup, lstat: lookup,
+		lowPort: func() int { return 1 },
+		bindable: func(ip netip.Addr) error {
+			if ip.IsLoopback() || ip.IsUnspecified() {
+				return nil
+			}
+			return unix.EADDRNOTAVAIL
+		},
+		lookupUser: func(name string) (*user.User, error) {
+			if name == "www" {
+				return www, nil
+			}
+			return nil, none
+		},
+		lookupID: func(uid string) (*user.User, error) {
+			if uid == "33" {
+				return www, nil
+			}
+			return nil, none
+		},
+		lookupGroup: func(name string) (*user.Group, error) {
+			if name == "www" {
+				return &user.Group{Gid: "34", Name: "www"}, nil
+			}
+			return nil, none
+		},
+		groupIDs: func(*user.User) ([]string, error) { return []string{"33", "4"}, nil },
+	}
+}
+
+// info is a file of which only the type matters.
+type info struct{ mode fs.FileMode }
+
+func (info) Name() string        { return "" }
+func (info) Size() int64         { return 0 }
+func (i info) Mode() fs.FileMode { return i.mode }
+func (info) ModTime() time.Time  { return time.Time{} }
+func (i info) IsDir() bool       { return i.mode.IsDir() }
+func (info) Sys() any            { return nil }

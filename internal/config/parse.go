@@ -1,0 +1,120 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"unicode/utf8"
+)
+
+// maxFile is how long a configuration file may be, in bytes. The YAML parser
+// takes about a second for the worst file of this length.
+const maxFile = 1 << 20
+
+//go:embed default.yaml
+var defaultYAML []byte
+
+// Default returns the embedded configuration.
+func Default() *Config {
+	c, err := parse("", defaultYAML, nil)
+	if err != nil {
+		panic("the embedded configuration is broken: " + err.Error()) // a test parses it
+	}
+	return c
+}
+
+// Load reads and parses a file. What is wrong with its contents comes back as
+// Errors, a file that can't be read as another error.
+func Load(path string) (*Config, error) {
+	raw, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, raw)
+}
+
+// readFile returns the bytes of a configuration file of bounded length.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("read the configuration: %s is a directory", path)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("read the configuration: %s is longer than %s", path, shortSize(maxFile))
+	}
+	return raw, nil
+}
+
+// Parse turns the bytes of a file into a Config and checks it against this
+// machine: addresses, roots, directories, user and group. It binds no stream
+// socket. The error, if any, is of type Errors. An empty path stands for the
+// embedded default.
+func Parse(path string, raw []byte) (*Config, error) { return parse(path, raw, thisHost()) }
+
+// ParseTrusted parses bytes that another process of this service has already
+// accepted with Parse, and makes only the checks that depend on nothing but
+// the bytes. Credential is nil in its result, and Workers of "auto" is the
+// calling process's own count: a worker takes both from the master.
+func ParseTrusted(path string, raw []byte) (*Config, error) { return parse(path, raw, nil) }
+
+func parse(path string, raw []byte, h *host) (*Config, error) {
+	rep := &report{src: newSource(path, raw)}
+	sum := sha256.Sum256(raw)
+	c := defaults()
+	c.Path, c.Raw, c.SHA256 = path, bytes.Clone(raw), hex.EncodeToString(sum[:])
+
+	if !checkText(rep, raw) {
+		return nil, rep.err()
+	}
+	root := parseYAML(rep, bytes.TrimPrefix(raw, []byte("\ufeff")))
+	if root != nil {
+		d := &decoder{rep: rep, host: h, path: path, schemas: schemas()}
+		d.config(root, c)
+	}
+	if rep.bad() {
+		return nil, rep.err()
+	}
+	return c, nil
+}
+
+// checkText refuses bytes that are no text, before the YAML parser sees them.
+func checkText(rep *report, raw []byte) bool {
+	if len(raw) > maxFile {
+		rep.add(Position{1, 1}, "", "the configuration is longer than %s", shortSize(maxFile))
+		return false
+	}
+	p := Position{1, 1}
+	for rest := raw; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			rep.add(p, "save the file as UTF-8", "byte 0x%02x is not valid UTF-8", rest[0])
+			return false
+		case r == '\n':
+			p = Position{p.Line + 1, 0}
+		case r == '\r' && bytes.HasPrefix(rest[1:], []byte("\n")), r == '\t':
+		case r < ' ' || r == 0x7f:
+			rep.add(p, `in double quotes it can be written as "\x..`+`"`, "control character 0x%02x", r)
+			return false
+		}
+		p.Column++
+		rest = rest[size:]
+	}
+	return true
+}

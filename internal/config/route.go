@@ -1,0 +1,164 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+var routeObject = object[Route]{at: "listeners[].http.routes[]", what: "a route", fields: []field[Route]{
+	{"host", readHost},
+	{"path", readPath},
+	{"respond", func(d *decoder, n *node, r *Route) { r.Respond = d.respond(n) }},
+	{"files", func(d *decoder, n *node, r *Route) { r.Files = d.files(n) }},
+}}
+
+var filesObject = object[Files]{at: "listeners[].http.routes[].files", what: "files", fields: []field[Files]{
+	{"root", readRoot},
+	{"index", readIndex},
+}}
+
+func (d *decoder) routes(n *node) []Route {
+	items, ok := d.items(n, "begin each route with - path:")
+	if !ok {
+		return nil
+	}
+	if len(items) == 0 {
+		d.rep.add(n.pos, "add at least one - respond: or - files:", "http without routes")
+	}
+	routes := make([]Route, 0, len(items))
+	seen := map[[2]string]Position{}
+	for _, item := range items {
+		r := Route{Path: "/"}
+		before := len(d.rep.errs)
+		g := routeObject.read(d, item, &r)
+		if g == nil {
+			continue
+		}
+		if len(d.rep.errs) == before {
+			d.uniqueRoute(seen, &r, g.pos("path", item.pos))
+		}
+		switch respond, files := g.has("respond"), g.has("files"); {
+		case respond && files:
+			d.rep.add(g.entries["files"].pos, "keep one; give the other a route of its own", "a route has respond or files, not both")
+		case !respond && !files:
+			d.missing(g, item.pos, "add respond: or files:", "a route that answers nothing")
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+// uniqueRoute reports a route that an earlier one always hides.
+func (d *decoder) uniqueRoute(seen map[[2]string]Position, r *Route, pos Position) {
+	key := [2]string{r.Host, r.Path}
+	first, twice := seen[key]
+	if !twice {
+		seen[key] = pos
+		return
+	}
+	on := "every host"
+	if r.Host != "" {
+		on = "the host " + r.Host
+	}
+	d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two routes have the path %s on %s", quote(r.Path), on)
+}
+
+var hostForm = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+
+// readHost reads a name or an IP address, as a Host field has it without port.
+func readHost(d *decoder, n *node, r *Route) {
+	s, ok := d.text(n)
+	if !ok {
+		return
+	}
+	s = strings.ToLower(s)
+	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	if ip, err := netip.ParseAddr(bare); err == nil && ip.Is6() && ip.Zone() == "" {
+		r.Host = "[" + ip.String() + "]"
+		return
+	}
+	if s == "" || len(s) <= 255 && hostForm.MatchString(s) {
+		r.Host = s
+		return
+	}
+	hint := "as in www.example.com; leave the key out for every host"
+	switch name, port, _ := strings.Cut(s, ":"); {
+	case strings.Contains(s, "*"):
+		hint = "write each name in a route of its own; wildcards are not supported"
+	case port != "" && strings.Trim(port, "0123456789") == "":
+		hint = "write " + name + ", without the port"
+	}
+	d.wrong(n, hint, "a host name")
+}
+
+// readPath reads a prefix, as it looks after percent-decoding.
+func readPath(d *decoder, n *node, r *Route) {
+	s, ok := d.text(n)
+	if !ok {
+		return
+	}
+	hint := ""
+	switch {
+	case !strings.HasPrefix(s, "/"):
+		hint = "write /" + s
+	case strings.ContainsAny(s, "?#"):
+		hint = "remove the part from ? or # on; routes are chosen by path only"
+	case strings.Contains(s, "%"):
+		hint = "write the character itself; paths are compared after percent-decoding"
+	case strings.Contains(s, "//"), strings.Contains(s+"/", "/../"), strings.Contains(s+"/", "/./"):
+		hint = "write it without empty parts, . and .."
+	case hasControl(s):
+		hint = "remove the control character"
+	default:
+		r.Path = s
+		return
+	}
+	d.wrong(n, hint, "a path prefix")
+}
+
+func (d *decoder) files(n *node) *Files {
+	f := &Files{Index: "index.html"}
+	if g := filesObject.read(d, n, f); g != nil && !g.has("root") {
+		d.missing(g, n.pos, "add root: and the directory to serve", "files without root")
+	}
+	return f
+}
+
+func readRoot(d *decoder, n *node, f *Files) {
+	s, ok := d.text(n)
+	if !ok {
+		return
+	}
+	if !filepath.IsAbs(s) || hasControl(s) {
+		hint := "as in /srv/www"
+		if abs, err := filepath.Abs(filepath.Join(filepath.Dir(d.path), s)); err == nil && s != "" && d.path != "" && d.host != nil {
+			hint = "write " + abs + " if that is meant"
+		}
+		d.wrong(n, hint, "an absolute path")
+		return
+	}
+	f.Root = filepath.Clean(s)
+	if d.host == nil {
+		return
+	}
+	if bad := d.host.checkDir(f.Root, "the root"); bad != nil {
+		d.rep.add(n.pos, bad.hint, "%s", bad.message)
+	}
+}
+
+func readIndex(d *decoder, n *node, f *Files) {
+	s, ok := d.text(n)
+	if ok && (s == "" || s == "." || s == ".." || strings.Contains(s, "/") || hasControl(s)) {
+		d.wrong(n, "as in index.html", "the name of a file, without a directory")
+		return
+	}
+	f.Index = s
+}
+
+// hasControl says whether s holds a control character, NUL among them.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}

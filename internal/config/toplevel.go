@@ -1,0 +1,69 @@
+package config
+
+import "time"
+
+// maxSlots bounds workers×threads: each slot holds a shard of every listener.
+const maxSlots = 1024
+
+var topLevel = object[Config]{at: "", what: "the configuration", fields: []field[Config]{
+	{"workers", readWorkers},
+	{"threads", intInto(1, maxSlots, func(c *Config) *int { return &c.Threads })},
+	{"user", readUser},
+	{"group", readGroup},
+	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
+	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
+	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
+	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
+	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
+	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
+	{"listeners", readListeners},
+}}
+
+var logging = object[Log]{at: "log", what: "log", fields: []field[Log]{
+	{"level", choiceInto([]string{"debug", "info", "warn", "error"}, func(l *Log) *string { return &l.Level })},
+	{"format", choiceInto([]string{"json", "text"}, func(l *Log) *string { return &l.Format })},
+	{"file", logFileInto("leave the key out for standard error", func(l *Log) *string { return &l.File })},
+}}
+
+func defaults() *Config {
+	return &Config{
+		Threads:       1,
+		DrainTimeout:  30 * time.Second,
+		StartTimeout:  10 * time.Second,
+		WorkerTimeout: 5 * time.Second,
+		Watch:         true,
+		Log:           Log{Level: "info", Format: "json"},
+	}
+}
+
+// config reads the whole tree. Workers is 0 until here when it is automatic.
+func (d *decoder) config(root *node, c *Config) {
+	g := topLevel.read(d, root, c)
+	if g == nil {
+		return
+	}
+	if !g.has("listeners") {
+		d.missing(g, root.pos, "add listeners: with at least one - name, address and service", "there are no listeners")
+	}
+	if c.Workers == 0 {
+		c.Workers = min(autoWorkers(), maxSlots/c.Threads)
+	}
+	if c.Slots() > maxSlots {
+		d.rep.add(g.pos("workers", g.pos("threads", root.pos)), "",
+			"workers × threads is %d, more than the %d event loops that are supported", c.Slots(), maxSlots)
+	}
+	d.credential(g, c)
+}
+
+// readWorkers reads a count or the word auto.
+func readWorkers(d *decoder, n *node, c *Config) {
+	if n.kind == text && n.text == "auto" {
+		return
+	}
+	v, ok := n.integer()
+	if !ok || v < 1 || v > maxSlots {
+		d.wrong(n, "auto is one for each CPU that this process may use", "auto or a whole number from 1 to 1024")
+		return
+	}
+	c.Workers = int(v)
+}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Change is a content of the configuration file that differs from the last
+// one known. It is not parsed: it may be wrong.
+type Change struct {
+	SHA256 string
+	Raw    []byte
+}
+
+// WatchOptions are the times of a Watcher. Zero takes the default.
+type WatchOptions struct {
+	// Known is the hash of the content that is in use already.
+	Known string
+	// Quiet is how long the file must be left alone before it is read (100 ms).
+	Quiet time.Duration
+	// MaxDelay bounds the wait for quiet (2 s).
+	MaxDelay time.Duration
+	// Poll is how often the file is read without any event (10 s): a bind
+	// mount or a network file system may show none.
+	Poll time.Duration
+	// OnError hears what hinders watching; polling goes on. It may be nil.
+	OnError func(error)
+
+	after func(time.Duration) <-chan time.Time // tests only
+	poll  <-chan time.Time                     // tests only
+}
+
+// Watcher tells when the content of a file changes.
+type Watcher struct {
+	// C receives changes, only the latest when the reader is slow. It is closed
+	// when the context ends.
+	C <-chan Change
+
+	known chan string
+	done  <-chan struct{}
+}
+
+// SetKnown says which content is in use now, such as after a reload by hand:
+// the watcher doesn't tell of it, and tells of any other.
+func (w *Watcher) SetKnown(sha256 string) {
+	select {
+	case w.known <- sha256:
+	case <-w.done:
+	}
+}
+
+// Watch watches a file until ctx ends. A file that is missing, empty or
+// unreadable is no change and ends nothing.
+func Watch(ctx context.Context, path string, o WatchOptions) *Watcher {
+	c := make(chan Change)
+	w := &Watcher{C: c, known: make(chan string), done: ctx.Done()}
+	l := &watchLoop{path: path, o: o.withDefaults(), known: o.Known, out: c, setKnown: w.known}
+	l.open()
+	go l.run(ctx)
+	return w
+}
+
+func (o WatchOptions) withDefaults() WatchOptions {
+	set := func(v *time.Duration, to time.Duration) {
+		if *v <= 0 {
+			*v = to
+		}
+	}
+	set(&o.Quiet, 100*time.Millisecond)
+	set(&o.MaxDelay, 2*time.Second)
+	set(&o.Poll, 10*time.Second)
+	if o.OnError == nil {
+		o.OnError = func(error) {}
+	}
+	if o.after == nil {
+		o.after = time.After
+	}
+	return o
+}
+
+// watchLoop is the state of one Watcher; only run touches it.
+type watchLoop struct {
+	path     string
+	o        WatchOptions
+	known    string
+	out      chan<- Change
+	setKnown <-chan string
+
+	pending *Change // read, not yet taken by the reader
+
+	fs      *fsnotify.Watcher // nil when the machine has no inotify left
+	entries map[string]bool   // the chain, as last computed
+	dirs    map[string]bool   // directories that are watched
+}
+
+// run is the whole life of a watcher.
+func (l *watchLoop) run(ctx context.Context) {
+	defer close(l.out)
+	defer l.close()
+	poll := l.o.poll
+	if poll == nil {
+		t := time.NewTicker(l.o.Poll)
+		defer t.Stop()
+		poll = t.C
+	}
+	var (
+		quiet <-chan time.Time // nil while nothing happens
+		since time.Time        // of the first event that wasn't acted on
+	)
+	for {
+		out, change := l.offer()
+		select {
+		case <-ctx.Done():
+			return
+		case ev := <-l.events():
+			if !l.concerns(ev) {
+				continue
+			}
+			if quiet == nil {
+				since = time.Now()
+			}
+			quiet = l.o.after(max(0, min(l.o.Quiet, l.o.MaxDelay-time.Since(since))))
+		case err := <-l.errors():
+			l.o.OnError(err) // such as an overflow of the queue: look at once
+			l.look()
+		case <-quiet:
+			quiet = nil
+			l.look()
+		case <-poll:
+			l.look()
+		case out <- change:
+			l.known, l.pending = change.SHA256, nil
+		case hash := <-l.setKnown:
+			l.known, l.pending = hash, nil
+			l.look()
+		}
+	}
+}
+
+// offer returns where to send which change; a nil channel when there is none.
+func (l *watchLoop) offer() (chan<- Change, Change) {
+	if l.pending == nil {
+		return nil, Change{}
+	}
+	return l.out, *l.pending
+}
+
+// look reads the file and makes its content pending when it is news. The
+// directories are watched first, so that a change after reading is an event.
+func (l *watchLoop) look() {
+	l.rewatch()
+	raw, err := readFile(l.path)
+	if err != nil || len(raw) == 0 {
+		return // being replaced, or gone: whatever comes will be seen
+	}
+	sum := sha256.Sum256(raw)
+	if hash := hex.EncodeToString(sum[:]); hash != l.known {
+		l.pending = &Change{SHA256: hash, Raw: raw}
+	} else {
+		l.pending = nil
+	}
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// open begins to watch and looks at what is there already.
+func (l *watchLoop) open() {
+	l.dirs = map[string]bool{}
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		l.o.OnError(fmt.Errorf("watch %s: %w; polling only", l.path, err))
+	} else {
+		l.fs = fs
+	}
+	l.look()
+}
+
+func (l *watchLoop) close() {
+	if l.fs != nil {
+		l.fs.Close()
+	}
+}
+
+func (l *watchLoop) events() <-chan fsnotify.Event {
+	if l.fs == nil {
+		return nil
+	}
+	return l.fs.Events
+}
+
+func (l *watchLoop) errors() <-chan error {
+	if l.fs == nil {
+		return nil
+	}
+	return l.fs.Errors
+}
+
+// concerns says whether an event is about the chain and not about a neighbour,
+// such as a log file in the same directory.
+func (l *watchLoop) concerns(ev fsnotify.Event) bool {
+	name := filepath.Clean(ev.Name)
+	if l.dirs[name] && (ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename)) {
+		return true // the directory itself is gone, and its watch with it
+	}
+	return l.entries[name]
+}
+
+// rewatch watches the directories of the chain as it is now. It looks again
+// until the chain stays the same, since it may change before it is watched.
+func (l *watchLoop) rewatch() {
+	if l.fs == nil {
+		return
+	}
+	for range 3 {
+		entries, dirs := map[string]bool{}, map[string]bool{}
+		for _, e := range chain(l.path) {
+			entries[e], dirs[filepath.Dir(e)] = true, true
+		}
+		added := false
+		for dir := range dirs {
+			// Those that are watched already are added again: the path may lead
+			// to another directory by now. Adding the same one changes nothing.
+			if err := l.fs.Add(dir); err != nil {
+				delete(dirs, dir)
+				l.o.OnError(fmt.Errorf("watch %s: %w", dir, err))
+				continue
+			}
+			added = added || !l.dirs[dir]
+		}
+		for dir := range l.dirs {
+			if !dirs[dir] {
+				_ = l.fs.Remove(dir) // it may be gone already
+			}
+		}
+		l.entries, l.dirs = entries, dirs
+		if !added {
+			return
+		}
+	}
+}
