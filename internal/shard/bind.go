@@ -12,20 +12,20 @@ import (
 // group every n from 1 on means one shard.
 func (g *Group) Bind(n int) error {
 	had := len(g.shards)
+	if g.hidden < had {
+		return g.fail("bind", fmt.Errorf("shards from %d on are about to be closed", g.hidden))
+	}
 	for len(g.shards) < g.Want(n) {
 		fd, err := g.bindOne()
 		if err != nil {
 			for _, fd := range g.shards[had:] {
 				_ = unix.Close(fd)
 			}
-			g.shards = g.shards[:had]
-			g.hidden = min(g.hidden, had)
+			g.shards, g.hidden = g.shards[:had], had
 			return g.fail("bind", err)
 		}
-		if g.hidden == len(g.shards) {
-			g.hidden++
-		}
 		g.shards = append(g.shards, fd)
+		g.hidden = len(g.shards)
 	}
 	return nil
 }

@@ -105,6 +105,11 @@ func (g *Group) Listening() int { return g.listening }
 // from slot 0; 0 means all that listen, by the kernel's hash.
 func (g *Group) Steered() int { return g.steered }
 
+// Visible returns the number of shards that a new connection can still find.
+// The others were about to be closed, by an earlier master if they were
+// adopted: CloseDown(Visible()), unless the whole group is Refused.
+func (g *Group) Visible() int { return g.hidden }
+
 // FD returns the descriptor of shard i, to lend to a worker. It stays the group's.
 func (g *Group) FD(i int) int { return g.shards[i] }
 
@@ -121,28 +126,4 @@ func (g *Group) Forget() error {
 	}
 	g.shards, g.listening, g.steered, g.hidden = nil, 0, 0, 0
 	return errors.Join(errs...)
-}
-
-// check returns what invariant is broken, if any; tests call it after each step.
-func (g *Group) check() error {
-	switch {
-	case g.listening < 0 || g.listening > len(g.shards):
-		return fmt.Errorf("%d of %d shards listen", g.listening, len(g.shards))
-	case g.steered < 0 || g.steered > g.listening:
-		return fmt.Errorf("steered to %d of %d shards", g.steered, g.listening)
-	case g.hidden < 0 || g.hidden > len(g.shards):
-		return fmt.Errorf("hidden from %d of %d shards", g.hidden, len(g.shards))
-	case g.exclusive && len(g.shards) > 1 && g.steered != 1:
-		return fmt.Errorf("exclusive with %d shards, steered to %d", len(g.shards), g.steered)
-	}
-	for i, fd := range g.shards {
-		on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		if err != nil {
-			return fmt.Errorf("shard %d: %w", i, err)
-		}
-		if (on == 1) != (i < g.listening) {
-			return fmt.Errorf("shard %d: SO_ACCEPTCONN is %d, %d shards listen", i, on, g.listening)
-		}
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,11 +112,16 @@ func (g *Group) Unrefuse() error {
 // Refused says whether new connections are kept from the group.
 func (g *Group) Refused() bool { return g.refused != accepting }
 
-// hasFilter asks with SO_GET_FILTER for the number of instructions attached.
+// hasFilter asks whether a socket filter is attached. SO_GET_FILTER with a
+// length of 0 stores nothing and returns the number of instructions as the
+// length (net/core/filter.c, sk_get_filter), which no function of package
+// unix can be used for: they give it room for less than it may store.
 func hasFilter(fd int) (bool, error) {
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_GET_FILTER)
-	if err != nil {
-		return false, fmt.Errorf("getsockopt SO_GET_FILTER: %w", err)
+	var instructions uint32
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+		0, uintptr(unsafe.Pointer(&instructions)), 0)
+	if errno != 0 {
+		return false, fmt.Errorf("getsockopt SO_GET_FILTER: %w", errno)
 	}
-	return n > 0, nil
+	return instructions > 0, nil
 }
