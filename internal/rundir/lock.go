@@ -43,6 +43,9 @@ func LockDir(dir string) (*Lock, error) {
 	path := lockPath(dir)
 	for {
 		l, err := tryLock(dir, path)
+		if errors.Is(err, ErrLocked) {
+			return nil, fmt.Errorf("runtime directory %s is %w", dir, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("runtime directory %s: %w", dir, err)
 		}
@@ -88,7 +91,7 @@ func locked(fd int) error {
 	if pid == "" {
 		pid = "unknown"
 	}
-	return fmt.Errorf("is %w by PID %s (reuseportd): use `reuseportd reload` or `reuseportd stop`, "+
+	return fmt.Errorf("%w by PID %s (reuseportd): use `reuseportd reload` or `reuseportd stop`, "+
 		"or give this instance a --runtime-dir of its own", ErrLocked, pid)
 }
 
