@@ -73,11 +73,16 @@ func Parse(path string, raw []byte) (*Config, error) { return parse(path, raw, t
 // calling process's own count: a worker takes both from the master.
 func ParseTrusted(path string, raw []byte) (*Config, error) { return parse(path, raw, nil) }
 
+// Hash returns the hash that names a configuration: SHA-256 in hex.
+func Hash(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
 func parse(path string, raw []byte, h *host) (*Config, error) {
 	rep := &report{src: newSource(path, raw)}
-	sum := sha256.Sum256(raw)
 	c := defaults()
-	c.Path, c.Raw, c.SHA256 = path, bytes.Clone(raw), hex.EncodeToString(sum[:])
+	c.Path, c.Raw, c.SHA256 = path, bytes.Clone(raw), Hash(raw)
 
 	if !checkText(rep, raw) {
 		return nil, rep.err()

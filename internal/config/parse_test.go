@@ -101,12 +101,12 @@ func TestEverything(t *testing.T) {
 func TestText(t *testing.T) {
 	const good = "listeners: [{name: e, address: 127.0.0.1:7, echo: {}}]\n"
 	for text, want := range map[string]string{
-		"":                     `web.yaml:1:1: the file holds no configuration`,
-		" \n\n":                `web.yaml:1:1: the file holds no configuration`,
-		"# é\nuser: \xff\n":    `web.yaml:2:7: byte 0xff is not valid UTF-8`,
-		"a: \x00\n":            `web.yaml:1:4: control character 0x00`,
-		"a\rb: 1\n":            `web.yaml:1:2: control character 0x0d`,
-		good + "é: \x1b[31m\n": `web.yaml:2:4: control character 0x1b`,
+		"":                                     `web.yaml:1:1: the file holds no configuration`,
+		" \n\n":                                `web.yaml:1:1: the file holds no configuration`,
+		"# é\nuser: \xff\n":                    `web.yaml:2:7: byte 0xff is not valid UTF-8`,
+		"a: \x00\n":                            `web.yaml:1:4: control character 0x00`,
+		"a\rb: 1\n":                            `web.yaml:1:2: control character 0x0d`,
+		good + "é: \x1b[31m\n":                 `web.yaml:2:4: control character 0x1b`,
 		strings.Repeat("- ", maxDepth+1) + "x": `web.yaml:1:129: values are nested more than 64 deep`,
 		strings.Repeat("- x\n", maxTokens):     `web.yaml:100001:1: the file has more than 200000 YAML tokens`,
 		strings.Repeat("#", maxFile+1):         `web.yaml:1:1: the configuration is longer than 1MiB`,
@@ -140,7 +140,7 @@ func TestBomb(t *testing.T) {
 	if _, err := parseOn(testHost(), b.String()); err == nil {
 		t.Error("accepted")
 	}
-	routes := "routes: &r [" + strings.Repeat("{path: /a, respond: {headers: {a: [" + strings.Repeat("1,", 1000) + "]}}},", 10) + "]"
+	routes := "routes: &r [" + strings.Repeat("{path: /a, respond: {headers: {a: ["+strings.Repeat("1,", 1000)+"]}}},", 10) + "]"
 	text := "listeners:\n- http: &h {" + routes + "}\n" + strings.Repeat("- http: *h\n", 10_000)
 	_, err := parseOn(testHost(), text)
 	if err == nil || !strings.Contains(err.(Errors)[0].Message, "") {

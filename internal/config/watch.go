@@ -2,8 +2,7 @@ package config
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -27,7 +26,9 @@ type WatchOptions struct {
 	// Poll is how often the file is read without any event (10 s): a bind
 	// mount or a network file system may show none.
 	Poll time.Duration
-	// OnError hears what hinders watching; polling goes on. It may be nil.
+	// OnError hears what hinders watching; polling goes on. It is called from a
+	// goroutine of its own, so it may wait for the one that calls SetKnown. It
+	// may be nil.
 	OnError func(error)
 
 	after func(time.Duration) <-chan time.Time // tests only
@@ -45,7 +46,7 @@ type Watcher struct {
 }
 
 // SetKnown says which content is in use now, such as after a reload by hand:
-// the watcher doesn't tell of it, and tells of any other.
+// once it has returned the watcher doesn't tell of it, and tells of any other.
 func (w *Watcher) SetKnown(sha256 string) {
 	select {
 	case w.known <- sha256:
@@ -58,8 +59,10 @@ func (w *Watcher) SetKnown(sha256 string) {
 func Watch(ctx context.Context, path string, o WatchOptions) *Watcher {
 	c := make(chan Change)
 	w := &Watcher{C: c, known: make(chan string), done: ctx.Done()}
-	l := &watchLoop{path: path, o: o.withDefaults(), known: o.Known, out: c, setKnown: w.known}
+	l := newWatchLoop(path, o.withDefaults())
+	l.out, l.setKnown = c, w.known
 	l.open()
+	go l.tell()
 	go l.run(ctx)
 	return w
 }
@@ -95,11 +98,15 @@ type watchLoop struct {
 	fs      *fsnotify.Watcher // nil when the machine has no inotify left
 	entries map[string]bool   // the chain, as last computed
 	dirs    map[string]bool   // directories that are watched
+
+	errs chan error // on the way to OnError
+	last string     // the last of them
 }
 
 // run is the whole life of a watcher.
 func (l *watchLoop) run(ctx context.Context) {
 	defer close(l.out)
+	defer close(l.errs)
 	defer l.close()
 	poll := l.o.poll
 	if poll == nil {
@@ -107,28 +114,21 @@ func (l *watchLoop) run(ctx context.Context) {
 		defer t.Stop()
 		poll = t.C
 	}
-	var (
-		quiet <-chan time.Time // nil while nothing happens
-		since time.Time        // of the first event that wasn't acted on
-	)
+	wait := debounce{quiet: l.o.Quiet, most: l.o.MaxDelay, after: l.o.after}
 	for {
 		out, change := l.offer()
 		select {
 		case <-ctx.Done():
 			return
 		case ev := <-l.events():
-			if !l.concerns(ev) {
-				continue
+			if l.concerns(ev) {
+				wait.event()
 			}
-			if quiet == nil {
-				since = time.Now()
-			}
-			quiet = l.o.after(max(0, min(l.o.Quiet, l.o.MaxDelay-time.Since(since))))
 		case err := <-l.errors():
-			l.o.OnError(err) // such as an overflow of the queue: look at once
-			l.look()
-		case <-quiet:
-			quiet = nil
+			l.fail(fmt.Errorf("watch %s: %w", l.path, err))
+			l.look() // events may have been lost in an overflow
+		case <-wait.c:
+			wait.done()
 			l.look()
 		case <-poll:
 			l.look()
@@ -157,8 +157,7 @@ func (l *watchLoop) look() {
 	if err != nil || len(raw) == 0 {
 		return // being replaced, or gone: whatever comes will be seen
 	}
-	sum := sha256.Sum256(raw)
-	if hash := hex.EncodeToString(sum[:]); hash != l.known {
+	if hash := Hash(raw); hash != l.known {
 		l.pending = &Change{SHA256: hash, Raw: raw}
 	} else {
 		l.pending = nil

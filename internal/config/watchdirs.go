@@ -7,12 +7,34 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
+func newWatchLoop(path string, o WatchOptions) *watchLoop {
+	return &watchLoop{path: path, o: o, known: o.Known, dirs: map[string]bool{}, errs: make(chan error, 16)}
+}
+
+// fail tells of an error, once while it stays the same. It never waits.
+func (l *watchLoop) fail(err error) {
+	if err.Error() == l.last {
+		return
+	}
+	l.last = err.Error()
+	select {
+	case l.errs <- err:
+	default: // OnError is far behind, and has heard enough
+	}
+}
+
+// tell hands errors to OnError until the loop ends.
+func (l *watchLoop) tell() {
+	for err := range l.errs {
+		l.o.OnError(err)
+	}
+}
+
 // open begins to watch and looks at what is there already.
 func (l *watchLoop) open() {
-	l.dirs = map[string]bool{}
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
-		l.o.OnError(fmt.Errorf("watch %s: %w; polling only", l.path, err))
+		l.fail(fmt.Errorf("watch %s: %w; polling only", l.path, err))
 	} else {
 		l.fs = fs
 	}
@@ -66,7 +88,7 @@ func (l *watchLoop) rewatch() {
 			// to another directory by now. Adding the same one changes nothing.
 			if err := l.fs.Add(dir); err != nil {
 				delete(dirs, dir)
-				l.o.OnError(fmt.Errorf("watch %s: %w", dir, err))
+				l.fail(fmt.Errorf("watch %s: %w", dir, err))
 				continue
 			}
 			added = added || !l.dirs[dir]

@@ -1,0 +1,23 @@
+package config
+
+import "time"
+
+// debounce waits until events have stopped for a while, but not for ever.
+type debounce struct {
+	quiet, most time.Duration
+	after       func(time.Duration) <-chan time.Time
+
+	c     <-chan time.Time // fires when it is time; nil while nothing happens
+	since time.Time        // the first event that wasn't acted on
+}
+
+// event notes one more event.
+func (d *debounce) event() {
+	if d.since.IsZero() {
+		d.since = time.Now()
+	}
+	d.c = d.after(max(0, min(d.quiet, d.most-time.Since(d.since))))
+}
+
+// done notes that the events so far were acted on.
+func (d *debounce) done() { d.c, d.since = nil, time.Time{} }
