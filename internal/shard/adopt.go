@@ -115,14 +115,14 @@ func (g *Group) checkAddress(fd int) error {
 func (g *Group) adoptRefusal() error {
 	g.hidden = len(g.shards)
 	if g.addr.unix() {
-		if err := g.addr.remember(); errors.Is(err, unix.ENOENT) {
-			g.refused = byUnlink
-		} else if err != nil {
-			return err
+		err := g.addr.remember()
+		g.refused = errors.Is(err, unix.ENOENT)
+		if g.refused {
+			return nil
 		}
-		return nil
+		return err
 	}
-	for i := len(g.shards) - 1; i >= 0; i-- {
+	for i := g.listening - 1; i >= 0; i-- {
 		hidden, err := isHidden(g.shards[i])
 		if err != nil {
 			return err
@@ -132,14 +132,6 @@ func (g *Group) adoptRefusal() error {
 		}
 		g.hidden = i
 	}
-	filtered, err := hasFilter(g.shards[0])
-	switch {
-	case err != nil:
-		return err
-	case g.hidden == 0:
-		g.refused = byHiding
-	case filtered:
-		g.refused = byFilter
-	}
+	g.refused = g.hidden == 0
 	return nil
 }

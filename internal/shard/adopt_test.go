@@ -48,16 +48,13 @@ func TestAdoptedGroupGoesOn(t *testing.T) {
 }
 
 func TestAdoptionSeesWhatWasBegun(t *testing.T) {
-	for name, refuse := range refusals {
-		t.Run(name, func(t *testing.T) {
-			g := listening(t, tcp4(t), 2)
-			must(t, refuse(g))
-			how := g.refused
-			if next := adopted(t, g); next.refused != how {
-				t.Errorf("refused %d, want %d", next.refused, how)
-			}
-		})
-	}
+	t.Run("removal", func(t *testing.T) {
+		g := listening(t, tcp4(t), 2)
+		must(t, g.Refuse())
+		if next := adopted(t, g); !next.Refused() || next.Visible() != 0 {
+			t.Errorf("adopted %+v", next)
+		}
+	})
 	t.Run("retirement", func(t *testing.T) {
 		g := listening(t, tcp4(t), 4)
 		must(t, g.Steer(2))
@@ -78,8 +75,8 @@ func TestAdoptionSeesWhatWasBegun(t *testing.T) {
 	t.Run("unlinked", func(t *testing.T) {
 		g := listening(t, unixListener(t), 1)
 		must(t, g.Refuse())
-		if next := adopted(t, g); next.refused != byUnlink {
-			t.Errorf("refused %d", next.refused)
+		if next := adopted(t, g); !next.Refused() {
+			t.Errorf("adopted %+v", next)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -9,10 +10,11 @@ import (
 // Bind adds shards until there are n, bound but not listening: no connection
 // reaches them yet, and the group stands as it did if Bind fails, with an error
 // such as `bind web 127.0.0.1:80: address already in use (…)`. For an exclusive
-// group every n from 1 on means one shard.
+// group every n from 1 on means one shard. A refused group may grow too, before
+// Unrefuse.
 func (g *Group) Bind(n int) error {
 	had := len(g.shards)
-	if g.hidden < had {
+	if g.hidden < had && !g.refused {
 		return g.fail("bind", fmt.Errorf("shards from %d on are about to be closed", g.hidden))
 	}
 	for len(g.shards) < g.Want(n) {
@@ -21,11 +23,13 @@ func (g *Group) Bind(n int) error {
 			for _, fd := range g.shards[had:] {
 				_ = unix.Close(fd)
 			}
-			g.shards, g.hidden = g.shards[:had], had
+			g.shards, g.hidden = g.shards[:had], min(g.hidden, had)
 			return g.fail("bind", err)
 		}
 		g.shards = append(g.shards, fd)
-		g.hidden = len(g.shards)
+		if !g.refused {
+			g.hidden = len(g.shards)
+		}
 	}
 	return nil
 }
@@ -86,6 +90,9 @@ func (g *Group) setOptions(fd int) error {
 // until somebody accepts. If it fails, the shards before the failing one listen
 // and the group can be listened again or shrunk.
 func (g *Group) Listen() error {
+	if g.refused && g.listening < len(g.shards) {
+		return g.fail("listen", errors.New("the group is refused"))
+	}
 	for g.listening < len(g.shards) {
 		if err := unix.Listen(g.shards[g.listening], g.backlog); err != nil {
 			return g.fail("listen", err)

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone is a Unix socket whose path was unlinked: nobody can connect to it again.
-var ErrGone = errors.New("the socket's path was unlinked")
+// ErrGone is a refusal that can't be undone: of a Unix socket, whose path was
+// unlinked, and of any other without CAP_NET_RAW.
+var ErrGone = errors.New("the sockets can't be shown again")
 
 // ErrNotStale is a Unix socket's path that must not be unlinked: something
 // listens there, or it is no socket.

@@ -26,11 +26,12 @@ type Group struct {
 	// program chooses; 0 when there is none and the kernel's hash chooses.
 	// Invariant: steered ≤ listening.
 	steered int
-	// hidden shards are those from this index on: no SYN finds them any
-	// more. Invariant: hidden ≤ len(shards), equal when nothing is hidden.
+	// hidden shards are those from this index on: no SYN finds them any more.
+	// Invariant: hidden ≤ len(shards), equal when nothing is hidden.
 	hidden int
-	// refused says how new connections are kept from the whole group.
-	refused refusal
+	// refused says that no new connection begins: all shards that listen are hidden,
+	// or the path of a Unix socket is unlinked.
+	refused bool
 }
 
 // NewGroup returns the group of l's address with no shards yet.

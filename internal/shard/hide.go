@@ -16,7 +16,8 @@ import (
 // binding, not to make one; socket(7), net/core/sock.c.
 const noInterface = math.MaxInt32
 
-// hide makes a shard invisible to new connections, before it is closed.
+// hide makes a shard invisible to new connections, before it is closed. Hiding
+// twice is harmless.
 //
 // Closing alone is not enough, even when steering goes round the shard: the
 // kernel first finds some socket of the group, the newest for IPv4, and only then
@@ -25,7 +26,13 @@ const noInterface = math.MaxInt32
 // SYN that finds it is given to it, and dropped. The client sends it again a
 // second later (TcpExtTCPSynRetrans).
 func hide(fd int) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, noInterface); err != nil {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, noInterface)
+	if errors.Is(err, unix.EPERM) {
+		if hidden, herr := isHidden(fd); herr == nil && hidden {
+			return nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("hide: setsockopt SO_BINDTOIFINDEX: %w", err)
 	}
 	return nil
