@@ -1,0 +1,197 @@
+package http
+
+import (
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reuseportd/internal/eventloop"
+)
+
+// flushEvery is how long a line may wait to be written.
+const flushEvery = 50 * time.Millisecond
+
+// accessLog writes the lines of all loops of a site. It has one goroutine, which
+// alone touches the file; a loop that it can't keep up with drops lines and
+// counts them.
+type accessLog struct {
+	fd     int
+	format string
+	lost   atomic.Uint64 // lines that the file took no more
+
+	mu    sync.Mutex
+	rings []*ring // guarded by mu
+
+	stop chan struct{}
+	done chan struct{}
+}
+
+func newAccessLog(fd int, format string) *accessLog {
+	a := &accessLog{fd: fd, format: format, stop: make(chan struct{}), done: make(chan struct{})}
+	go a.run()
+	return a
+}
+
+// ring returns a new loop's way in.
+func (a *accessLog) ring() *ring {
+	r := newRing()
+	a.mu.Lock()
+	a.rings = append(a.rings, r)
+	a.mu.Unlock()
+	return r
+}
+
+func (a *accessLog) run() {
+	defer close(a.done)
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.flush()
+		case <-a.stop:
+			a.flush()
+			return
+		}
+	}
+}
+
+func (a *accessLog) flush() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.rings {
+		if lost := r.flush(a.fd); lost > 0 {
+			a.lost.Add(lost)
+		}
+	}
+}
+
+// close writes what waits, and ends the goroutine.
+func (a *accessLog) close() {
+	close(a.stop)
+	<-a.done
+}
+
+// logRequest adds a line for h.req, if there is a log.
+func (h *Handler) logRequest(c *eventloop.Conn, status int, size int64) {
+	if h.log == nil {
+		return
+	}
+	if h.req.isHead() {
+		size = 0
+	}
+	addr := c.Remote()
+	now := h.loop.Now()
+	if h.site.log.format == "json" {
+		h.line = h.appendJSON(h.line[:0], addr, now, status, size)
+	} else {
+		h.line = h.appendCombined(h.line[:0], addr, now, status, size)
+	}
+	count := h.loop.Count()
+	if !h.log.put(h.line) {
+		count.LogDropped++
+	}
+	if lost := h.site.log.lost.Swap(0); lost > 0 {
+		count.LogDropped += lost
+	}
+}
+
+// appendCombined appends a line of the combined log format, as Apache and nginx
+// write it. Bytes that could end or disguise a line are escaped.
+func (h *Handler) appendCombined(b []byte, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
+	r := &h.req
+	b = appendAddr(b, addr)
+	b = append(b, " - - ["...)
+	b = now.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, `] "`...)
+	b = appendEscaped(b, r.method)
+	b = append(b, ' ')
+	b = appendEscaped(b, r.target)
+	b = append(b, " HTTP/1."...)
+	b = append(b, '0'+r.minor, '"', ' ')
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, ` "`...)
+	b = appendEscaped(b, dash(r.referer))
+	b = append(b, `" "`...)
+	b = appendEscaped(b, dash(r.userAgent))
+	return append(b, "\"\n"...)
+}
+
+// appendJSON appends one JSON object and a line feed.
+func (h *Handler) appendJSON(b []byte, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
+	r := &h.req
+	b = append(b, `{"time":"`...)
+	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	b = append(b, `","remote":"`...)
+	b = appendAddr(b, addr)
+	b = append(b, `","host":"`...)
+	b = appendJSONString(b, r.host)
+	b = append(b, `","method":"`...)
+	b = appendJSONString(b, r.method)
+	b = append(b, `","target":"`...)
+	b = appendJSONString(b, r.target)
+	b = append(b, `","proto":"HTTP/1.`...)
+	b = append(b, '0'+r.minor)
+	b = append(b, `","status":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, `,"bytes":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"referer":"`...)
+	b = appendJSONString(b, r.referer)
+	b = append(b, `","user_agent":"`...)
+	b = appendJSONString(b, r.userAgent)
+	return append(b, "\"}\n"...)
+}
+
+// appendAddr appends the client's address without its port, "unix:" for a Unix
+// socket's.
+func appendAddr(b []byte, addr netip.AddrPort) []byte {
+	if !addr.IsValid() {
+		return append(b, "unix:"...)
+	}
+	return addr.Addr().Unmap().AppendTo(b)
+}
+
+var minus = []byte("-")
+
+func dash(v []byte) []byte {
+	if len(v) == 0 {
+		return minus
+	}
+	return v
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendEscaped appends v with `"`, `\` and all bytes that don't print as \xHH.
+func appendEscaped(b, v []byte) []byte {
+	for _, c := range v {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			continue
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendJSONString appends the inside of a JSON string. Bytes beyond ASCII are
+// given as the code points of Latin-1, whatever they were meant to be: the
+// result is valid, and nothing is lost.
+func appendJSONString(b, v []byte) []byte {
+	for _, c := range v {
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c >= 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}

@@ -1,0 +1,126 @@
+package http
+
+import "bytes"
+
+// chunks reads a chunked body and throws it away, RFC 9112 section 7.1.
+type chunks struct {
+	step  chunkStep
+	left  int64 // of the chunk's data
+	total int64 // data bytes so far
+	lines int   // bytes of trailer section so far
+}
+
+type chunkStep uint8
+
+const (
+	chunkSize chunkStep = iota // before a line with a size
+	chunkData
+	chunkEnd // before the CRLF behind the data
+	chunkTrailer
+	chunkDone
+)
+
+// maxChunkLine bounds a size with its extensions, and each trailer field, in bytes.
+const maxChunkLine = 1 << 10
+
+// discard consumes input up to the body's end. It returns how much, and the
+// status of the answer that refuses the body, or 0.
+func (k *chunks) discard(in []byte, lim limits) (n, status int) {
+	for k.step != chunkDone {
+		rest := in[n:]
+		if k.step == chunkData {
+			take := int(min(k.left, int64(len(rest))))
+			n += take
+			if k.left -= int64(take); k.left > 0 {
+				return n, 0
+			}
+			k.step = chunkEnd
+			continue
+		}
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			if len(rest) > maxChunkLine {
+				return n, 400
+			}
+			return n, 0
+		}
+		if end == 0 || rest[end-1] != '\r' || end > maxChunkLine {
+			return n, 400
+		}
+		n += end + 1
+		if status := k.line(rest[:end-1], lim); status != 0 {
+			return n, status
+		}
+	}
+	return n, 0
+}
+
+// line takes a line without its CRLF.
+func (k *chunks) line(line []byte, lim limits) int {
+	switch k.step {
+	case chunkEnd:
+		k.step = chunkSize
+		if len(line) > 0 {
+			return 400
+		}
+	case chunkSize:
+		size, ok := parseChunkSize(line)
+		if !ok {
+			return 400
+		}
+		if k.total += size; k.total > lim.body {
+			return 413
+		}
+		k.left, k.step = size, chunkData
+		if size == 0 {
+			k.step = chunkTrailer
+		}
+	case chunkTrailer:
+		if len(line) == 0 {
+			k.step = chunkDone
+			return 0
+		}
+		if k.lines += len(line); k.lines > lim.head {
+			return 431
+		}
+		colon := bytes.IndexByte(line, ':')
+		if colon <= 0 || !all(line[:colon], &isToken) || !all(line[colon+1:], &isValue) {
+			return 400
+		}
+	}
+	return 0
+}
+
+func all(b []byte, set *[256]bool) bool {
+	for _, x := range b {
+		if !set[x] {
+			return false
+		}
+	}
+	return true
+}
+
+// parseChunkSize reads hexadecimal digits, then extensions, which are ignored as
+// far as their bytes could stand in a field value.
+func parseChunkSize(line []byte) (size int64, ok bool) {
+	digits := 0
+	for digits < len(line) && unhex(line[digits]) < 16 {
+		if digits == 15 {
+			return 0, false
+		}
+		size = size<<4 | int64(unhex(line[digits]))
+		digits++
+	}
+	if digits == 0 {
+		return 0, false
+	}
+	extension := line[digits:]
+	if len(extension) == 0 {
+		return size, true
+	}
+	extension = trim(extension)
+	if len(extension) == 0 || extension[0] != ';' {
+		return 0, false
+	}
+	return size, all(extension, &isValue)
+}

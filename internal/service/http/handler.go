@@ -1,0 +1,196 @@
+package http
+
+import (
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/eventloop"
+)
+
+// Handler is the HTTP service of one event loop. Between calls it holds nothing
+// of a request; its fields are room that is used again.
+type Handler struct {
+	loop *eventloop.Loop
+	site *Site
+	log  *ring // nil if there is no access log
+
+	header, body, keepalive eventloop.Class
+
+	req     request
+	ans     answer
+	scratch []byte // decoded paths and lowered hosts
+	date    []byte // "Date: …\r\n", renewed once a second
+	second  int64  // that date is of
+	line    []byte // of the access log
+	free    []*state
+}
+
+// New makes the service of a site for a loop.
+func New(l *eventloop.Loop, s *Site) *Handler {
+	h := &Handler{
+		loop: l, site: s,
+		header:    l.Class(s.conf.HeaderTimeout),
+		body:      l.Class(s.conf.BodyTimeout),
+		keepalive: l.Class(s.conf.KeepaliveTimeout),
+		scratch:   make([]byte, 0, 1024),
+		second:    -1,
+	}
+	if s.log != nil {
+		h.log = s.log.ring()
+	}
+	return h
+}
+
+// Opened waits for a first request.
+func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.header) }
+
+// Received answers the requests in the input, as many as there are.
+func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
+	n := 0
+	for n < len(in) && !c.Congested() && !c.Finishing() {
+		var used int
+		st, busy := c.State.(*state)
+		switch {
+		case busy && st.phase == inBody:
+			used = h.readBody(c, st, in[n:])
+		case busy && st.phase == inParts:
+			return n
+		default:
+			used = h.readHead(c, in[n:])
+		}
+		if used == 0 {
+			break
+		}
+		n += used
+	}
+	return n
+}
+
+// readHead answers one request, if its head is complete.
+func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
+	from := 0
+	st, partial := c.State.(*state)
+	if partial {
+		from = st.scan
+	}
+	n, status := parse(in, from, h.site.limit, &h.req, &h.scratch)
+	switch {
+	case status != 0:
+		h.refuse(c, status)
+		return len(in)
+	case n == 0:
+		if !partial {
+			st = h.state(c)
+			st.phase = inHead
+			c.SetTimeout(h.header) // from the first byte on, not from the latest
+		}
+		st.scan = len(in)
+		return 0
+	}
+	if partial {
+		h.release(c)
+	}
+	switch {
+	case h.req.length > h.site.limit.body:
+		h.refuse(c, 413)
+		return len(in)
+	case h.req.chunked || h.req.length > int64(len(in)-n):
+		h.expectBody(c, in[:n])
+		return n
+	}
+	n += int(h.req.length)
+	h.answer(c, n == len(in))
+	return n
+}
+
+// expectBody keeps a head until the body that it announces has gone by.
+func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
+	st := h.state(c)
+	st.phase, st.head = inBody, append(st.head[:0], head...)
+	st.length, st.body = h.req.length, chunks{}
+	if h.req.chunked {
+		st.length = -1
+	}
+	if h.req.expect {
+		c.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	}
+	c.SetTimeout(h.body)
+}
+
+// readBody throws a body away and answers when it has ended.
+func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
+	var n int
+	if st.length >= 0 {
+		n = int(min(st.length, int64(len(in))))
+		st.length -= int64(n)
+	} else {
+		var status int
+		if n, status = st.body.discard(in, h.site.limit); status != 0 {
+			h.recall(st)
+			h.refuse(c, status)
+			return len(in)
+		}
+	}
+	if st.length > 0 || st.length < 0 && st.body.step != chunkDone {
+		c.SetTimeout(h.body)
+		return n
+	}
+	h.recall(st)
+	c.State = nil // the request's slices lie in st.head: it is released after use
+	h.answer(c, n == len(in))
+	if next, ok := c.State.(*state); ok && next.phase == inParts {
+		st.head = nil // part of the answer may refer to it
+		return n
+	}
+	c.State = st
+	h.release(c)
+	return n
+}
+
+// recall parses a kept head once more.
+func (h *Handler) recall(st *state) {
+	parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
+}
+
+// Flushed goes on with an answer in several parts.
+func (h *Handler) Flushed(c *eventloop.Conn) {
+	if st, ok := c.State.(*state); ok && st.phase == inParts {
+		h.nextPart(c, st)
+	}
+}
+
+// Ended closes the connection: no further request can come. What was answered is
+// still written.
+func (h *Handler) Ended(c *eventloop.Conn) {
+	if st, ok := c.State.(*state); ok && st.phase == inParts {
+		st.closing = true
+		return
+	}
+	c.Finish(false)
+}
+
+// TimedOut ends a connection on which a request did not arrive in time: with 408
+// if part of one did, else without a word.
+func (h *Handler) TimedOut(c *eventloop.Conn) {
+	st, ok := c.State.(*state)
+	switch {
+	case !ok && c.Congested():
+		c.SetTimeout(h.keepalive) // an answer is still on its way
+	case !ok:
+		c.Finish(true)
+	case st.phase == inHead:
+		h.req = request{minor: 1}
+		h.refuse(c, 408)
+	case st.phase == inBody:
+		h.recall(st)
+		h.refuse(c, 408)
+	}
+}
+
+// Closed lets go of the connection's state.
+func (h *Handler) Closed(c *eventloop.Conn) { h.release(c) }
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+}

@@ -1,0 +1,145 @@
+package http
+
+import "bytes"
+
+// limits bound a request head, in bytes.
+type limits struct {
+	line int // the request line, without its CRLF: 414
+	head int // all of it, with the empty line: 431
+	body int64
+}
+
+// maxEmptyLines bounds the empty lines before a request line, which RFC 9112
+// section 2.2 would have a server ignore.
+const maxEmptyLines = 1
+
+// parse reads one request head. It returns its length and status 0; or length 0
+// and status 0 when it is not complete; or the status of the answer that refuses
+// it. Bytes before from were seen by an earlier call. What can't be a slice of in
+// is put into scratch.
+func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, status int) {
+	*r = request{minor: 1} // also for the answer that refuses it
+	*scratch = (*scratch)[:0]
+	start := 0
+	for start <= 2*maxEmptyLines && len(in) >= start+2 && in[start] == '\r' && in[start+1] == '\n' {
+		start += 2
+	}
+	if start > 2*maxEmptyLines {
+		return 0, 400
+	}
+	end := bytes.Index(in[max(start, from-3):], crlfcrlf)
+	if end < 0 {
+		return 0, incomplete(in[start:], max(0, from-start-1), lim)
+	}
+	end += max(start, from-3) + 4
+	head := in[start:end]
+	line := bytes.IndexByte(head, '\r')
+	switch {
+	case line > lim.line:
+		return 0, 414
+	case len(head) > lim.head:
+		return 0, 431
+	case head[line+1] != '\n':
+		return 0, 400
+	}
+	target, status := parseLine(head[:line], r)
+	if status != 0 {
+		return 0, status
+	}
+	f := fields{request: r}
+	if status := f.parse(head[line+2 : len(head)-2]); status != 0 {
+		return 0, status
+	}
+	if status := f.settle(target, scratch); status != 0 {
+		return 0, status
+	}
+	return end, 0
+}
+
+var crlfcrlf = []byte("\r\n\r\n")
+
+// incomplete tells whether a head that has no end yet can still become a good
+// one: 0 if so.
+func incomplete(in []byte, from int, lim limits) int {
+	line := bytes.IndexByte(in, '\n')
+	switch {
+	case line < 0 && len(in) > lim.line+2, line > lim.line+1:
+		return 414
+	case len(in) > lim.head:
+		return 431
+	}
+	// A line feed of its own ends no line here. Waiting for the end of a head
+	// that nobody can see would be no answer.
+	for i := from; i < len(in); i++ {
+		k := bytes.IndexByte(in[i:], '\n')
+		if k < 0 {
+			break
+		}
+		i += k
+		if i == 0 || in[i-1] != '\r' {
+			return 400
+		}
+	}
+	return 0
+}
+
+// parseLine reads the request line, RFC 9112 section 3.
+func parseLine(line []byte, r *request) (target []byte, status int) {
+	sp := bytes.IndexByte(line, ' ')
+	if sp <= 0 {
+		return nil, 400
+	}
+	for _, b := range line[:sp] {
+		if !isToken[b] {
+			return nil, 400
+		}
+	}
+	r.method = line[:sp]
+	rest := line[sp+1:]
+	sp = bytes.IndexByte(rest, ' ')
+	if sp <= 0 {
+		return nil, 400
+	}
+	r.target = rest[:sp]
+	for _, b := range r.target {
+		if b <= ' ' || b >= 0x7f || b == '#' {
+			return nil, 400
+		}
+	}
+	version := rest[sp+1:]
+	if len(version) != 8 || string(version[:5]) != "HTTP/" || version[6] != '.' ||
+		!isDigit(version[5]) || !isDigit(version[7]) {
+		return nil, 400
+	}
+	if version[5] != '1' {
+		return nil, 505
+	}
+	r.minor = min(version[7]-'0', 1)
+	return r.target, 0
+}
+
+func isDigit(b byte) bool { return b-'0' <= 9 }
+
+// isToken has the bytes of a token, RFC 9110 section 5.6.2.
+var isToken = func() (t [256]bool) {
+	for b := byte('0'); b <= '9'; b++ {
+		t[b] = true
+	}
+	for b := byte('a'); b <= 'z'; b++ {
+		t[b], t[b-'a'+'A'] = true, true
+	}
+	for _, b := range []byte("!#$%&'*+-.^_`|~") {
+		t[b] = true
+	}
+	return t
+}()
+
+// isValue has the bytes of a field value, RFC 9110 section 5.5, and the spaces
+// between and around them.
+var isValue = func() (t [256]bool) {
+	for b := 0x20; b <= 0xff; b++ {
+		t[b] = b != 0x7f
+	}
+	t['\t'] = true
+	return t
+}()

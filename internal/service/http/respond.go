@@ -1,0 +1,175 @@
+package http
+
+import (
+	"strconv"
+
+	"reuseportd/internal/eventloop"
+)
+
+// inlineBody is the largest body that is copied behind its head. A larger one is
+// sent from where it lies.
+const inlineBody = 16 << 10
+
+// answer answers h.req. last says that no further input has been read: only then
+// may a draining loop end the connection with this answer.
+func (h *Handler) answer(c *eventloop.Conn, last bool) {
+	r := &h.req
+	h.loop.Count().Requests++
+	closing := !r.keepAlive || h.loop.Draining() && last
+	if len(r.path) == 1 && r.path[0] == '*' {
+		h.ans.reset()
+		h.ans.status, h.ans.length = 204, -1
+		h.ans.fields = append(h.ans.fields, "Allow: GET, HEAD, OPTIONS\r\n"...)
+		h.send(c, closing)
+		return
+	}
+	route := h.site.find(r)
+	switch {
+	case route == nil:
+		h.ans.reset()
+		h.ans.fail(404)
+		h.send(c, closing)
+	case route.respond != nil:
+		h.sendFixed(c, route.respond, closing)
+	case !known(r.method):
+		h.ans.reset()
+		h.ans.fail(501)
+		h.send(c, closing)
+	default:
+		h.ans.reset()
+		route.files.plan(r, route.below(r.path), h.loop.Now(), &h.ans)
+		h.send(c, closing)
+	}
+}
+
+// known tells whether a method is one that a server of files has heard of,
+// RFC 9110 section 9 and RFC 5789.
+func known(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "PATCH":
+		return true
+	}
+	return false
+}
+
+// sendFixed sends what was configured, byte for byte.
+func (h *Handler) sendFixed(c *eventloop.Conn, f *respond, closing bool) {
+	buf := c.Reserve(len(f.head) + len(f.body) + 128)
+	buf = append(buf, f.head...)
+	buf = h.endHead(buf, closing)
+	switch {
+	case h.req.isHead() || len(f.body) == 0:
+		c.Commit(buf)
+	case len(f.body) <= inlineBody:
+		c.Commit(append(buf, f.body...))
+	default:
+		c.Commit(buf)
+		c.WriteStatic(f.body)
+	}
+	h.logRequest(c, f.status, int64(len(f.body)))
+	h.next(c, closing)
+}
+
+// endHead appends what differs from one answer to the next: Date, Connection and
+// the empty line.
+func (h *Handler) endHead(buf []byte, closing bool) []byte {
+	now := h.loop.Now()
+	if s := now.Unix(); s != h.second {
+		h.second = s
+		h.date = append(appendHTTPDate(append(h.date[:0], "Date: "...), now), "\r\n"...)
+	}
+	buf = append(buf, h.date...)
+	switch {
+	case closing:
+		buf = append(buf, "Connection: close\r\n"...)
+	case h.req.minor == 0:
+		buf = append(buf, "Connection: keep-alive\r\n"...)
+	}
+	return append(buf, "\r\n"...)
+}
+
+// next leaves the connection to its next request, or to its end. It waits for
+// the client's side unless the client asked for the end.
+func (h *Handler) next(c *eventloop.Conn, closing bool) {
+	if closing {
+		c.Finish(h.req.keepAlive)
+		return
+	}
+	c.SetTimeout(h.keepalive)
+}
+
+// send sends h.ans.
+func (h *Handler) send(c *eventloop.Conn, closing bool) {
+	a := &h.ans
+	buf := c.Reserve(len(a.fields) + len(a.body) + 256)
+	buf = append(buf, "HTTP/1.1 "...)
+	buf = strconv.AppendInt(buf, int64(a.status), 10)
+	buf = append(buf, ' ')
+	buf = append(buf, reason(a.status)...)
+	buf = append(buf, "\r\n"+serverField...)
+	buf = append(buf, a.fields...)
+	if a.length >= 0 {
+		buf = append(buf, "Content-Length: "...)
+		buf = strconv.AppendInt(buf, a.length, 10)
+		buf = append(buf, "\r\n"...)
+	}
+	buf = h.endHead(buf, closing)
+	h.logRequest(c, a.status, max(a.length, 0))
+	if h.req.isHead() {
+		closeFD(a.fd)
+		c.Commit(buf)
+		h.next(c, closing)
+		return
+	}
+	c.Commit(append(buf, a.body...))
+	switch {
+	case len(a.parts) > 0:
+		st := h.state(c)
+		st.phase, st.closing = inParts, closing
+		st.parts, st.fd, st.tail = append(st.parts[:0], a.parts...), a.fd, a.tail
+		c.SetTimeout(0)
+		h.nextPart(c, st)
+		return
+	case a.fd >= 0 && a.n > 0:
+		c.SendFile(a.fd, a.off, a.n)
+	default:
+		closeFD(a.fd)
+	}
+	a.fd = -1
+	h.next(c, closing)
+}
+
+// nextPart sends one part of several, or the end.
+func (h *Handler) nextPart(c *eventloop.Conn, st *state) {
+	if len(st.parts) == 0 {
+		c.Write(st.tail)
+		closing := st.closing
+		h.release(c)
+		if closing {
+			c.Finish(true)
+		} else {
+			c.SetTimeout(h.keepalive)
+		}
+		return
+	}
+	p := st.parts[0]
+	st.parts = st.parts[1:]
+	c.Write(p.head)
+	fd, err := dup(st.fd)
+	if err != nil {
+		c.Close() // the promised length can't be kept
+		return
+	}
+	c.SendFile(fd, p.off, p.n)
+}
+
+// refuse answers a request that is not to be served and ends the connection, as
+// what follows on it can't be told from what was refused.
+func (h *Handler) refuse(c *eventloop.Conn, status int) {
+	h.loop.Count().Requests++
+	h.req.keepAlive = true // so that next waits for the client
+	h.ans.reset()
+	h.ans.fail(status)
+	h.send(c, true)
+}
+
