@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 const (
@@ -27,8 +29,23 @@ func (r *report) add(p Position, hint, format string, args ...any) {
 	p = r.src.clamp(p)
 	r.errs = append(r.errs, Error{
 		Path: r.src.path, Line: p.Line, Column: p.Column, Source: r.src.line(p),
-		Message: fmt.Sprintf(format, args...), Hint: hint,
+		Message: printable(fmt.Sprintf(format, args...)), Hint: printable(hint),
 	})
+}
+
+// printable makes a message safe for a terminal and for one line of a log,
+// whatever it quotes from the file.
+func printable(s string) string {
+	const most = 400
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // bad says whether anything was found wrong.
