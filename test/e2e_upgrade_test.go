@@ -147,7 +147,7 @@ func TestFailingUpgrades(t *testing.T) {
 		{harness.Hangs, "start_timeout"},
 	} {
 		t.Run(string(tt.variant), func(t *testing.T) {
-			c := harness.Default(t).With("start_timeout: 1s")
+			c := harness.Default(t).With("start_timeout: 3s")
 			s := harness.Start(t, c)
 			before := s.WaitServing(1)
 			s.Replace(tt.variant)
@@ -201,7 +201,7 @@ func TestUpgradeThatDislikesTheConfiguration(t *testing.T) {
 func TestUpgradeWhoseWorkersDoNotStart(t *testing.T) {
 	for _, action := range []string{harness.Exit, harness.Pause} {
 		t.Run(action, func(t *testing.T) {
-			c := harness.Default(t).With("start_timeout: 1s")
+			c := harness.Default(t).With("start_timeout: 3s")
 			s := harness.Start(t, c)
 			before := s.WaitServing(1)
 			losingNothing(t, clients(c), func(m *meter.Meter) {

@@ -70,7 +70,7 @@ func (s *Server) WaitStatus(what string, want func(*control.Status) bool) *contr
 			}
 		}
 		if time.Now().After(end) {
-			s.t.Fatalf("waited %v in vain for %s; last status: %s %v", Within, what, asJSON(last), lastErr)
+			s.t.Fatalf("waited %v in vain for %s; last status: %s %v", Within, what, oneLine(last), lastErr)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -211,6 +211,14 @@ func (s *Server) cli(cmd *exec.Cmd) Result {
 
 func asJSON(v any) string {
 	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+func oneLine(v any) string {
+	data, err := json.Marshal(v)
 	if err != nil {
 		return err.Error()
 	}

@@ -109,7 +109,7 @@ func (s *Server) checkFiles() {
 func (s *Server) explain() {
 	s.t.Logf("server in %s, processes %v", s.Dir, s.Processes())
 	if st, err := s.TryStatus(); err == nil {
-		s.t.Logf("status: %s", asJSON(st))
+		s.t.Logf("status: %s", oneLine(st))
 	} else {
 		s.t.Logf("status: %v", err)
 	}

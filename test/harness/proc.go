@@ -112,6 +112,10 @@ var reaped = struct {
 	status map[int]syscall.WaitStatus
 }{status: make(map[int]syscall.WaitStatus)}
 
+// orphanNames are what reap may take; a worker that was started from
+// /proc/self/exe is called exe.
+var orphanNames = map[string]bool{"reuseportd": true, "exe": true, "sleep": true, "sh": true}
+
 // reap waits for the exited children that nobody else waits for.
 func reap() {
 	for _, pid := range allPIDs() {
@@ -122,7 +126,7 @@ func reap() {
 		// Not every zombie is an orphan: a command that another test just
 		// started may have ended before it was added to managed. A server's
 		// process is told by its name.
-		if !strings.HasPrefix(p.Name, "reuseportd") && p.Name != "sleep" && p.Name != "sh" {
+		if !orphanNames[p.Name] {
 			continue
 		}
 		var ws syscall.WaitStatus
