@@ -85,6 +85,14 @@ func (s *Server) WaitServing(generation uint64) *control.Status {
 	})
 }
 
+// WaitGeneration is WaitServing while earlier generations may drain yet.
+func (s *Server) WaitGeneration(generation uint64) *control.Status {
+	s.t.Helper()
+	return s.WaitStatus(fmt.Sprintf("generation %d to serve", generation), func(st *control.Status) bool {
+		return st.Generation >= generation && st.Change == "" && Serving(st) != nil
+	})
+}
+
 // Serving is the serving generation if all its workers serve, else nil.
 func Serving(st *control.Status) *control.Generation {
 	for i := range st.Groups {

@@ -47,7 +47,7 @@ func Env(kv string) Option {
 // Limit sets RLIMIT_NOFILE of the server alone.
 func Limit(soft, hard int) Option {
 	return func(s *Server, cmd *exec.Cmd) {
-		script := s.Script(fmt.Sprintf("ulimit -Hn %d && ulimit -Sn %d && exec \"$@\"", hard, soft))
+		script := s.Script(fmt.Sprintf("ulimit -Sn %d && ulimit -Hn %d && exec \"$@\"", soft, hard))
 		cmd.Path, cmd.Args = script, append([]string{script, s.Binary}, cmd.Args[1:]...)
 	}
 }
