@@ -3,6 +3,7 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
@@ -170,10 +171,33 @@ func (c *core) cutOver() {
 	}
 	c.loaded = c.now
 	r.Generation, r.ConfigSHA256 = g.id, g.conf.SHA256
+	c.change.receipt = r
 	c.adopt(g.conf)
 	c.reconcile()
 	c.retireSurplus()
-	c.finish(r)
+	c.finishIfWithdrawn()
+}
+
+// letGo bounds how long a change waits for the old generation to have stopped
+// accepting. Only a worker that hangs needs so long.
+const letGo = time.Second
+
+// finishIfWithdrawn ends a change after its cut-over, when no worker of an older
+// generation accepts any more what the new one serves: whoever is told of the
+// change, and connects then, meets the new generation.
+func (c *core) finishIfWithdrawn() {
+	if c.change == nil || c.change.receipt == nil {
+		return
+	}
+	g := c.change.gen
+	for _, w := range c.live() {
+		for le := range w.leases {
+			if w.gen != g && g.knows(le.key) && c.now.Sub(g.since) < letGo {
+				return
+			}
+		}
+	}
+	c.finish(c.change.receipt)
 }
 
 // adopt takes over what a configuration says of sockets that were there before,
@@ -199,6 +223,9 @@ func (c *core) fail(err error) {
 		} else {
 			c.abandon(g)
 		}
+	}
+	if c.change.action == "reload" && !c.stop {
+		c.refused = err.Error()
 	}
 	r := c.receipt(err)
 	if c.change.fatal {

@@ -51,6 +51,7 @@ type coordinator struct {
 	events   chan func()
 	asks     chan ask // from the control socket
 	upg      *tableflip.Upgrader
+	patience time.Duration // with a new binary, as told to tableflip
 	lock     *rundir.Lock
 	listener *net.UnixListener
 	pred     *predecessor // until this master's cut-over is reported

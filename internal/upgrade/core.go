@@ -132,7 +132,6 @@ func (c *core) begin(ch *change) {
 	c.host.Reloading()
 	conf, err := c.host.Load()
 	if err != nil {
-		c.refused = err.Error()
 		c.fail(err)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -142,6 +143,10 @@ func (u *upgrade) ended() {
 func (u *upgrade) explain(err error) error {
 	if u.failed != "" {
 		return fmt.Errorf("%s (%w)", u.failed, err)
+	}
+	if strings.HasSuffix(err.Error(), "timed out") { // tableflip's only word for it
+		return fmt.Errorf("start %s: it was not ready within start_timeout and a second (%s) and was killed: %w",
+			os.Args[0], u.co.patience, err)
 	}
 	return fmt.Errorf("start %s: %w", os.Args[0], err)
 }

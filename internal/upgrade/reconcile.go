@@ -223,5 +223,6 @@ func (c *core) workerWithdrawn(w *worker, b wire.Withdrawn) {
 	}
 	delete(w.waiting, b.Seq)
 	c.reconcile() // a lease may be wanted again by now
+	c.finishIfWithdrawn()
 	c.retireStep()
 }

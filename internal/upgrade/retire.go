@@ -28,9 +28,10 @@ type retirement struct {
 	closing bool          // the last leases are being withdrawn
 }
 
-// closing tells whether a shard is to be closed as soon as nobody has it.
+// closing tells whether a shard is to be closed as soon as nobody has it, or is
+// closed already: g is nil after a stop at once.
 func (g *group) closing(index int) bool {
-	return g.retiring != nil && g.retiring.closing && index >= g.retiring.from
+	return g == nil || g.retiring != nil && g.retiring.closing && index >= g.retiring.from
 }
 
 // retireSurplus begins to retire what the configuration in force has no use for,

@@ -28,7 +28,7 @@ func Run(o Options) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("prepare for upgrades: %w", err)
 	}
-	co := &coordinator{opts: o, events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
+	co := &coordinator{opts: o, patience: upgradeTimeout(conf), events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
 	logConf := config.Log{Level: "info", Format: "json"}
 	if conf != nil {
 		logConf = conf.Log

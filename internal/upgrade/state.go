@@ -150,8 +150,9 @@ type change struct {
 	started time.Time
 	gen     *generation // being brought up; nil for stop
 	waiting []func(control.Response)
-	merged  int  // further requests that it answers
-	fatal   bool // without it there is nothing to serve on with: start-up
+	merged  int              // further requests that it answers
+	receipt *control.Receipt // after the cut-over: what is left is that the old generation lets go
+	fatal   bool             // without it there is nothing to serve on with: start-up
 }
 
 // request asks for a change.

@@ -27,6 +27,9 @@ func (c *core) requestStop(ch *change) {
 	switch {
 	case c.change == nil:
 		c.beginStop()
+	case c.change.receipt != nil: // past its cut-over
+		c.finish(c.change.receipt)
+		c.beginStop()
 	case c.change.action == "upgrade" && c.change.gen == nil:
 		c.host.CancelUpgrade()
 	default:
@@ -66,21 +69,33 @@ func (c *core) exitIfStopped() {
 	c.host.Exit(0)
 }
 
-// stopNow ends everything at once.
+// stopNow ends everything at once: the sockets, and every worker. The master
+// goes when they have.
 func (c *core) stopNow() {
 	c.log.Warn().Msg("asked to stop a second time: ending at once")
+	for key, g := range c.groups {
+		if err := g.Remove(); err != nil {
+			c.log.Error().Err(err).Str("address", key).Msg("closing sockets")
+		}
+		delete(c.groups, key)
+	}
 	for _, g := range c.gens {
+		if g.state == serving {
+			g.enter(draining, c.now)
+			g.deadline = c.now
+		}
 		for _, w := range g.workers {
 			c.kill(w, "second request to stop")
 		}
 	}
-	for _, g := range c.groups {
-		for g.Len() > 0 {
-			if err := g.CloseTop(); err != nil {
-				c.log.Error().Err(err).Msg("closing sockets")
-				break
-			}
+	if c.change == nil || c.change.action != "stop" {
+		// An upgrade is being cancelled, which nobody waits for any more.
+		c.change = &change{action: "stop", cause: causeSignal, started: c.now}
+		for _, p := range c.pending {
+			c.change.waiting = append(c.change.waiting, p.waiting...)
 		}
+		c.pending = nil
 	}
-	c.host.Exit(0)
+	c.forgetGone()
+	c.exitIfStopped()
 }

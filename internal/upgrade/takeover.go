@@ -140,11 +140,12 @@ func (p *predecessor) failEarly(err error) {
 	_ = p.ch.Close()
 }
 
-// upgradeTimeout bounds the time until a new binary is ready. The workers' own
-// start_timeout should speak first, as it knows more.
+// upgradeTimeout bounds the time until a new binary is ready, as of this master's
+// first configuration: tableflip takes it once. The new master watches over
+// start_timeout itself and knows more of the reason, so it has a second to speak.
 func upgradeTimeout(c *config.Config) time.Duration {
 	if c == nil {
 		return time.Minute
 	}
-	return 2*c.StartTimeout + 5*time.Second
+	return c.StartTimeout + time.Second
 }

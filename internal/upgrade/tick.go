@@ -37,6 +37,7 @@ func (c *core) tick(late bool) {
 			}
 		}
 	}
+	c.finishIfWithdrawn()
 	c.retireStep()
 }
 
@@ -86,6 +87,9 @@ func (c *core) wait() time.Duration {
 		if t.Before(due) {
 			due = t
 		}
+	}
+	if c.change != nil && c.change.receipt != nil {
+		sooner(c.change.gen.since.Add(letGo))
 	}
 	for _, g := range c.groups {
 		if g.retiring != nil {

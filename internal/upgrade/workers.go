@@ -59,7 +59,7 @@ func (c *core) kill(w *worker, why string) {
 // is the end of its generation, later that of its process.
 func (c *core) workerFailed(w *worker, text string) {
 	w.lastErr = text
-	if g := w.gen; c.change != nil && g == c.change.gen {
+	if g := w.gen; c.change != nil && g == c.change.gen && c.change.receipt == nil {
 		c.fail(fmt.Errorf("worker %d (pid %d): %s", w.index, w.pid, text))
 		return
 	}
@@ -79,7 +79,7 @@ func (c *core) workerExited(w *worker, status string) {
 		c.log.Error().Int("worker", w.index).Ints("slots", w.slots).Str("status", status).
 			Str("reason", w.lastErr).Msg("a worker has died and is replaced; its sockets were kept")
 		c.respawn(w)
-	case c.change != nil && g == c.change.gen:
+	case c.change != nil && g == c.change.gen && g.state != failed && g.state != draining:
 		w.enter(gone, c.now)
 		if w.lastErr != "" && killed {
 			status += "; " + w.lastErr
@@ -90,6 +90,7 @@ func (c *core) workerExited(w *worker, status string) {
 		c.forgetGone()
 	}
 	c.reconcile()
+	c.finishIfWithdrawn()
 	c.retireStep()
 }
 
