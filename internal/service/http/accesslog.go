@@ -68,10 +68,17 @@ func (a *accessLog) flush() {
 	}
 }
 
+// lastWrite bounds how long the end of a process waits for a log that takes
+// nothing any more, such as a pipe that nobody reads.
+const lastWrite = 2 * time.Second
+
 // close writes what waits, and ends the goroutine.
 func (a *accessLog) close() {
 	close(a.stop)
-	<-a.done
+	select {
+	case <-a.done:
+	case <-time.After(lastWrite):
+	}
 }
 
 // logRequest adds a line for h.req, if there is a log.

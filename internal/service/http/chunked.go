@@ -7,7 +7,7 @@ type chunks struct {
 	step  chunkStep
 	left  int64 // of the chunk's data
 	total int64 // data bytes so far
-	lines int   // bytes of trailer section so far
+	lines int   // bytes of trailer section and extensions so far
 }
 
 type chunkStep uint8
@@ -22,6 +22,9 @@ const (
 
 // maxChunkLine bounds a size with its extensions, and each trailer field, in bytes.
 const maxChunkLine = 1 << 10
+
+// maxChunkDigits bounds a chunk's size so that it can't overflow.
+const maxChunkDigits = 15
 
 // discard consumes input up to the body's end. It returns how much, and the
 // status of the answer that refuses the body, or 0.
@@ -71,6 +74,11 @@ func (k *chunks) line(line []byte, lim limits) int {
 		if k.total += size; k.total > lim.body {
 			return 413
 		}
+		// Else a client could have a thousand times max_body read: chunks of one
+		// byte, each with an extension of a kilobyte.
+		if k.lines += max(0, len(line)-maxChunkDigits); k.lines > lim.head {
+			return 431
+		}
 		k.left, k.step = size, chunkData
 		if size == 0 {
 			k.step = chunkTrailer
@@ -105,7 +113,7 @@ func all(b []byte, set *[256]bool) bool {
 func parseChunkSize(line []byte) (size int64, ok bool) {
 	digits := 0
 	for digits < len(line) && unhex(line[digits]) < 16 {
-		if digits == 15 {
+		if digits == maxChunkDigits {
 			return 0, false
 		}
 		size = size<<4 | int64(unhex(line[digits]))

@@ -1,45 +1,158 @@
 package http
 
 import (
-	"fmt"
-	"net/http"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"reuseportd/internal/config"
 )
 
-type root struct{}
+const allowed = "Allow: GET, HEAD, OPTIONS\r\n"
 
-func openRoot(*config.Files) (*root, error) { return &root{}, nil }
-func (r *root) Close()                       {}
-func (r *root) plan(req *request, rel []byte, now time.Time, p *answer) { p.fail(404) }
+// smallFile is the largest file, or part of one, that is read and sent with the
+// head: one copy is cheaper than sendfile(2). Bytes.
+const smallFile = 16 << 10
 
-type part struct {
-	head   []byte
-	off, n int64
-}
-type answer struct {
-	status int
-	fields []byte
-	length int64
-	body   []byte
-	fd     int
-	off, n int64
-	parts  []part
-	tail   []byte
+// plan decides the answer for the file at path, which is relative to the root.
+func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
+	if !q.isGet() && !q.isHead() {
+		a.status, a.length = 204, -1
+		if string(q.method) != "OPTIONS" {
+			a.fail(405)
+		}
+		a.fields = append(a.fields, allowed...)
+		return
+	}
+	directory := len(path) == 0 || path[len(path)-1] == '/'
+	if len(path) == 0 && q.path[len(q.path)-1] != '/' {
+		a.redirect(q)
+		return
+	}
+	name := append(a.room.name[:0], path...)
+	if directory {
+		name = append(name, r.index...)
+	}
+	a.room.name = append(name, 0)
+	fd, errno := openBeneath(r.fd, a.room.name)
+	if errno != 0 {
+		a.fail(statusOf(errno))
+		return
+	}
+	a.fd = fd
+	st := &a.room.stat
+	if err := unix.Fstat(fd, st); err != nil {
+		a.fail(500)
+		return
+	}
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR && !directory:
+		closeFD(fd)
+		a.fd = -1
+		a.redirect(q)
+	case kind != unix.S_IFREG:
+		a.fail(404)
+	default:
+		a.file(q, now)
+	}
 }
 
-func (p *answer) reset() { *p = answer{fields: p.fields[:0], fd: -1} }
-func (p *answer) fail(s int) {
-	p.status = s
-	p.body = []byte(fmt.Sprintf("%d %s\n", s, reason(s)))
-	p.length = int64(len(p.body))
-	p.fields = append(p.fields[:0], "Content-Type: text/plain; charset=utf-8\r\n"...)
+// file answers with the open file a.fd, as the request's conditions and range
+// want it.
+func (a *answer) file(q *request, now time.Time) {
+	st := &a.room.stat
+	v := validators{etag: appendETag(a.room.etag[:0], st), modified: min(st.Mtim.Sec, now.Unix())}
+	a.room.etag = v.etag
+	status := v.evaluate(q)
+	if status == 412 {
+		a.fail(412)
+		return
+	}
+	a.fields = append(append(append(a.fields, "ETag: "...), v.etag...), "\r\nLast-Modified: "...)
+	a.fields = append(appendHTTPDate(a.fields, time.Unix(v.modified, 0)), "\r\n"...)
+	if status == 304 {
+		closeFD(a.fd)
+		a.fd, a.status, a.length = -1, 304, -1
+		return
+	}
+	a.status, a.off, a.n = 200, 0, st.Size
+	kind := contentType(a.room.name[:len(a.room.name)-1])
+	if q.isGet() && q.rangeField != nil && v.mayRange(q) {
+		var room [maxRanges]span
+		spans, ok := parseRanges(q.rangeField, st.Size, room[:0])
+		switch {
+		case !ok:
+			a.unsatisfiable(st.Size)
+			return
+		case len(spans) > 1:
+			a.severalParts(spans, st.Size, kind)
+			return
+		case len(spans) == 1:
+			a.status, a.off, a.n = 206, spans[0].off, spans[0].n
+			a.fields = append(appendContentRange(a.fields, spans[0], st.Size), "\r\n"...)
+		}
+	}
+	a.length = a.n
+	a.fields = append(append(append(a.fields, "Accept-Ranges: bytes\r\nContent-Type: "...), kind...), "\r\n"...)
+	if a.n <= smallFile && q.isGet() {
+		a.read()
+	}
 }
-func reason(s int) string { return http.StatusText(s) }
-func appendHTTPDate(dst []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(dst, http.TimeFormat)
+
+// read puts what is to be sent of the file into the body.
+func (a *answer) read() {
+	if a.room.data == nil {
+		a.room.data = make([]byte, smallFile)
+	}
+	for have := int64(0); have < a.n; {
+		n, err := unix.Pread(a.fd, a.room.data[have:a.n], a.off+have)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			a.fail(500) // unreadable, or shorter than a moment ago
+			return
+		}
+		have += int64(n)
+	}
+	a.body = a.room.data[:a.n]
+	closeFD(a.fd)
+	a.fd = -1
 }
-func dup(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3) }
+
+// redirect sends the client to the directory's name with a slash. The path is
+// the cleaned one, encoded again: it begins with one slash and so can't name
+// another host, and it can't end the field.
+func (a *answer) redirect(q *request) {
+	a.status, a.length = 301, 0
+	a.fields = appendEncoded(append(a.fields, "Location: "...), q.path)
+	a.fields = append(a.fields, '/')
+	if len(q.query) > 0 {
+		a.fields = append(append(a.fields, '?'), q.query...)
+	}
+	a.fields = append(a.fields, "\r\n"...)
+}
+
+// appendEncoded percent-encodes all that isn't plainly part of a path, RFC 3986
+// section 3.3.
+func appendEncoded(b, path []byte) []byte {
+	for _, c := range path {
+		switch {
+		case c == '/' || c == ':' || c == '@' || c != '%' && isHost[c]:
+			b = append(b, c)
+		default:
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return b
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// appendETag makes a strong validator of the modification time in nanoseconds
+// and the size. A file that is changed in place twice within one tick of the
+// kernel's clock and keeps its size keeps its tag (from Linux 6.13 on, not even then).
+func appendETag(b []byte, st *unix.Stat_t) []byte {
+	b = strconv.AppendInt(append(b, '"'), st.Mtim.Nano(), 16)
+	b = strconv.AppendInt(append(b, '-'), st.Size, 16)
+	return append(b, '"')
+}

@@ -83,7 +83,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 			st.phase = inHead
 			c.SetTimeout(h.header) // from the first byte on, not from the latest
 		}
-		st.scan = len(in)
+		st.scan, st.blank = len(in), len(in) <= 2 && in[0] == '\r'
 		return 0
 	}
 	if partial {
@@ -175,7 +175,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	switch {
 	case !ok && c.Congested():
 		c.SetTimeout(h.keepalive) // an answer is still on its way
-	case !ok:
+	case !ok, st.phase == inHead && st.blank:
 		c.Finish(true)
 	case st.phase == inHead:
 		h.req = request{minor: 1}

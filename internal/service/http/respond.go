@@ -172,4 +172,3 @@ func (h *Handler) refuse(c *eventloop.Conn, status int) {
 	h.ans.fail(status)
 	h.send(c, true)
 }
-

@@ -93,13 +93,17 @@ const serverField = "Server: reuseportd\r\n"
 
 func newRespond(c *config.Respond) *respond {
 	var b strings.Builder
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(c.Status) + " " + reason(c.Status) + "\r\n" + serverField)
-	typed := false
+	b.WriteString("HTTP/1.1 " + strconv.Itoa(c.Status) + " " + reason(c.Status) + "\r\n")
+	has := func(name string) bool {
+		return slices.ContainsFunc(c.Headers, func(f config.Header) bool { return strings.EqualFold(f.Name, name) })
+	}
+	if !has("Server") {
+		b.WriteString(serverField)
+	}
 	for _, f := range c.Headers {
 		b.WriteString(f.Name + ": " + f.Value + "\r\n")
-		typed = typed || strings.EqualFold(f.Name, "Content-Type")
 	}
-	if !typed && len(c.Body) > 0 {
+	if !has("Content-Type") && len(c.Body) > 0 {
 		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
 	}
 	if c.Status != 204 && c.Status != 304 {
@@ -161,4 +165,3 @@ func (r *route) below(path []byte) []byte {
 	}
 	return path
 }
-

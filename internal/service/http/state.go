@@ -14,7 +14,8 @@ const (
 // state is what a connection holds between two calls. An idle one holds none.
 type state struct {
 	phase phase
-	scan  int // inHead: bytes that were searched for the head's end
+	scan  int  // inHead: bytes that were searched for the head's end
+	blank bool // inHead: so far there is only an empty line
 
 	// inBody: the head is kept and answered when the body has gone by.
 	head   []byte

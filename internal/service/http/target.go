@@ -6,13 +6,13 @@ import "bytes"
 func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 	authority := r.host
 	switch {
+	case string(r.method) == "CONNECT":
+		return 501 // no tunnels here, and no 200 that could be taken for one
 	case t[0] == '/':
 	case len(t) == 1 && t[0] == '*':
 		if string(r.method) != "OPTIONS" {
 			return 400
 		}
-	case string(r.method) == "CONNECT":
-		return 501 // no tunnels here
 	default:
 		var ok bool
 		if authority, t, ok = absolute(t); !ok {

@@ -1,0 +1,86 @@
+package http
+
+// validators are what a client's copy of a file is compared by.
+type validators struct {
+	etag     []byte // strong, with its quotes
+	modified int64  // Unix seconds, never in the future (RFC 9110 section 8.8.2.1)
+}
+
+// evaluate goes through the preconditions in the order of RFC 9110 section
+// 13.2.2. It returns 412, 304, or 0 to go on.
+func (v *validators) evaluate(q *request) int {
+	switch {
+	case q.ifMatch != nil:
+		if !v.listed(q.ifMatch, false) {
+			return 412
+		}
+	case q.ifUnmodifiedSince != nil:
+		if sec, ok := parseHTTPDate(q.ifUnmodifiedSince); ok && v.modified > sec {
+			return 412
+		}
+	}
+	switch {
+	case q.ifNoneMatch != nil:
+		if v.listed(q.ifNoneMatch, true) {
+			return 304
+		}
+	case q.ifModifiedSince != nil:
+		if sec, ok := parseHTTPDate(q.ifModifiedSince); ok && v.modified <= sec {
+			return 304
+		}
+	}
+	return 0
+}
+
+// mayRange evaluates If-Range, RFC 9110 section 13.1.5: a strong tag, or exactly
+// the date that was sent.
+func (v *validators) mayRange(q *request) bool {
+	if q.ifRange == nil {
+		return true
+	}
+	if string(q.ifRange) == string(v.etag) {
+		return true
+	}
+	sec, ok := parseHTTPDate(q.ifRange)
+	return ok && sec == v.modified
+}
+
+// listed tells whether a list of entity tags has the file's, or is "*". weak
+// says whether a tag marked W/ may do (RFC 9110 section 8.8.3.2).
+func (v *validators) listed(list []byte, weak bool) bool {
+	if len(list) == 1 && list[0] == '*' {
+		return true
+	}
+	for {
+		for len(list) > 0 && (list[0] == ' ' || list[0] == '\t' || list[0] == ',') {
+			list = list[1:]
+		}
+		tag, rest, marked, ok := cutETag(list)
+		switch {
+		case !ok:
+			return false
+		case string(tag) == string(v.etag) && (weak || !marked):
+			return true
+		}
+		list = rest
+	}
+}
+
+// cutETag takes one entity tag off a list, RFC 9110 section 8.8.3.
+func cutETag(list []byte) (tag, rest []byte, weak, ok bool) {
+	if len(list) > 2 && list[0] == 'W' && list[1] == '/' {
+		weak, list = true, list[2:]
+	}
+	if len(list) < 2 || list[0] != '"' {
+		return nil, nil, false, false
+	}
+	for i := 1; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '"':
+			return list[:i+1], list[i+1:], weak, true
+		case c <= ' ' || c == 0x7f:
+			return nil, nil, false, false
+		}
+	}
+	return nil, nil, false, false
+}
