@@ -1,0 +1,5 @@
+package conformance
+
+import "unsafe"
+
+func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
