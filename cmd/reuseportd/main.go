@@ -1,117 +1,99 @@
 // Command reuseportd is a server whose connections outlive its processes.
+//
+// It owns flags, wiring and the words that a person reads; a file for each
+// subcommand. What a subcommand does is in the packages below internal/.
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"github.com/alecthomas/kong"
 
-	"reuseportd/internal/config"
-	"reuseportd/internal/control"
-	"reuseportd/internal/upgrade"
 	"reuseportd/internal/worker"
 )
 
-var version = "dev"
+// Exit statuses.
+const (
+	exitOK       = 0
+	exitFailed   = 1 // refused, or tried in vain
+	exitUsage    = 2
+	exitNoMaster = 3
+)
 
+const description = `A server whose connections outlive its processes.
+
+Exit status: 0 if done, 1 if refused or tried in vain, 2 for wrong usage, 3 if no master runs.`
+
+// cli is the command line.
 type cli struct {
-	RuntimeDir string `help:"Where lock, PID file and control socket are." default:"" placeholder:"DIR"`
+	RuntimeDir string `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd)."`
 
-	Run     runCmd   `cmd:"" default:"withargs" help:"Serve in the foreground."`
-	Check   checkCmd `cmd:"" help:"Validate a configuration; never binds a socket."`
-	Status  askCmd   `cmd:"" help:"Show what serves and what drains."`
-	Reload  askCmd   `cmd:"" help:"Load the configuration again and wait for the outcome."`
-	Upgrade askCmd   `cmd:"" help:"Replace the running binary and wait for the outcome."`
-	Stop    askCmd   `cmd:"" help:"Stop gracefully."`
-	Version struct{} `cmd:"" help:"Print the version."`
-}
+	Run     runCmd     `cmd:"" default:"withargs" help:"Serve in the foreground (the default)."`
+	Check   checkCmd   `cmd:"" help:"Validate a configuration; never binds a socket."`
+	Status  statusCmd  `cmd:"" help:"Show what serves, what drains and what was lost."`
+	Reload  reloadCmd  `cmd:"" help:"Start a new generation from the configuration as it is now, and wait for the outcome."`
+	Upgrade upgradeCmd `cmd:"" help:"Make the binary at the running master's path the next master, and wait for the outcome."`
+	Stop    stopCmd    `cmd:"" help:"Accept no more, finish what is open, and end."`
+	Version versionCmd `cmd:"" help:"Print the version."`
 
-type runCmd struct {
-	Config string `short:"c" help:"Configuration file; without it, the built-in default." placeholder:"FILE"`
-}
-type checkCmd struct {
-	Config string `short:"c" required:"" help:"Configuration file." placeholder:"FILE"`
-}
-type askCmd struct {
-	JSON bool `help:"Print JSON."`
+	out, err io.Writer
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
-		os.Exit(worker.Main())
+		os.Exit(worker.Main()) // before anything that costs time
 	}
-	os.Exit(run())
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run() int {
-	var c cli
-	k := kong.Parse(&c, kong.Name("reuseportd"))
-	dir := c.RuntimeDir
-	if dir == "" {
-		if dir = os.Getenv("RUNTIME_DIRECTORY"); dir == "" {
-			dir = "/run/reuseportd"
+// execute runs one command line and returns the exit status.
+func execute(args []string, stdout, stderr io.Writer) int {
+	c := cli{out: stdout, err: stderr}
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("reuseportd"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(status int) { exited = status }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(err) // the declarations above are wrong
+	}
+	k, err := parser.Parse(args)
+	switch {
+	case exited >= 0: // --help
+		return exited
+	case err != nil:
+		fmt.Fprintf(stderr, "reuseportd: %v\nTry `reuseportd --help`.\n", err)
+		return exitUsage
+	}
+	if c.RuntimeDir == "" {
+		if c.RuntimeDir, err = runtimeDir(); err != nil {
+			fmt.Fprintf(stderr, "reuseportd: %v\n", err)
+			return exitFailed
 		}
 	}
-	switch cmd := strings.Fields(k.Command())[0]; cmd {
-	case "run":
-		return serve(dir, c.Run.Config)
-	case "check":
-		if _, err := config.Load(c.Check.Config); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	case "version":
-		fmt.Println(version)
-		return 0
-	default:
-		return ask(dir, cmd)
-	}
+	return status(k.Run(&c), stderr)
 }
 
-func serve(dir, conf string) int {
-	if strings.Contains(os.Args[0], "/") {
-		os.Args[0], _ = filepath.Abs(os.Args[0])
-	} else if p, err := exec.LookPath(os.Args[0]); err == nil {
-		os.Args[0], _ = filepath.Abs(p)
-	}
-	code, err := upgrade.Run(upgrade.Options{ConfigPath: conf, RuntimeDir: dir, Version: version})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return code
-}
+// statusError is an exit status that needs no further words.
+type statusError int
 
-func ask(dir, cmd string) int {
-	cl, err := control.Dial(dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		if errors.Is(err, control.ErrNoMaster) {
-			return 3
-		}
-		return 1
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// status tells what went wrong, if anything did, and as which exit status.
+func status(err error, stderr io.Writer) int {
+	var s statusError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &s):
+		return int(s)
 	}
-	r, err := cl.Do(context.Background(), control.Request{Command: cmd, Cause: "command"})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	fmt.Fprintf(stderr, "reuseportd: %v\n", err)
+	if isNoMaster(err) {
+		return exitNoMaster
 	}
-	var v any = r.Status
-	if r.Receipt != nil {
-		v = r.Receipt
-	}
-	b, _ := json.MarshalIndent(v, "", "  ")
-	fmt.Println(string(b))
-	if r.Receipt != nil && !r.Receipt.OK {
-		fmt.Fprintln(os.Stderr, r.Receipt.Error)
-		return 1
-	}
-	return 0
+	return exitFailed
 }

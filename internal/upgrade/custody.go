@@ -83,6 +83,7 @@ type custodyEnd struct {
 	Seq    uint64             `json:"seq"`
 	Past   eventloop.Counters `json:"past"`
 	Last   *control.Receipt   `json:"last"`
+	Cause  string             `json:"cause"` // of the upgrade
 }
 
 // sendSockets sends the first part.
@@ -112,7 +113,11 @@ func (co *coordinator) sendSockets(ch *wire.Conn) error {
 }
 
 func (c *core) numbers() custodyEnd {
-	return custodyEnd{LastID: c.lastID, Seq: c.seq, Past: c.past, Last: c.last}
+	end := custodyEnd{LastID: c.lastID, Seq: c.seq, Past: c.past, Last: c.last}
+	if c.change != nil {
+		end.Cause = c.change.cause
+	}
+	return end
 }
 
 // sendWorkers sends the second part. Nobody may be reading from the workers.

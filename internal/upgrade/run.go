@@ -73,6 +73,9 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			return err
 		}
 	}
+	if co.pred != nil && co.pred.cu.end.Cause != "" {
+		ch.cause = co.pred.cu.end.Cause
+	}
 	co.core.change = ch
 	co.core.bringUp(conf)
 	return nil

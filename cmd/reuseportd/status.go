@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"reuseportd/internal/control"
+)
+
+type statusCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run shows the service's state.
+func (s *statusCmd) Run(c *cli) error {
+	resp, err := c.ask("status")
+	if err != nil {
+		return err
+	}
+	if resp.Status == nil {
+		return fmt.Errorf("status: the master's answer has no status")
+	}
+	if s.JSON {
+		return printJSON(c.out, resp.Status)
+	}
+	printStatus(c.out, resp.Status, time.Now())
+	return nil
+}
+
+// printStatus writes the status for a person.
+func printStatus(w io.Writer, st *control.Status, now time.Time) {
+	fmt.Fprintf(w, "reuseportd %s, PID %d, up %s\n", st.Version, st.PID, ago(st.Started, now))
+	conf := st.Config.Path
+	if conf == "" {
+		conf = "built in"
+	}
+	fmt.Fprintf(w, "generation %d serves; configuration %s (%s), loaded %s ago; %d descriptors a process\n",
+		st.Generation, conf, short(st.Config.SHA256), ago(st.Config.Loaded, now), st.NoFile)
+	if st.Change != "" {
+		fmt.Fprintf(w, "in progress: %s\n", st.Change)
+	}
+	if st.Config.Error != "" {
+		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
+	}
+	fmt.Fprintln(w)
+	printListeners(w, st)
+	fmt.Fprintln(w)
+	printWorkers(w, st, now)
+	printTotals(w, &st.Totals)
+	if r := st.LastChange; r != nil {
+		outcome := "done"
+		if !r.OK {
+			outcome = "FAILED"
+		}
+		fmt.Fprintf(w, "\nlast change: %s (%s) %s ago, %s in %s\n", r.Action, r.Cause, ago(r.Started, now), outcome, milliseconds(r.ReadyMS))
+		if r.Error != "" {
+			fmt.Fprintln(w, indent(r.Error))
+		}
+	}
+}
+
+func printListeners(w io.Writer, st *control.Status) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED\t")
+	for _, l := range st.Listeners {
+		name, shards := l.Name, fmt.Sprint(l.Shards)
+		if name == "" {
+			name = "(removed)"
+		}
+		if l.Retiring > 0 {
+			shards += fmt.Sprintf(", %d retiring", l.Retiring)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
+	}
+	_ = t.Flush()
+}
+
+func printWorkers(w io.Writer, st *control.Status, now time.Time) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "GENERATION\tSLOT\tPID\tSTATE\tFOR\tCONNECTIONS\tACCEPTED\tREQUESTS\tNOTE\t")
+	for _, g := range st.Groups {
+		for _, k := range g.Workers {
+			slot := fmt.Sprint(k.Slot)
+			if k.Slots > 1 {
+				slot += fmt.Sprintf("-%d", k.Slot+k.Slots-1)
+			}
+			fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t\n", g.ID, slot, k.PID, k.State,
+				ago(k.Since, now), k.Connections, k.Accepted, k.Requests, note(&g, &k))
+		}
+	}
+	_ = t.Flush()
+}
+
+// note is what is remarkable about a worker.
+func note(g *control.Generation, k *control.Worker) string {
+	var notes []string
+	if g.Deadline != nil {
+		notes = append(notes, "until "+g.Deadline.Local().Format("15:04:05"))
+	}
+	if k.RetryAt != nil {
+		notes = append(notes, "started again at "+k.RetryAt.Local().Format("15:04:05"))
+	}
+	if k.Restarts > 0 {
+		notes = append(notes, plural(k.Restarts, "restart", "restarts"))
+	}
+	if k.LastError != "" {
+		notes = append(notes, k.LastError)
+	}
+	return strings.Join(notes, "; ")
+}
+
+// printTotals shows what was counted, and of what should not happen only what did.
+func printTotals(w io.Writer, t *control.Totals) {
+	fmt.Fprintf(w, "\ntotals: %d accepted, %d requests, %d bytes in, %d bytes out, %d finished in a drain, %d cut\n",
+		t.Accepted, t.Requests, t.BytesIn, t.BytesOut, t.Finished, t.Cut)
+	for _, c := range []struct {
+		n    uint64
+		text string
+	}{
+		{t.AcceptPaused, "times accepting paused at max_connections"},
+		{t.AcceptNoFD, "times accepting paused for want of descriptors"},
+		{t.AcceptErrors, "accepts failed"},
+		{t.Panics, "panics, each of which cost a connection"},
+		{t.LogDropped, "access-log lines dropped"},
+	} {
+		if c.n > 0 {
+			fmt.Fprintf(w, "  %d %s\n", c.n, c.text)
+		}
+	}
+}
+
+// ago is a time's distance in a form that reads well.
+func ago(t, now time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "-"
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	default:
+		return d.Round(time.Second).String()
+	}
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ")
+}
