@@ -1,0 +1,185 @@
+// Package initd is the tiny parent of the master where the master would be
+// PID 1, as in a container.
+//
+// It owns nothing but the waiting: it starts the master, passes signals on to
+// whichever master runs, buries every orphan, and ends when no master is left.
+// It is never upgraded, so it must stay too small to need it, and it must never
+// read configuration, open a socket, or keep a child's descriptor.
+package initd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say what to start.
+type Options struct {
+	// Path is the master's binary, Args its arguments without the zeroth.
+	Path string
+	Args []string
+	// PIDFile is where each master writes its PID once it serves.
+	PIDFile string
+	// Stderr receives what initd itself has to say.
+	Stderr io.Writer
+}
+
+// forwarded are the signals that mean something to a master.
+var forwarded = []os.Signal{
+	unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT,
+}
+
+const (
+	maxRestarts   = 3
+	restartWindow = time.Minute
+)
+
+type initd struct {
+	opts   Options
+	first  pidFile // as it was before the first master: whatever it says, it isn't ours
+	master int
+	// asked is set once a signal asked the master to end: what ends then has
+	// not crashed.
+	asked    bool
+	restarts []time.Time
+}
+
+// Run starts the master and returns when none is left: the exit status of the
+// last one, 128 and the signal's number if a signal ended it. Masters that
+// follow by upgrades become its children as their own parents go. A master
+// that crashes after it served is started again, up to maxRestarts times in
+// restartWindow: its workers serve on meanwhile, and ending PID 1 would end
+// them.
+func Run(opts Options) int {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, append(forwarded, unix.SIGCHLD)...)
+	defer signal.Stop(signals)
+	if os.Getpid() != 1 {
+		// PID 1 inherits orphans anyway; another process has to ask for them.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			fmt.Fprintf(opts.Stderr, "reuseportd: init: become the parent of orphans: %v\n", err)
+			return 1
+		}
+	}
+	d := &initd{opts: opts, first: readPIDFile(opts.PIDFile)}
+	if err := d.start(); err != nil {
+		fmt.Fprintf(opts.Stderr, "reuseportd: init: %v\n", err)
+		return 1
+	}
+	for sig := range signals {
+		if sig != unix.SIGCHLD {
+			d.forward(sig.(syscall.Signal))
+			continue
+		}
+		if status, done := d.reap(); done {
+			return status
+		}
+	}
+	panic("unreachable: signals is never closed")
+}
+
+// start runs a master. It is in a process group of its own: a terminal's ^C
+// must reach it once, through forward, for a second one means something else.
+func (d *initd) start() error {
+	pid, err := syscall.ForkExec(d.opts.Path, append([]string{d.opts.Path}, d.opts.Args...), &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start the master %s: %w", d.opts.Path, err)
+	}
+	d.master = pid
+	return nil
+}
+
+func (d *initd) forward(sig syscall.Signal) {
+	if sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT {
+		d.asked = true
+	}
+	d.follow()
+	if err := unix.Kill(d.master, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		fmt.Fprintf(d.opts.Stderr, "reuseportd: init: send %v to the master %d: %v\n", sig, d.master, err)
+	}
+}
+
+// follow notes a new master. An upgrade's master writes the file before the old
+// one ends, so at each end the file already names the successor, if there is
+// one.
+func (d *initd) follow() {
+	f := readPIDFile(d.opts.PIDFile)
+	if f.pid > 0 && !f.same(d.first) && alive(f.pid) {
+		d.master = f.pid
+	}
+}
+
+// reap buries every dead child and reports whether that was the last master.
+func (d *initd) reap() (status int, done bool) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || pid == 0:
+			return 0, false
+		case pid != d.master:
+			continue
+		}
+		if d.follow(); d.master != pid {
+			continue
+		}
+		if !d.crashed(ws) || !d.restart(ws) {
+			return exitStatus(ws), true
+		}
+	}
+}
+
+// crashed tells an end that nobody wanted: a signal that no one here sent, or
+// the exit status of a Go panic.
+func (d *initd) crashed(ws unix.WaitStatus) bool {
+	served := readPIDFile(d.opts.PIDFile)
+	if d.asked || served.pid != d.master || served.same(d.first) {
+		return false
+	}
+	return ws.Signaled() || ws.ExitStatus() == 2
+}
+
+func (d *initd) restart(ws unix.WaitStatus) bool {
+	now := time.Now()
+	for len(d.restarts) > 0 && now.Sub(d.restarts[0]) > restartWindow {
+		d.restarts = d.restarts[1:]
+	}
+	if len(d.restarts) == maxRestarts {
+		fmt.Fprintf(d.opts.Stderr, "reuseportd: init: the master %d crashed (%s), the %dth in %v: giving up\n",
+			d.master, describe(ws), maxRestarts+1, restartWindow)
+		return false
+	}
+	d.restarts = append(d.restarts, now)
+	fmt.Fprintf(d.opts.Stderr, "reuseportd: init: the master %d crashed (%s): starting another\n", d.master, describe(ws))
+	if err := d.start(); err != nil {
+		fmt.Fprintf(d.opts.Stderr, "reuseportd: init: %v\n", err)
+		return false
+	}
+	return true
+}
+
+func exitStatus(ws unix.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+func describe(ws unix.WaitStatus) string {
+	if ws.Signaled() {
+		return ws.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}

@@ -1,0 +1,51 @@
+package initd
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// pidFile is a PID file as it was at one moment; pid is 0 when there is none.
+type pidFile struct {
+	pid  int
+	stat os.FileInfo
+}
+
+func readPIDFile(path string) pidFile {
+	f, err := os.Open(path)
+	if err != nil {
+		return pidFile{}
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return pidFile{}
+	}
+	var buf [32]byte
+	n, _ := f.Read(buf[:])
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
+	if err != nil || pid <= 1 {
+		return pidFile{}
+	}
+	return pidFile{pid: pid, stat: st}
+}
+
+// same reports whether nobody has written the file between f and g. Each
+// master makes a new file; inode numbers are used again, hence the time.
+func (f pidFile) same(g pidFile) bool {
+	return f.stat != nil && g.stat != nil && os.SameFile(f.stat, g.stat) && f.stat.ModTime().Equal(g.stat.ModTime())
+}
+
+// alive reports whether pid runs; one that is dead and not yet buried doesn't.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// The name in parentheses may hold anything; the state follows it
+	// (proc_pid_stat(5)).
+	_, rest, ok := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(" "))
+	return ok && len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+}
