@@ -27,6 +27,9 @@ func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, sta
 	if start > 2*maxEmptyLines {
 		return 0, 400
 	}
+	if start < len(in) && !isToken[in[start]] && in[start] != '\r' {
+		return 0, 400 // TLS, say: no end of a head will come
+	}
 	end := bytes.Index(in[max(start, from-3):], crlfcrlf)
 	if end < 0 {
 		return 0, incomplete(in[start:], max(0, from-start-1), lim)

@@ -73,6 +73,7 @@ var cases = []struct{ name, in, want string }{
 	{"space before the method", " GET / HTTP/1.1\r\nHost: h\r\n\r\n…", "400"},
 	{"space behind the version", "GET / HTTP/1.1 \r\nHost: h\r\n\r\n…", "400"},
 	{"method no token", "G@T / HTTP/1.1\r\nHost: h\r\n\r\n…", "400"},
+	{"a TLS handshake", "\x16\x03\x01\x02\x00\x01", "400"},
 	{"two empty lines", "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n…", "400"},
 
 	{"no Host", "GET / HTTP/1.1\r\n\r\n…", "400"},
