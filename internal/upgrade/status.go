@@ -12,7 +12,11 @@ import (
 func (c *core) status() *control.Status {
 	st := &control.Status{
 		Version: c.version, PID: c.pid, Started: c.started,
-		NoFile: c.nofile, LastChange: c.last,
+		NoFile: c.nofile,
+	}
+	if c.last != nil {
+		last := *c.last // which goes on counting while its generation drains
+		st.LastChange = &last
 	}
 	if c.change != nil {
 		st.Change = c.change.action

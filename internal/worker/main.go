@@ -34,6 +34,8 @@ func Main() int {
 	// so a terminal's signals don't reach it; these come from `pkill reuseportd`.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	// Started from /proc/self/exe it would go by the name of `exe` in ps and top.
+	_ = os.WriteFile("/proc/self/comm", []byte("reuseportd"), 0)
 	ch, err := wire.FromFD(ControlFD)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "reuseportd worker: %v; a worker is started by its master only\n", err)
