@@ -237,7 +237,7 @@ func TestTwoHundredSignals(t *testing.T) {
 			}
 			coalesced = max(coalesced, r.Coalesced)
 		}
-		st := waitQuiet(s, before + 1)
+		st := waitQuiet(s, before+1)
 		if st.Generation-before > asks/4 || coalesced == 0 {
 			t.Errorf("%d generations for %d requests; at most %d were answered by one", st.Generation-before, asks, coalesced)
 		}

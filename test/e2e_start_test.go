@@ -29,7 +29,9 @@ func TestStartsWithoutConfiguration(t *testing.T) {
 	if got := body("127.0.0.1:8080"); !strings.Contains(got, "hello") {
 		t.Errorf("the default listener answers %q", got)
 	}
-	dial(t, "127.0.0.1:7007").echo("hello")
+	conn := dial(t, "127.0.0.1:7007")
+	conn.echo("hello")
+	conn.Close() // the stop below would wait for it
 	if st.Config.Path != "" || st.Config.SHA256 == "" {
 		t.Errorf("configuration %+v, want the embedded one", st.Config)
 	}
@@ -200,6 +202,7 @@ func TestDrainTimeoutCuts(t *testing.T) {
 	if st.Totals.Cut != 1 {
 		t.Errorf("%d connections were cut, want 1", st.Totals.Cut)
 	}
+	conn.soon()
 	if _, err := conn.r.ReadByte(); err == nil {
 		t.Error("a cut connection speaks")
 	}

@@ -101,14 +101,20 @@ func dial(t *testing.T, address string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(2 * harness.Within)); err != nil {
-		t.Fatal(err)
-	}
 	return &client{c, t, bufio.NewReader(c)}
+}
+
+// soon bounds the next step.
+func (c *client) soon() {
+	c.t.Helper()
+	if err := c.SetDeadline(time.Now().Add(2 * harness.Within)); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *client) send(text string) {
 	c.t.Helper()
+	c.soon()
 	if _, err := io.WriteString(c, text); err != nil {
 		c.t.Fatal(err)
 	}
@@ -117,6 +123,7 @@ func (c *client) send(text string) {
 // answer reads a response and its body.
 func (c *client) answer() (*http.Response, string) {
 	c.t.Helper()
+	c.soon()
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		c.t.Fatalf("read an answer: %v", err)
@@ -151,6 +158,7 @@ func (c *client) echo(text string) {
 
 func (c *client) wantBack(text string) {
 	c.t.Helper()
+	c.soon()
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(c.r, got); err != nil {
 		c.t.Fatalf("read an echo: %v", err)
@@ -171,6 +179,7 @@ func (c *client) closeWrite() {
 // wantEOF wants the server's end of the connection, and nothing before it.
 func (c *client) wantEOF() {
 	c.t.Helper()
+	c.soon()
 	if b, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 		c.t.Fatalf("got byte %#x and error %v, want the end of the file", b, err)
 	}

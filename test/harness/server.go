@@ -137,7 +137,8 @@ func (s *Server) plainCommand(args ...string) *exec.Cmd {
 	cmd.Env = append(cmd.Env, s.marker,
 		"REUSEPORTD_FAILPOINT_DIR="+s.failpoint,
 		// A race is found in the log; to die of it would only hide the rest.
-		"GORACE=halt_on_error=0 exitcode=0")
+		// Each exit would take a second, which the detector sleeps.
+		"GORACE=halt_on_error=0 exitcode=0 atexit_sleep_ms=0")
 	// A terminal's signals to the test are not for the server.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
