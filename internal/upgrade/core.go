@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -110,11 +109,13 @@ func (c *core) next() {
 	}
 }
 
-// rebindBlocked tells whether a Unix socket is being retired. Its path is unlinked
-// already, so it can't be revived, only bound anew when it has gone: in moments.
+// rebindBlocked tells whether an address is being given up in a way that can't be
+// taken back: the path of a Unix socket is unlinked already, and showing a hidden
+// TCP socket again needs a privilege. It can only be bound anew when it has
+// gone, which is a matter of moments.
 func (c *core) rebindBlocked() bool {
-	for key, g := range c.groups {
-		if g.retiring != nil && strings.HasPrefix(key, "unix!") {
+	for _, g := range c.groups {
+		if g.retiring != nil && g.Refused() && !g.Revivable() {
 			return true
 		}
 	}
