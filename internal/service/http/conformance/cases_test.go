@@ -178,16 +178,23 @@ func TestSplits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			in := strings.Replace(c.in, "…", last, 1)
 			want := undated(s.feed(t, in))
-			step := 1 + len(in)/400
-			for i := 1; i < len(in); i += step {
+			// A client that asked for the end and sends on has no claim on a tidy one:
+			// what follows is sent with the request's last byte.
+			end := len(in)
+			if c.want == "200" {
+				end = strings.Index(c.in, "…")
+			}
+			step := 1 + end/150
+			for i := 1; i < end; i += step {
 				if got := undated(s.feed(t, in[:i], in[i:])); got != want {
 					t.Fatalf("split at %d (%q | %q):\n%q\nwhole:\n%q", i, in[max(0, i-20):i], in[i:min(len(in), i+20)], got, want)
 				}
 			}
-			if len(in) > 600 {
+			if end > 600 {
 				return
 			}
-			if got := undated(s.feed(t, strings.Split(in, "")...)); got != want {
+			bytes := append(strings.Split(in[:end-1], ""), in[end-1:])
+			if got := undated(s.feed(t, bytes...)); got != want {
 				t.Fatalf("byte by byte:\n%q\nwhole:\n%q", got, want)
 			}
 		})
