@@ -81,12 +81,25 @@ func (s *Server) checkGone() {
 	if len(left) == 0 && !s.killed {
 		s.checkFiles()
 	}
-	sockets, err := BoundSockets(s.ports)
-	if err != nil {
-		s.t.Error(err)
-	}
-	for _, socket := range sockets {
-		s.t.Errorf("left behind: a socket: %+v", socket)
+	s.checkSockets()
+}
+
+// checkSockets waits for the last threads of killed processes: a process is a
+// zombie, by its first thread, while others of it still hold its descriptors.
+func (s *Server) checkSockets() {
+	for end := time.Now().Add(Within); ; time.Sleep(5 * time.Millisecond) {
+		sockets, err := BoundSockets(s.ports)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		if len(sockets) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Errorf("left behind: sockets %+v", sockets)
+			return
+		}
 	}
 }
 
