@@ -89,7 +89,7 @@ func receiptText(r *control.Receipt) string {
 		return fmt.Sprintf("%s failed after %s; generation %d serves on as before.\n%s\n",
 			r.Action, milliseconds(r.ReadyMS), r.Generation, r.Error)
 	}
-	text := fmt.Sprintf("%s done: generation %d serves since %s after the request, in place of generation %d",
+	text := fmt.Sprintf("%s done: generation %d serves, %s after the request, in place of generation %d",
 		r.Action, r.Generation, milliseconds(r.ReadyMS), r.Previous)
 	if r.Action == "upgrade" {
 		text += fmt.Sprintf("; version %s, PID %d", r.Version, r.PID)

@@ -64,7 +64,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 
 func printListeners(w io.Writer, st *control.Status) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED\t")
+	fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED")
 	for _, l := range st.Listeners {
 		name, shards := l.Name, fmt.Sprint(l.Shards)
 		if name == "" {
@@ -73,21 +73,21 @@ func printListeners(w io.Writer, st *control.Status) {
 		if l.Retiring > 0 {
 			shards += fmt.Sprintf(", %d retiring", l.Retiring)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
 	}
 	_ = t.Flush()
 }
 
 func printWorkers(w io.Writer, st *control.Status, now time.Time) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "GENERATION\tSLOT\tPID\tSTATE\tFOR\tCONNECTIONS\tACCEPTED\tREQUESTS\tNOTE\t")
+	fmt.Fprintln(t, "GENERATION\tSLOT\tPID\tSTATE\tFOR\tCONNECTIONS\tACCEPTED\tREQUESTS\tNOTE")
 	for _, g := range st.Groups {
 		for _, k := range g.Workers {
 			slot := fmt.Sprint(k.Slot)
 			if k.Slots > 1 {
 				slot += fmt.Sprintf("-%d", k.Slot+k.Slots-1)
 			}
-			fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t\n", g.ID, slot, k.PID, k.State,
+			fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\n", g.ID, slot, k.PID, k.State,
 				ago(k.Since, now), k.Connections, k.Accepted, k.Requests, note(&g, &k))
 		}
 	}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"reuseportd/internal/control"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares a text with the file that holds what it should be.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
+
+func before(d time.Duration) time.Time { return noon.Add(-d) }
+
+func busyStatus() *control.Status {
+	deadline := noon.Add(20 * time.Second)
+	retry := noon.Add(3 * time.Second)
+	return &control.Status{
+		Version: "1.2", PID: 100, Started: before(90 * time.Minute), Generation: 8, NoFile: 20000,
+		Config: control.ConfigInfo{
+			Path: "/etc/r.yaml", SHA256: "0123456789abcdef", Loaded: before(10 * time.Second),
+			Error: "/etc/r.yaml:1:1: unknown key \"x\"\n    x: 1\n    ^\n",
+		},
+		Change: "reload",
+		Listeners: []control.Listener{
+			{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Shards: 4, Retiring: 2, Queued: 3},
+			{Network: "unix", Address: "/run/e.sock", Service: "echo", Accept: "exclusive", Shards: 1, Retiring: 1},
+		},
+		Groups: []control.Generation{
+			{ID: 7, State: "draining", Since: before(10 * time.Second), Deadline: &deadline, Workers: []control.Worker{
+				{PID: 101, Slot: 1, Slots: 1, State: "draining", Since: before(10 * time.Second), Connections: 2, Totals: control.Totals{Accepted: 1000, Requests: 5000}},
+			}},
+			{ID: 8, State: "serving", Since: before(10 * time.Second), Workers: []control.Worker{
+				{PID: 102, Slot: 0, Slots: 2, State: "serving", Since: before(10 * time.Second), Connections: 20, Totals: control.Totals{Accepted: 30, Requests: 40}},
+				{Slot: 2, Slots: 2, State: "backoff", Since: before(1500 * time.Millisecond), Restarts: 3, RetryAt: &retry, LastError: "exit status 2"},
+			}},
+		},
+		Totals:     control.Totals{Accepted: 1030, Requests: 5040, BytesIn: 1, BytesOut: 2, Finished: 9, Cut: 1, Panics: 2, LogDropped: 5},
+		LastChange: &control.Receipt{Action: "upgrade", Cause: "command", Error: "child pid=7 exited: exit status 3", Started: before(time.Minute), ReadyMS: 12.3},
+	}
+}
+
+func TestStatusText(t *testing.T) {
+	var b bytes.Buffer
+	printStatus(&b, busyStatus(), noon)
+	golden(t, "status", b.String())
+}
+
+func TestBanner(t *testing.T) {
+	golden(t, "banner", banner(busyStatus(), "/tmp/x"))
+}
+
+func TestReceiptTexts(t *testing.T) {
+	golden(t, "reload", receiptText(&control.Receipt{
+		Action: "reload", OK: true, Generation: 8, Previous: 7, ReadyMS: 71.6, ConfigSHA256: "0123456789", Coalesced: 2,
+	}))
+	golden(t, "upgrade", receiptText(&control.Receipt{
+		Action: "upgrade", OK: true, Generation: 9, Previous: 8, ReadyMS: 99.2, ConfigSHA256: "0123456789", PID: 200, Version: "1.3",
+	}))
+	golden(t, "failed", receiptText(&control.Receipt{
+		Action: "reload", Generation: 8, Previous: 8, ReadyMS: 0.4, Error: "/etc/r.yaml:1:1: unknown key \"x\"\n    x: 1\n    ^",
+	}))
+}
