@@ -48,9 +48,9 @@ func number(v float64) string {
 func printMachine(all []*contender) {
 	fmt.Printf("%d CPUs (%s), %s, %s\n", runtime.NumCPU(), cpuModel(), firstLine(exec.Command("uname", "-sr")), runtime.Version())
 	for _, c := range all {
-		fmt.Printf("%s: %s\n", c.name, c.version)
+		fmt.Println(c.version)
 	}
-	fmt.Printf("wrk: %s\n\n", wrkVersion())
+	fmt.Printf("%s\n\n", wrkVersion())
 }
 
 // wrkVersion is the first line of `wrk -v`, which ends with status 1.

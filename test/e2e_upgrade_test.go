@@ -86,6 +86,20 @@ func TestUpgradeCommand(t *testing.T) {
 	}
 }
 
+// Who upgrades by a script and then asks gets an answer, from either master.
+func TestRequestsRightAfterUpgrade(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	for i := range 8 {
+		if r := s.CLI("upgrade"); r.Code != 0 {
+			t.Fatalf("upgrade %d: status %d: %s%s", i, r.Code, r.Stdout, r.Stderr)
+		}
+		command := []string{"status", "reload"}[i%2]
+		if r := s.CLI(command, "--json"); r.Code != 0 {
+			t.Errorf("%s right after upgrade %d: status %d: %s%s", command, i, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+}
+
 // A client of the first generation is served, byte for byte, through twenty
 // masters.
 func TestTwentyUpgradesOverOneStream(t *testing.T) {

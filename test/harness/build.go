@@ -42,6 +42,9 @@ func BuildVersion(t testing.TB, version string) string {
 }
 
 func goBuild(version string) (string, error) {
+	if err := seeSources(); err != nil {
+		return "", err
+	}
 	out := filepath.Join(scratch, "reuseportd-"+version)
 	args := []string{"build", "-tags", "failpoint", "-ldflags", "-X main.version=" + version, "-o", out}
 	if raceEnabled {
@@ -52,6 +55,29 @@ func goBuild(version string) (string, error) {
 		return "", fmt.Errorf("build %s: %w\n%s", command, err, text)
 	}
 	return out, nil
+}
+
+// seeSources looks at every source file of the server. `go test` remembers
+// which files a test looks at, and takes its result from the cache only while
+// they are as they were; it doesn't know what the test has built.
+func seeSources() error {
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(mod)))
+	for _, dir := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ os.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("look at the server's sources: %w", err)
+		}
+	}
+	return nil
 }
 
 // Variant is a replacement of the server's binary that can't take over.

@@ -42,12 +42,11 @@ func (s *Server) TryStatus() (*control.Status, error) {
 	return resp.Status, nil
 }
 
-// Status asks the master.
+// Status asks the master, again if an upgrade has just replaced the one that
+// was asked.
 func (s *Server) Status() *control.Status {
 	s.t.Helper()
-	st, err := s.TryStatus()
-	s.must(err)
-	return st
+	return s.WaitStatus("a master to answer", func(*control.Status) bool { return true })
 }
 
 // WaitStatus waits until the status is as wanted, and returns it.
@@ -134,13 +133,17 @@ func (s *Server) Workers() []int {
 // PID is the master's of the moment.
 func (s *Server) PID() int {
 	s.t.Helper()
-	return s.WaitStatus("a master to answer", func(*control.Status) bool { return true }).PID
+	return s.Status().PID
 }
 
 // Change asks for a reload or upgrade and returns the receipt, good or bad.
 func (s *Server) Change(command string) *control.Receipt {
 	s.t.Helper()
 	resp, err := s.ask(command)
+	// Refused, by a master that an upgrade has just replaced.
+	for refused := (*control.RefusedError)(nil); errors.As(err, &refused) && refused.Text == control.ErrSuperseded; {
+		resp, err = s.ask(command)
+	}
 	if err != nil {
 		s.t.Fatalf("%s: %v", command, err)
 	}
