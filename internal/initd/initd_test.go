@@ -2,6 +2,7 @@ package initd
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -23,14 +24,13 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("INITD_TEST_PART") {
 	case "init":
 		os.Setenv("INITD_TEST_PART", "master")
+		path := cmp.Or(os.Getenv("INITD_TEST_PATH"), os.Args[0])
 		os.Exit(Run(Options{
-			Path: os.Args[0], Args: os.Args[1:],
+			Path: path, Args: os.Args[1:],
 			PIDFile: os.Getenv("INITD_TEST_PIDFILE"), Stderr: os.Stderr,
 		}))
 	case "master":
 		os.Exit(master())
-	case "orphan":
-		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -268,12 +268,10 @@ func TestMasterThatCannotStart(t *testing.T) {
 }
 
 func TestMissingBinary(t *testing.T) {
-	var stderr strings.Builder
-	if got := Run(Options{Path: filepath.Join(t.TempDir(), "none"), Stderr: &stderr}); got != 1 {
-		t.Errorf("exit status %d", got)
-	}
-	if !strings.Contains(stderr.String(), "start the master") {
-		t.Errorf("stderr: %s", stderr.String())
+	p := startInit(t, false, "INITD_TEST_PATH="+filepath.Join(t.TempDir(), "none"))
+	p.wait(1)
+	if text := p.stderr.String(); !strings.Contains(text, "start the master") {
+		t.Errorf("stderr: %s", text)
 	}
 }
 
