@@ -29,7 +29,7 @@ Exit status: 0 if done, 1 if refused or tried in vain, 2 for wrong usage, 3 if n
 
 // cli is the command line.
 type cli struct {
-	RuntimeDir string `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd)."`
+	RuntimeDir string `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
 
 	Run     runCmd     `cmd:"" default:"withargs" help:"Serve in the foreground (the default)."`
 	Check   checkCmd   `cmd:"" help:"Validate a configuration; never binds a socket."`

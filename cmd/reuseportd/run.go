@@ -26,6 +26,11 @@ func (r *runCmd) Run(c *cli) error {
 	if err := settleArgs(); err != nil {
 		return err
 	}
+	if c.RuntimeDir == sharedDir() {
+		if err := makePrivate(c.RuntimeDir, os.Geteuid()); err != nil {
+			return err
+		}
+	}
 	if (os.Getpid() == 1 || r.Init) && os.Getenv(underInit) == "" {
 		_ = os.Setenv(underInit, "1")
 		return exitWith(initd.Run(initd.Options{
@@ -58,21 +63,18 @@ func exitWith(status int) error {
 
 // settleArgs makes os.Args[0] the absolute path of the binary. An upgrade runs
 // what stands there then: a symbolic link is kept, so that what it points to can
-// be exchanged.
+// be exchanged. Only a name that leads to no file gives way to the link's target.
 func settleArgs() error {
-	path := os.Args[0]
-	if !strings.Contains(path, "/") {
-		found, err := exec.LookPath(path)
-		if err != nil {
-			return fmt.Errorf("find the path of this binary, for upgrades: %w", err)
-		}
-		path = found
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	} else {
+		path, err = os.Executable() // whoever started it chose another name
 	}
-	abs, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("find the path of this binary, for upgrades: %w", err)
 	}
-	os.Args[0] = abs
+	os.Args[0] = path
 	return nil
 }
 

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type stopCmd struct {
@@ -15,18 +18,65 @@ func (s *stopCmd) Run(c *cli) error {
 	if err != nil {
 		return err
 	}
-	if s.JSON {
-		return printJSON(c.out, resp.Receipt)
-	}
-	if r := resp.Receipt; r != nil {
-		fmt.Fprintf(c.out, "stopped after %s: %s finished, %d cut\n", milliseconds(r.ReadyMS),
-			plural(int(r.Finished), "open connection", "open connections"), r.Cut)
-	}
-	for range 500 { // its last steps: files removed, process ended
-		if _, err := c.askOnce("status"); isNoMaster(err) {
-			return nil
+	r := resp.Receipt
+	switch {
+	case r == nil:
+		return errors.New("stop: the master's answer has no receipt")
+	case !r.OK:
+		if s.JSON {
+			_ = printJSON(c.out, r)
+			return statusError(exitFailed)
 		}
-		time.Sleep(10 * time.Millisecond)
+		return fmt.Errorf("stop: %s", r.Error)
 	}
-	return fmt.Errorf("the master says that it has stopped, but it is still there")
+	if err := c.awaitEnd(r.PID); err != nil {
+		return err
+	}
+	if s.JSON {
+		return printJSON(c.out, r)
+	}
+	_, err = fmt.Fprintf(c.out, "stopped after %s: %s finished, %d cut\n", milliseconds(r.ReadyMS),
+		plural(int(r.Finished), "open connection", "open connections"), r.Cut)
+	return err
+}
+
+// awaitEnd waits for the last steps of a master that has stopped serving: files
+// are removed, the lock is released, the process ends. Whoever starts the next
+// master then finds nothing in its way.
+func (c *cli) awaitEnd(pid int) error {
+	const patience = 5 * time.Second
+	end := time.Now().Add(patience)
+	for {
+		resp, err := c.askOnce("status")
+		if isNoMaster(err) {
+			break
+		}
+		if err == nil && resp.Status != nil && resp.Status.PID != pid {
+			return nil // the next one serves already
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the master %d says that it has stopped, but it is still there after %s", pid, patience)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	// In another PID namespace the number means nothing here, or somebody else:
+	// hence no error and not much patience.
+	awaitExit(pid, time.Second)
+	return nil
+}
+
+// awaitExit waits until the process has ended, if there is one.
+func awaitExit(pid int, patience time.Duration) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = unix.Close(fd) }()
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	end := time.Now().Add(patience)
+	for left := patience; left > 0; left = time.Until(end) {
+		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }

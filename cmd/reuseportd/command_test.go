@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"reuseportd/internal/control"
+)
+
+// answers is a master that gives one answer to each command.
+type answers map[string]control.Response
+
+func (a answers) Handle(_ context.Context, req control.Request) control.Response {
+	resp, ok := a[req.Command]
+	if !ok {
+		return control.Response{Error: "not expected: " + req.Command}
+	}
+	return resp
+}
+
+// master serves the answers until the test, or stop, ends it.
+func master(t *testing.T, a answers) (dir string, stop func()) {
+	t.Helper()
+	dir = t.TempDir()
+	l, err := control.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := control.Serve(ctx, l, a); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() { cancel(); <-served }
+	t.Cleanup(stop)
+	return dir, stop
+}
+
+func TestExitStatus(t *testing.T) {
+	done := &control.Receipt{Action: "reload", OK: true, Generation: 8, Previous: 7, ConfigSHA256: "0123456789"}
+	failed := &control.Receipt{Action: "upgrade", Error: "it dislikes\nthe configuration", Generation: 7, Previous: 7}
+	dir, _ := master(t, answers{
+		"status":  {Status: &control.Status{Version: "1.2", PID: 99}},
+		"reload":  {Receipt: done},
+		"upgrade": {Receipt: failed},
+		"stop":    {Receipt: &control.Receipt{Action: "stop", Error: "not now"}},
+	})
+	none := t.TempDir()
+	for _, test := range []struct {
+		args        string
+		want        int
+		out, errOut string
+	}{
+		{"version", exitOK, "reuseportd ", ""},
+		{"--help", exitOK, "Exit status", ""},
+		{"status --runtime-dir " + dir, exitOK, "reuseportd 1.2, PID 99", ""},
+		{"status --json --runtime-dir " + dir, exitOK, `"version": "1.2"`, ""},
+		{"reload --runtime-dir " + dir, exitOK, "generation 8 serves", ""},
+		{"reload --json --runtime-dir " + dir, exitOK, `"generation": 8`, ""},
+		{"upgrade --runtime-dir " + dir, exitFailed, "", "it dislikes\nthe configuration\n"},
+		{"upgrade --json --runtime-dir " + dir, exitFailed, `it dislikes\nthe configuration`, ""},
+		{"stop --runtime-dir " + dir, exitFailed, "", "not now"},
+		{"stop --json --runtime-dir " + dir, exitFailed, "not now", ""},
+		{"sing", exitUsage, "", "unexpected argument sing"},
+		{"reload now", exitUsage, "", "unexpected argument now"},
+		{"run --bogus", exitUsage, "", "unknown flag --bogus"},
+		{"check", exitUsage, "", "missing flags"},
+		{"check -c " + none + "/none.yaml", exitFailed, "", "no such file"},
+		{"status --runtime-dir " + none, exitNoMaster, "", "no reuseportd runs"},
+		{"reload --runtime-dir " + none, exitNoMaster, "", "no reuseportd runs"},
+		{"upgrade --json --runtime-dir " + none, exitNoMaster, "", "no reuseportd runs"},
+		{"stop --runtime-dir " + none, exitNoMaster, "", "no reuseportd runs"},
+	} {
+		var out, errOut bytes.Buffer
+		got := execute(strings.Fields(test.args), &out, &errOut)
+		if got != test.want {
+			t.Errorf("%s: exit status %d, want %d", test.args, got, test.want)
+		}
+		for _, text := range []struct{ name, got, want string }{{"stdout", out.String(), test.out}, {"stderr", errOut.String(), test.errOut}} {
+			if !strings.Contains(text.got, text.want) || (text.want == "") != (text.got == "") {
+				t.Errorf("%s: %s is %q, want %q", test.args, text.name, text.got, text.want)
+			}
+		}
+	}
+}
+
+// stop returns when the socket is dead and the process has ended.
+func TestStopWaitsForTheEnd(t *testing.T) {
+	sleep := exec.Command("sleep", "60")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := sleep.Process.Pid
+	dir, stop := master(t, answers{
+		"status": {Status: &control.Status{PID: pid}},
+		"stop":   {Receipt: &control.Receipt{Action: "stop", OK: true, PID: pid, Finished: 1}},
+	})
+	var killed atomic.Bool
+	ended := make(chan struct{})
+	time.AfterFunc(20*time.Millisecond, func() {
+		stop()
+		time.Sleep(20 * time.Millisecond)
+		killed.Store(true)
+		_ = sleep.Process.Kill()
+		_ = sleep.Wait()
+		close(ended)
+	})
+	var out, errOut bytes.Buffer
+	if got := execute([]string{"stop", "--runtime-dir", dir}, &out, &errOut); got != exitOK {
+		t.Errorf("exit status %d: %s", got, errOut.String())
+	}
+	if !killed.Load() {
+		t.Error("stop did not wait for the process")
+	}
+	if out.String() != "stopped after 0s: 1 open connection finished, 0 cut\n" {
+		t.Errorf("stdout: %q", out.String())
+	}
+	<-ended
+}
+
+func TestRuntimeDir(t *testing.T) {
+	for env, want := range map[string]string{"/run/a": "/run/a", "/run/a:/run/b": "/run/a"} {
+		t.Setenv("RUNTIME_DIRECTORY", env)
+		if got, err := runtimeDir(); err != nil || got != want {
+			t.Errorf("RUNTIME_DIRECTORY=%s: %q, %v", env, got, err)
+		}
+	}
+}
+
+func TestPrivateDirectory(t *testing.T) {
+	me := os.Geteuid()
+	dir := filepath.Join(t.TempDir(), "mine")
+	if err := private(dir, me); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that isn't there: %v", err)
+	}
+	for range 2 { // makes it, and finds it
+		if err := makePrivate(dir, me); err != nil {
+			t.Error(err)
+		}
+	}
+	link := dir + "-link"
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	open := dir + "-open"
+	if err := os.Mkdir(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if private(link, me) == nil || private(open, me) == nil || private(dir, me+1) == nil {
+		t.Error("a link, an open directory or somebody else's is taken")
+	}
+}
+
+func TestSettleArgs(t *testing.T) {
+	old := os.Args[0]
+	defer func() { os.Args[0] = old }()
+	dir := t.TempDir()
+	link := filepath.Join(dir, "current")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(exe, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	t.Setenv("PATH", dir)
+	for given, want := range map[string]string{
+		link:        link,
+		"./current": link,
+		"current":   link,
+		"-nonsense": exe,
+		"./none":    exe,
+	} {
+		os.Args[0] = given
+		if err := settleArgs(); err != nil || os.Args[0] != want {
+			t.Errorf("started as %s: %s, %v, want %s", given, os.Args[0], err, want)
+		}
+	}
+}
