@@ -146,6 +146,15 @@ func (c *Conn) Close() {
 	}
 }
 
+// Wake has the loop carry on with the connection in its next turn. It is for what
+// was queued outside a call of this connection's handler: from a function given
+// to Post, or on behalf of another connection.
+func (c *Conn) Wake() {
+	if c.has(open) {
+		c.svc.loop.again(c)
+	}
+}
+
 // Remote asks the kernel for the peer's address; it is the zero AddrPort for a
 // Unix socket or a peer that has gone. getpeername(2).
 func (c *Conn) Remote() netip.AddrPort {

@@ -69,13 +69,15 @@ func (l *Loop) again(c *Conn) {
 // fill reads once and presents what came.
 func (l *Loop) fill(c *Conn, budget *int) {
 	kept := copy(l.scratch, c.in)
-	if kept == len(l.scratch) {
-		// The handler wants more in one piece than a loop holds.
-		c.Close()
-		return
+	room := l.scratch[kept:l.maxMessage]
+	if len(room) == 0 {
+		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
-	n, errno := read(c.fd, l.scratch[kept:])
+	n, errno := read(c.fd, room)
 	switch {
+	case errno == 0 && kept+n > l.maxMessage:
+		c.Close() // the handler wants more in one piece than a loop holds
+		return
 	case errno == unix.EAGAIN:
 		c.flags &^= readable
 		return
@@ -88,7 +90,7 @@ func (l *Loop) fill(c *Conn, budget *int) {
 		c.flags = c.flags&^readable | eof
 		return
 	}
-	if n < len(l.scratch)-kept && !c.has(hangup) {
+	if n < len(room) && !c.has(hangup) {
 		c.flags &^= readable // a short count: the socket is empty
 	}
 	*budget -= n

@@ -55,13 +55,14 @@ type Loop struct {
 	closing   []*Conn // closed in this turn, descriptors still open
 	buffers   buffers
 	outputs   []*output
-	scratch   []byte // where input is read and presented
+	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
 	msg       unix.Msghdr
 	peer      unix.RawSockaddrAny
 
 	count       *Counters
+	maxMessage  int
 	live        int // open connections
 	limit       int // 0 is none
 	rest        rest
@@ -104,7 +105,7 @@ func New(o Options) (*Loop, error) {
 	}
 	l := &Loop{
 		epfd: int32(epfd), wakefd: int32(wakefd),
-		classes: make([]class, 1, 16), scratch: make([]byte, size),
+		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
 		count: o.Counters, limit: o.MaxConnections,
 		panicked: o.Panicked, empty: o.Empty,
 		start: time.Now(),

@@ -1,0 +1,154 @@
+package eventloop
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// check tells whether what must hold between two turns holds. It may be called
+// wherever no connection is being driven, such as in a function given to Post.
+func (l *Loop) check() error {
+	lent := make(map[*byte]string)
+	lend := func(p []byte, who string) error {
+		if cap(p) == 0 {
+			return nil
+		}
+		at := unsafe.SliceData(p)
+		if other, taken := lent[at]; taken {
+			return fmt.Errorf("one buffer is both %s and %s", other, who)
+		}
+		lent[at] = who
+		return nil
+	}
+	for i, idle := range l.buffers.idle {
+		for _, p := range idle {
+			if len(p) != 0 || cap(p) != bufferSizes[i] {
+				return fmt.Errorf("idle buffer of %d: length %d, capacity %d", bufferSizes[i], len(p), cap(p))
+			}
+			if err := lend(p, "idle"); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range l.outputs {
+		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() {
+			return fmt.Errorf("idle output holds %+v", *o)
+		}
+	}
+	waiting, err := l.checkLists()
+	if err != nil {
+		return err
+	}
+	ready := make(map[*Conn]bool)
+	for _, m := range l.ready {
+		if m.c.has(open) && m.c.gen == m.gen {
+			if ready[m.c] {
+				return fmt.Errorf("fd %d is on the ready list twice", m.c.fd)
+			}
+			ready[m.c] = true
+		}
+	}
+	live := 0
+	for i, ch := range l.table.chunks {
+		for j := 0; ch != nil && j < chunk; j++ {
+			c := &ch[j]
+			if !c.has(open) {
+				if c.class != 0 || c.prev != nil || c.next != nil || c.in != nil || c.out != nil {
+					return fmt.Errorf("closed connection in place %d still holds %+v", i*chunk+j, *c)
+				}
+				continue
+			}
+			live++
+			if int(c.fd) != i*chunk+j {
+				return fmt.Errorf("fd %d is in place %d", c.fd, i*chunk+j)
+			}
+			if err := c.check(waiting[c], ready[c]); err != nil {
+				return fmt.Errorf("fd %d, flags %b: %w", c.fd, c.flags, err)
+			}
+			if err := lend(c.in, fmt.Sprintf("input of %d", c.fd)); err != nil {
+				return err
+			}
+			if c.out != nil {
+				if err := lend(c.out.buf, fmt.Sprintf("output of %d", c.fd)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if live != l.live || uint64(live) != l.count.Open {
+		return fmt.Errorf("%d connections are open, live is %d, Open is %d", live, l.live, l.count.Open)
+	}
+	for _, c := range l.closing {
+		if c.has(open) {
+			return fmt.Errorf("fd %d is open and to be closed", c.fd)
+		}
+	}
+	for _, ln := range l.listeners {
+		if ln.watched && l.rest != 0 {
+			return fmt.Errorf("listener %d is watched in a pause", ln.fd)
+		}
+	}
+	// The connection that a batch ends with may be closed already, so the pause
+	// may outlast its reason, but never the other way round.
+	if l.full() && l.rest == 0 {
+		return fmt.Errorf("accepts with %d of %d connections", l.live, l.limit)
+	}
+	return nil
+}
+
+// checkLists returns the connections on the lists of the timeout classes.
+func (l *Loop) checkLists() (map[*Conn]bool, error) {
+	waiting := make(map[*Conn]bool)
+	for i := range l.classes {
+		t := &l.classes[i]
+		var prev *Conn
+		for c := t.head; c != nil; prev, c = c, c.next {
+			switch {
+			case i == 0:
+				return nil, fmt.Errorf("fd %d waits in no class", c.fd)
+			case waiting[c]:
+				return nil, fmt.Errorf("fd %d is on two lists, or a list is a circle", c.fd)
+			case c.prev != prev:
+				return nil, fmt.Errorf("class %d: fd %d has the wrong predecessor", i, c.fd)
+			case int(c.class) != i:
+				return nil, fmt.Errorf("class %d: fd %d believes to be in %d", i, c.fd, c.class)
+			case prev != nil && c.deadline < prev.deadline:
+				return nil, fmt.Errorf("class %d: fd %d is due before its predecessor", i, c.fd)
+			case !c.has(open):
+				return nil, fmt.Errorf("class %d: fd %d is closed", i, c.fd)
+			}
+			waiting[c] = true
+		}
+		if t.tail != prev {
+			return nil, fmt.Errorf("class %d: the tail is not the last", i)
+		}
+	}
+	return waiting, nil
+}
+
+// check tells whether an open connection's parts agree.
+func (c *Conn) check(waiting, ready bool) error {
+	for _, rule := range []struct {
+		holds bool
+		says  string
+	}{
+		{c.svc != nil && c.gen&special == 0, "has a service and a generation"},
+		{waiting == (c.class != 0), "is on the list of its class and on no other"},
+		{ready == c.has(queued), "is on the ready list exactly if queued"},
+		{c.has(registered), "is watched"},
+		{c.out == nil || c.has(blocked|queued), "goes on with its output some time"},
+		{!c.has(readable) || c.has(eof|blocked|queued), "goes on with its input some time"},
+		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
+		{!c.has(blocked) || c.class == c.svc.writeTimeout || c.class == 0, "blocked: the write timeout runs"},
+		{!c.has(paused) || c.in != nil && c.out != nil, "paused: input waits for output"},
+		{!c.has(ended) || c.has(eof), "ended: at the end of file"},
+		{!c.has(finishing) || c.out != nil || c.has(lingering|queued), "finishing: it ends some time"},
+		{!c.has(lingering) || c.has(finishing) && c.in == nil && c.out == nil && c.class != 0, "lingering: holds nothing, waits not for ever"},
+		{c.in == nil || len(c.in) > 0, "keeps no empty input"},
+	} {
+		if !rule.holds {
+			return fmt.Errorf("does not hold: %s", rule.says)
+		}
+	}
+	return nil
+}
