@@ -1,0 +1,154 @@
+#!/bin/bash
+# Tries the unit under a real systemd: start, reload, a reload that is refused,
+# upgrades, a killed master, stop. As root:
+#
+#   make build && deploy/try-systemd.sh bin/reuseportd
+#
+# systemd runs as PID 1 of its own namespaces on an overlay of this machine's
+# root: nothing outside of them is touched. It needs systemd, overlayfs, cgroup2
+# and curl; where one is missing it says so and fails.
+set -euo pipefail
+
+case ${1:-} in
+	outside|inside|driver) part=$1 ;;
+	*) part=start ;;
+esac
+
+start() {
+	local binary work cg status
+	binary=$(realpath "${1:?usage: try-systemd.sh BINARY}")
+	here=$(dirname "$(realpath "$0")")
+	work=$(mktemp -d)
+	cg=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)
+	[ -n "$cg" ] || { echo "no cgroup2 is mounted" >&2; exit 1; }
+	cg=$cg/try-systemd-$$
+	mkdir "$cg"
+	trap 'find "$cg" -depth -type d -exec rmdir {} + || true; rm -rf "$work"' EXIT
+	status=0
+	timeout -k 5 120 "$0" outside "$binary" "$here" "$work" "$cg" || status=$?
+	[ -e "$work/log" ] && cat "$work/log"
+	[ -e "$work/passed" ] && exit 0
+	echo "failed (status $status)" >&2
+	[ -e "$work/systemd.log" ] && tail -20 "$work/systemd.log" >&2
+	exit 1
+}
+
+outside() {
+	echo $$ > "$4/cgroup.procs"
+	exec unshare --cgroup --pid --mount --net --uts --ipc --fork --kill-child --propagation private \
+		"$0" inside "$@"
+}
+
+inside() {
+	local binary=$1 here=$2 work=$3 root=$3/ov/root
+	ip link set lo up
+	mkdir "$work/ov"
+	mount -t tmpfs tmpfs "$work/ov"
+	mkdir "$work"/ov/{up,work,root}
+	mount -t overlay overlay -o "lowerdir=/,upperdir=$work/ov/up,workdir=$work/ov/work" "$root"
+	mount -t proc proc "$root/proc"
+	mount -t sysfs sysfs "$root/sys"
+	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+	mount --rbind /dev "$root/dev"
+	mount -t tmpfs tmpfs "$root/run"
+	mkdir "$root/run/try" "$root/old"
+	mount --bind "$work" "$root/run/try"
+	install -m 755 "$binary" "$root/usr/local/bin/reuseportd"
+	install -m 755 "$0" "$root/usr/local/bin/try-systemd"
+	install -D -m 644 "$here/reuseportd.yaml" "$root/etc/reuseportd/reuseportd.yaml"
+	install -m 644 "$here/reuseportd.service" "$root/etc/systemd/system/"
+	cat > "$root/etc/systemd/system/try.target" <<-X
+		[Unit]
+		DefaultDependencies=no
+		Wants=try.service systemd-journald.socket systemd-journald.service
+	X
+	cat > "$root/etc/systemd/system/try.service" <<-X
+		[Unit]
+		DefaultDependencies=no
+		[Service]
+		Type=oneshot
+		ExecStart=/usr/local/bin/try-systemd driver
+		StandardOutput=append:/run/try/log
+		StandardError=append:/run/try/log
+		ExecStopPost=/bin/systemctl --force --force poweroff
+	X
+	cd "$root"
+	pivot_root . old
+	umount -l /old
+	container=try exec /lib/systemd/systemd --system --unit=try.target --log-target=console --show-status=0 \
+		</dev/null >/run/try/systemd.log 2>&1
+}
+
+fail() {
+	echo "FAILED: $*"
+	systemctl status --no-pager -l reuseportd || true
+	journalctl -u reuseportd --no-pager | tail -20
+	exit 1
+}
+show() { systemctl show --value -p "$1" reuseportd; }
+
+# main_is_the_master waits until systemd follows the process that the PID file names.
+main_is_the_master() {
+	local _
+	for _ in $(seq 100); do
+		[ "$(show MainPID)" = "$(cat /run/reuseportd/reuseportd.pid)" ] && break
+		sleep 0.05
+	done
+	[ "$(show MainPID)" = "$(cat /run/reuseportd/reuseportd.pid)" ] || fail "$1: MainPID is $(show MainPID), the PID file says otherwise"
+	[ "$(show ActiveState)/$(show SubState)" = active/running ] || fail "$1: $(show ActiveState)/$(show SubState)"
+	curl -sf -m 5 http://127.0.0.1:8080/ >/dev/null || fail "$1: it doesn't answer"
+	echo "ok: $1 (main PID $(show MainPID), $(show StatusText))"
+}
+
+driver() {
+	local old _
+	systemctl start reuseportd || fail start
+	main_is_the_master start
+	systemctl reload reuseportd || fail reload
+	main_is_the_master reload
+
+	cp /etc/reuseportd/reuseportd.yaml /etc/reuseportd/good
+	echo 'bogus: 1' >> /etc/reuseportd/reuseportd.yaml
+	! systemctl reload reuseportd 2>/dev/null || fail "a reload of a bad configuration is reported as done"
+	main_is_the_master "a bad configuration fails the reload and nothing else"
+	mv /etc/reuseportd/good /etc/reuseportd/reuseportd.yaml
+	systemctl reload reuseportd || fail "reload after a bad configuration"
+
+	for _ in 1 2 3; do
+		old=$(show MainPID)
+		install -m 755 /usr/local/bin/reuseportd /usr/local/bin/next
+		mv /usr/local/bin/next /usr/local/bin/reuseportd
+		reuseportd upgrade || fail upgrade
+		main_is_the_master upgrade
+		[ "$(show MainPID)" != "$old" ] || fail "upgrade: the master is the old one"
+	done
+	old=$(show MainPID)
+	systemctl kill -s USR2 --kill-whom=main reuseportd
+	for _ in $(seq 100); do [ "$(show MainPID)" != "$old" ] && break; sleep 0.05; done
+	[ "$(show MainPID)" != "$old" ] || fail "USR2: the master is the old one"
+	main_is_the_master "upgrade by systemctl kill -s USR2"
+	systemctl reload reuseportd || fail "reload after upgrades"
+	main_is_the_master "reload after upgrades"
+	[ "$(show NRestarts)" = 0 ] || fail "systemd restarted it $(show NRestarts) times"
+
+	kill -9 "$(show MainPID)"
+	curl -sf -m 5 http://127.0.0.1:8080/ >/dev/null || fail "a killed master ended the workers"
+	for _ in $(seq 100); do [ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ] && break; sleep 0.05; done
+	main_is_the_master "a killed master is started again, and its workers serve on"
+
+	systemctl stop reuseportd || fail stop
+	[ "$(show Result)" = success ] || fail "stop: $(show Result)"
+	echo "ok: stop"
+	# What the killed master left: see deploy/README.md.
+	echo "left of the killed master: $(pgrep -fc 'reuseportd: worker') workers"
+	systemctl kill -s KILL --kill-whom=all reuseportd || true
+	for _ in $(seq 40); do pgrep -f 'reuseportd: worker' >/dev/null || break; sleep 0.05; done
+	! pgrep -f 'reuseportd: worker' || fail "systemctl kill left workers"
+	echo "ok: nothing is left"
+	touch /run/try/passed
+}
+
+case $part in
+	start) start "$@" ;;
+	*) shift; "$part" "$@" ;;
+esac
