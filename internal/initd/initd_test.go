@@ -98,7 +98,8 @@ func startInit(t *testing.T, pid1 bool, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, pidfile: filepath.Join(t.TempDir(), "reuseportd.pid")}
 	p.cmd = exec.Command(os.Args[0], "run", "-c", "x y")
-	p.cmd.Env = append(os.Environ(), "INITD_TEST_PART=init", "INITD_TEST_PIDFILE="+p.pidfile)
+	p.cmd.Env = append(os.Environ(), "INITD_TEST_PART=init", "INITD_TEST_PIDFILE="+p.pidfile,
+		"GORACE=atexit_sleep_ms=0") // else each end takes a second
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if pid1 {
