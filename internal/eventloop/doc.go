@@ -26,7 +26,7 @@ type Handler interface {
 	Received(c *Conn, in []byte) (consumed int)
 
 	// Flushed is called when what WriteStatic or SendFile queued has been
-	// written, before any further Received.
+	// written, before any further Received. After Finish it isn't called.
 	Flushed(c *Conn)
 
 	// Ended is called once when the peer has shut its writing side and all of

@@ -16,7 +16,7 @@ func (l *Loop) drive(c *Conn) {
 			break
 		}
 		switch {
-		case c.has(tailDone):
+		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)
 		case c.has(paused):

@@ -227,7 +227,9 @@ func (u *upgrade) leave() {
 	if err != nil {
 		r.OK, r.Error = false, fmt.Sprintf("the next master (pid %d) took over, but: %v", u.pid, err)
 	}
-	if err := sdnotify.MainPID(u.pid); err != nil {
+	// What the next master says of itself is not listened to before this.
+	_ = sdnotify.Status(fmt.Sprintf("generation %d serves", r.Generation))
+	if err := sdnotify.Ready(u.pid); err != nil {
 		co.log.Error().Err(err).Msg("can't tell the service manager of the next master")
 	}
 	co.core.superseded(r)
