@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -87,15 +88,29 @@ func TestUpgradeCommand(t *testing.T) {
 }
 
 // Who upgrades by a script and then asks gets an answer, from either master.
-func TestRequestsRightAfterUpgrade(t *testing.T) {
+func TestCommandsRightAfterUpgrade(t *testing.T) {
 	s := harness.Start(t, harness.Default(t))
-	for i := range 8 {
+	for i := range 4 {
 		if r := s.CLI("upgrade"); r.Code != 0 {
 			t.Fatalf("upgrade %d: status %d: %s%s", i, r.Code, r.Stdout, r.Stderr)
 		}
 		command := []string{"status", "reload"}[i%2]
 		if r := s.CLI(command, "--json"); r.Code != 0 {
 			t.Errorf("%s right after upgrade %d: status %d: %s%s", command, i, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+}
+
+// A request that meets the old master on its way out is answered, if only by a
+// refusal that tells the client to ask again: it is never left in the dark.
+func TestRequestsRightAfterUpgrade(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	for i := range 15 {
+		s.Upgrade()
+		err := s.Ask("status")
+		var refused *control.RefusedError
+		if err != nil && (!errors.As(err, &refused) || refused.Text != control.ErrSuperseded) {
+			t.Errorf("right after upgrade %d: %v", i, err)
 		}
 	}
 }
