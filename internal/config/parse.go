@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile is how long a configuration file may be, in bytes. The YAML parser
@@ -37,9 +39,10 @@ func Load(path string) (*Config, error) {
 	return Parse(path, raw)
 }
 
-// readFile returns the bytes of a configuration file of bounded length.
+// readFile returns the bytes of a configuration file of bounded length. It must
+// not wait: a FIFO in the file's place would hold up the master for ever.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
@@ -50,6 +53,9 @@ func readFile(path string) ([]byte, error) {
 	}
 	if info.IsDir() {
 		return nil, fmt.Errorf("read the configuration: %s is a directory", path)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read the configuration: %s is not a regular file", path)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {

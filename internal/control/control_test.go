@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -225,8 +226,8 @@ func TestEndAnswersRequestsInProgress(t *testing.T) {
 	<-entered
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
-	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the idle client got %v", err)
+	if got, err := io.ReadAll(idle); err != nil || !strings.Contains(string(got), ErrSuperseded) {
+		t.Errorf("the idle client got %q, %v", got, err)
 	}
 	select {
 	case <-stopped:
@@ -238,6 +239,31 @@ func TestEndAnswersRequestsInProgress(t *testing.T) {
 		t.Error(err)
 	}
 	<-stopped
+}
+
+// A request that crosses the end of the service is answered, if only with the
+// word to ask again.
+func TestRequestThatCrossesTheEnd(t *testing.T) {
+	for i := range 50 {
+		dir, stop := start(t, echoCause)
+		c := dial(t, dir)
+		// Answered once, so that the next request isn't left in the queue.
+		if _, err := c.Do(t.Context(), Request{Command: "status"}); err != nil {
+			t.Fatal(err)
+		}
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		for range i * 100 { // another moment in each round
+			runtime.Gosched()
+		}
+		_, err := c.Do(t.Context(), Request{Command: "reload"})
+		var refused *RefusedError
+		if err != nil && (!errors.As(err, &refused) || refused.Text != ErrSuperseded) {
+			t.Errorf("round %d: %v", i, err)
+		}
+		c.Close()
+		<-stopped
+	}
 }
 
 func TestEndGivesUpOnAHangingRequest(t *testing.T) {

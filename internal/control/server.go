@@ -115,10 +115,9 @@ func (s *server) client(conn *net.UnixConn) {
 	}
 	r := bufio.NewReaderSize(conn, maxLine)
 	for s.setIdle(conn, true) {
-		conn.SetReadDeadline(time.Now().Add(requestTimeout))
 		line, err := readLine(r)
 		if !s.setIdle(conn, false) {
-			return
+			break
 		}
 		if err != nil {
 			if text := explainRead(err, len(line)); text != "" {
@@ -135,6 +134,9 @@ func (s *server) client(conn *net.UnixConn) {
 			return
 		}
 	}
+	// The end of the service and a request may have crossed: its client must
+	// not be left to guess whether it was begun.
+	refuse(conn, ErrSuperseded)
 }
 
 // explainRead says what to answer to a request that could not be read, with
@@ -154,12 +156,16 @@ func explainRead(err error, got int) string {
 
 // respond writes one answer and reports whether the client took it.
 func respond(conn *net.UnixConn, resp Response) bool {
+	return write(conn, resp, responseTimeout)
+}
+
+func write(conn *net.UnixConn, resp Response, timeout time.Duration) bool {
 	line, err := json.Marshal(resp)
 	if err != nil {
 		// A NaN or an infinity in a receipt is the only way here.
 		line, _ = json.Marshal(Response{Error: "the answer can't be written as JSON: " + err.Error()})
 	}
-	conn.SetWriteDeadline(time.Now().Add(responseTimeout))
+	conn.SetWriteDeadline(time.Now().Add(timeout))
 	_, err = conn.Write(append(line, '\n'))
 	return err == nil
 }
@@ -169,9 +175,10 @@ func respond(conn *net.UnixConn, resp Response) bool {
 // keeps the refusal from being lost in a reset. It never blocks for long.
 func refuse(conn *net.UnixConn, text string) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
-	respond(conn, Response{Error: text})
+	const patience = 100 * time.Millisecond
+	write(conn, Response{Error: text}, patience)
 	conn.CloseWrite()
+	conn.SetReadDeadline(time.Now().Add(patience))
 	var buf [512]byte
 	for {
 		if _, err := conn.Read(buf[:]); err != nil {
@@ -196,9 +203,10 @@ func (s *server) leave() {
 	s.clients--
 }
 
-// setIdle notes whether conn waits for an answer, and reports whether it may
-// go on. A request that has been read is answered even when the server is
-// leaving, unless its reading was what the end interrupted.
+// setIdle notes whether conn waits for a request, for which it has
+// requestTimeout, and reports whether it may go on. A request that has been
+// read is answered even when the server is leaving, unless its reading was what
+// the end interrupted.
 func (s *server) setIdle(conn *net.UnixConn, idle bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,17 +217,18 @@ func (s *server) setIdle(conn *net.UnixConn, idle bool) bool {
 	if s.closed {
 		return false
 	}
+	conn.SetReadDeadline(time.Now().Add(requestTimeout))
 	s.idle[conn] = struct{}{}
 	return true
 }
 
-// close ends the clients that wait for no answer.
+// close interrupts the clients that wait for no answer.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for conn := range s.idle {
-		conn.Close()
+		conn.SetReadDeadline(time.Unix(1, 0))
 		delete(s.idle, conn)
 	}
 }

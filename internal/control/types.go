@@ -118,6 +118,6 @@ type Response struct {
 	Receipt *Receipt `json:"receipt,omitempty"`
 }
 
-// ErrSuperseded is the Response.Error of a master that has just been replaced by
-// the next one: the request was not begun, ask again.
-const ErrSuperseded = "this master has just been replaced by an upgrade; ask again"
+// ErrSuperseded is the Response.Error of a master that is leaving, mostly because
+// an upgrade has just replaced it: the request was not begun, ask again.
+const ErrSuperseded = "this master is leaving, or an upgrade has just replaced it; ask again"

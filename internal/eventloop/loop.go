@@ -16,6 +16,8 @@ const (
 	watchIn = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 	// maxEvents is how many events one turn takes.
 	maxEvents = 512
+	// maxLuck bounds how long the loop remembers whether polling paid.
+	maxLuck = 8
 	// lingerTimeout is how long a finished connection waits for its peer.
 	lingerTimeout = 2 * time.Second
 )
@@ -63,6 +65,7 @@ type Loop struct {
 
 	count       *Counters
 	maxMessage  int
+	luck        int // how often polling found events of late, ±maxLuck
 	live        int // open connections
 	limit       int // 0 is none
 	rest        rest
@@ -134,10 +137,11 @@ func (l *Loop) Run() error {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 		l.tick()
-		l.goOn()
+		waiting := len(l.ready)
 		for i := range l.events[:n] {
 			l.dispatch(&l.events[i])
 		}
+		l.goOn(waiting)
 		productive = n > 0
 		l.expire()
 		if l.rest != 0 {
@@ -155,19 +159,24 @@ func (l *Loop) Run() error {
 	return l.err
 }
 
-// wait returns the next events. After a productive turn it asks first without
-// blocking: under load there are more, and the scheduler need not hear of it.
+// wait returns the next events. After a productive turn it may ask first without
+// blocking, if that has lately found something: then the scheduler need not hear of
+// it. Where it finds nothing it is one system call more for each turn.
 func (l *Loop) wait(productive bool) (int, error) {
-	if productive || len(l.ready) > 0 {
+	if len(l.ready) > 0 || productive && l.pollPays() {
 		n, errno := l.poll()
 		switch {
 		case errno == unix.EINTR:
 			return 0, nil
 		case errno != 0:
 			return 0, errno
-		case n > 0, len(l.ready) > 0:
+		case n > 0:
+			l.luck = min(l.luck+1, maxLuck)
 			return n, nil
+		case len(l.ready) > 0:
+			return 0, nil
 		}
+		l.luck = max(l.luck-1, -maxLuck)
 	}
 	n, err := unix.EpollWait(int(l.epfd), l.events[:], l.nearest())
 	if err == unix.EINTR {
@@ -178,6 +187,10 @@ func (l *Loop) wait(productive bool) (int, error) {
 	}
 	return n, err
 }
+
+// pollPays tells whether asking without blocking has found events more often than
+// not. When it has not, one turn in sixteen tries again.
+func (l *Loop) pollPays() bool { return l.luck >= 0 || l.count.Turns%16 == 0 }
 
 // tick reads the clock, once a turn.
 func (l *Loop) tick() {
@@ -229,9 +242,11 @@ func (l *Loop) run(c *Conn) {
 	l.drive(c)
 }
 
-// goOn gives the connections that had used up their budget another turn.
-func (l *Loop) goOn() {
-	l.ready, l.going = l.going[:0], l.ready
+// goOn gives the first n of the connections that had used up their budget their
+// next one. Those that have used it up in this turn come after them.
+func (l *Loop) goOn(n int) {
+	l.going = append(l.going[:0], l.ready[:n]...)
+	l.ready = append(l.ready[:0], l.ready[n:]...)
 	for _, m := range l.going {
 		if m.c.gen == m.gen && m.c.has(open) {
 			m.c.flags &^= queued

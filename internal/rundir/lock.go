@@ -72,7 +72,7 @@ func tryLock(dir, path string) (*Lock, error) {
 		return nil, fmt.Errorf("flock: %w", err)
 	}
 	l := &Lock{dir: dir, fd: fd}
-	same, err := l.current()
+	same, err := l.Current()
 	if err == nil && same {
 		err = l.WritePID()
 	}
@@ -100,7 +100,7 @@ func locked(fd int) error {
 func AdoptLock(dir string, fd int) (*Lock, error) {
 	unix.CloseOnExec(fd)
 	l := &Lock{dir: dir, fd: fd}
-	same, err := l.current()
+	same, err := l.Current()
 	if err == nil && !same {
 		err = errors.New("it is not the lock of this directory")
 	}
@@ -118,8 +118,8 @@ func AdoptLock(dir string, fd int) (*Lock, error) {
 	return l, nil
 }
 
-// current says whether the lock's file is the one at its path.
-func (l *Lock) current() (bool, error) {
+// Current says whether the lock's file is the one at its path.
+func (l *Lock) Current() (bool, error) {
 	var mine, there unix.Stat_t
 	if err := unix.Fstat(l.fd, &mine); err != nil {
 		return false, fmt.Errorf("lock: fstat: %w", err)

@@ -273,6 +273,10 @@ func (co *coordinator) close() {
 		return
 	}
 	co.upg.Stop()
+	if mine, err := co.lock.Current(); err != nil || !mine {
+		co.log.Warn().Msg("the runtime directory is another master's by now: its files are left alone")
+		return
+	}
 	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, PIDFile))
 	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
 	if err := co.lock.Release(); err != nil {

@@ -39,7 +39,7 @@ func openLogs(c *config.Config) (*logFiles, error) {
 	names, paths := logPaths(c)
 	lf := &logFiles{names: names}
 	for _, path := range paths {
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+		f, err := openLog(path)
 		if err != nil {
 			lf.Close()
 			return nil, fmt.Errorf("open log: %w", err)
@@ -47,6 +47,20 @@ func openLogs(c *config.Config) (*logFiles, error) {
 		lf.files = append(lf.files, f)
 	}
 	return lf, nil
+}
+
+// openLog opens one file without waiting: a FIFO that nobody reads is an error
+// (ENXIO), and one that is read, or a terminal, is written to like a file.
+func openLog(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_APPEND|unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o640)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		_ = unix.Close(fd)
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // list returns names and descriptors; they stay the receiver's.

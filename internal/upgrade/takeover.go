@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"reuseportd/internal/config"
@@ -79,8 +80,11 @@ func (co *coordinator) Commit() {
 		}
 	}
 	if err := co.upg.Ready(); err != nil {
-		// The old master died just now, or the PID file can't be written. Nobody
-		// else serves: going on is right in either case.
+		if !strings.Contains(err.Error(), "notify parent") { // tableflip's word for a parent that is dead
+			co.core.fail(err) // the PID file: a master that can't be found is none
+			return
+		}
+		// The old master died just now and nobody else serves: go on.
 		co.log.Error().Err(err).Msg("can't announce readiness")
 	}
 	if co.pred != nil {
