@@ -52,7 +52,7 @@ func still(t testing.TB, h Handler, conns int) (*Loop, []*Conn) {
 // Every timeout fires once, when it is due, in the order of the deadlines of its
 // class; what was cancelled or armed anew doesn't fire at its old time.
 func TestTimersAgainstModel(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		h := &noted{}
 		l, cs := still(t, h, 150)
@@ -178,13 +178,13 @@ func TestGenerationWraps(t *testing.T) {
 func TestBuffers(t *testing.T) {
 	var b buffers
 	for _, n := range []int{1, 1024, 1025, 16 << 10, 1 << 20, 1<<20 + 1} {
-		for range 200 {
+		for range 70 {
 			p := b.get(n)
 			if len(p) != 0 || cap(p) < n {
 				t.Fatalf("asked for %d, got length %d, capacity %d", n, len(p), cap(p))
 			}
 		}
-		for range 200 {
+		for range 70 {
 			b.put(b.get(n)[:n/2])
 			b.put(make([]byte, n, n+1))
 			b.put(make([]byte, 0, n))

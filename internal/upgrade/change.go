@@ -3,6 +3,7 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"reuseportd/internal/config"
@@ -57,6 +58,12 @@ func (c *core) bind(conf *config.Config) error {
 		}
 		if err := g.Bind(want(l, conf)); err != nil {
 			return at(conf, l, err)
+		}
+		if l.Network == "unix" && g.Listening() > 0 {
+			if _, err := os.Lstat(l.Address); err != nil {
+				c.log.Error().Err(err).Str("listener", l.Name).Msg("somebody has removed the socket's file, so nobody can connect; " +
+					"remove the listener, reload, and add it again")
+			}
 		}
 	}
 	return nil

@@ -91,9 +91,11 @@ func (co *coordinator) OpenLogs(c *config.Config) (*logFiles, error) { return op
 // reopenLogs opens all log files anew, here and in every worker: what a log
 // rotation asks for.
 func (co *coordinator) reopenLogs() {
+	all := true
 	for _, g := range co.core.gens {
 		lf, err := openLogs(g.conf)
 		if err != nil {
+			all = false
 			co.log.Error().Err(err).Msg("can't reopen the logs; the old files are used on")
 			continue
 		}
@@ -112,7 +114,9 @@ func (co *coordinator) reopenLogs() {
 			}
 		}
 	}
-	co.log.Info().Msg("log files reopened")
+	if all {
+		co.log.Info().Msg("log files reopened")
+	}
 }
 
 // useLog has the master write to the log of the configuration in force.
