@@ -1,56 +1,79 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 
 	"reuseportd/internal/config"
 )
 
 // checkCmd is `reuseportd check`.
 type checkCmd struct {
-	Config string `short:"c" required:"" placeholder:"FILE" help:"Configuration file."`
-	JSON   bool   `help:"Print JSON."`
+	Config filePath `short:"c" required:"" placeholder:"FILE" help:"Configuration file."`
+	JSON   bool     `help:"Print JSON."`
+}
+
+// verdict is what `check --json` prints.
+type verdict struct {
+	OK        bool             `json:"ok"`
+	Error     string           `json:"error"`
+	SHA256    string           `json:"sha256"`
+	Workers   int              `json:"workers"`
+	Threads   int              `json:"threads"`
+	Listeners []listenerChoice `json:"listeners"`
+}
+
+type listenerChoice struct {
+	Name    string `json:"name"`
+	Network string `json:"network"`
+	Address string `json:"address"`
+	Service string `json:"service"`
+	Accept  string `json:"accept"`
 }
 
 // Run validates a configuration and says what it would serve.
 func (k *checkCmd) Run(c *cli) error {
-	conf, err := config.Load(k.Config)
-	if k.JSON {
-		return k.json(c, conf, err)
+	conf, err := config.Load(string(k.Config))
+	switch {
+	case k.JSON:
+		if err := printJSON(c.out, judge(conf, err)); err != nil {
+			return err
+		}
+	case err != nil:
+		fmt.Fprintln(c.err, err)
+	default:
+		printChecked(c.out, string(k.Config), judge(conf, nil))
 	}
 	if err != nil {
-		fmt.Fprintln(c.err, err)
 		return statusError(exitFailed)
-	}
-	fmt.Fprintf(c.out, "%s is valid: %s × %s\n", k.Config,
-		plural(conf.Workers, "worker", "workers"), plural(conf.Threads, "event loop", "event loops"))
-	for i := range conf.Listeners {
-		l := &conf.Listeners[i]
-		fmt.Fprintf(c.out, "  %s: %s on %s (%s)\n", l.Name, l.Service(), l.Address, l.Accept)
 	}
 	return nil
 }
 
-// json prints the verdict for a program.
-func (k *checkCmd) json(c *cli, conf *config.Config, err error) error {
-	out := struct {
-		OK     bool   `json:"ok"`
-		Error  string `json:"error"`
-		SHA256 string `json:"sha256"`
-	}{OK: err == nil}
+// judge sums up what config.Load returned.
+func judge(conf *config.Config, err error) verdict {
+	v := verdict{OK: err == nil, Listeners: []listenerChoice{}}
 	if err != nil {
-		out.Error = err.Error()
-	} else {
-		out.SHA256 = conf.SHA256
+		v.Error = err.Error()
+		return v
 	}
-	enc := json.NewEncoder(c.out)
-	enc.SetIndent("", "  ")
-	if encErr := enc.Encode(out); encErr != nil {
-		return encErr
+	v.SHA256, v.Workers, v.Threads = conf.SHA256, conf.Workers, conf.Threads
+	for i := range conf.Listeners {
+		l := &conf.Listeners[i]
+		v.Listeners = append(v.Listeners, listenerChoice{
+			Name: l.Name, Network: l.Network, Address: l.Address, Service: l.Service(), Accept: string(l.Accept),
+		})
 	}
-	if err != nil {
-		return statusError(exitFailed)
-	}
-	return nil
+	return v
+}
+
+// printChecked says for a person what would serve.
+func printChecked(w io.Writer, path string, v verdict) {
+	fmt.Fprintf(w, "%s (%s) is valid: %s, %s in each\n", path, short(v.SHA256),
+		plural(v.Workers, "worker", "workers"), plural(v.Threads, "event loop", "event loops"))
+	table(w, func(t io.Writer) {
+		for _, l := range v.Listeners {
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", l.Name, l.Service, l.Address, l.Accept)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,8 +28,22 @@ func (a answers) Handle(_ context.Context, req control.Request) control.Response
 	return resp
 }
 
+// asked tells once that the command has been asked for.
+type asked struct {
+	answers
+	command string
+	once    chan struct{} // has room for one
+}
+
+func (a asked) Handle(ctx context.Context, req control.Request) control.Response {
+	if req.Command == a.command {
+		a.once <- struct{}{}
+	}
+	return a.answers.Handle(ctx, req)
+}
+
 // master serves the answers until the test, or stop, ends it.
-func master(t *testing.T, a answers) (dir string, stop func()) {
+func master(t *testing.T, a control.Handler) (dir string, stop func()) {
 	t.Helper()
 	dir = t.TempDir()
 	l, err := control.Listen(dir)
@@ -76,6 +91,8 @@ func TestExitStatus(t *testing.T) {
 		{"sing", exitUsage, "", "unexpected argument sing"},
 		{"reload now", exitUsage, "", "unexpected argument now"},
 		{"run --bogus", exitUsage, "", "unknown flag --bogus"},
+		{"run --config=", exitUsage, "", "the path is empty"},
+		{"stop --runtime-dir=", exitUsage, "", "the path is empty"},
 		{"check", exitUsage, "", "missing flags"},
 		{"check -c " + none + "/none.yaml", exitFailed, "", "no such file"},
 		{"status --runtime-dir " + none, exitNoMaster, "", "no reuseportd runs"},
@@ -103,20 +120,22 @@ func TestStopWaitsForTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := sleep.Process.Pid
-	dir, stop := master(t, answers{
+	a := asked{command: "stop", once: make(chan struct{}, 1), answers: answers{
 		"status": {Status: &control.Status{PID: pid}},
 		"stop":   {Receipt: &control.Receipt{Action: "stop", OK: true, PID: pid, Finished: 1}},
-	})
+	}}
+	dir, stop := master(t, a)
 	var killed atomic.Bool
 	ended := make(chan struct{})
-	time.AfterFunc(20*time.Millisecond, func() {
+	go func() {
+		defer close(ended)
+		<-a.once
 		stop()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // in which a stop that doesn't wait returns
 		killed.Store(true)
 		_ = sleep.Process.Kill()
 		_ = sleep.Wait()
-		close(ended)
-	})
+	}()
 	var out, errOut bytes.Buffer
 	if got := execute([]string{"stop", "--runtime-dir", dir}, &out, &errOut); got != exitOK {
 		t.Errorf("exit status %d: %s", got, errOut.String())
@@ -163,9 +182,7 @@ func TestPrivateDirectory(t *testing.T) {
 	}
 }
 
-func TestSettleArgs(t *testing.T) {
-	old := os.Args[0]
-	defer func() { os.Args[0] = old }()
+func TestBinaryPath(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "current")
 	exe, err := os.Executable()
@@ -184,9 +201,46 @@ func TestSettleArgs(t *testing.T) {
 		"-nonsense": exe,
 		"./none":    exe,
 	} {
-		os.Args[0] = given
-		if err := settleArgs(); err != nil || os.Args[0] != want {
-			t.Errorf("started as %s: %s, %v, want %s", given, os.Args[0], err, want)
+		if got, err := binaryPath(given); err != nil || got != want {
+			t.Errorf("started as %s: %s, %v, want %s", given, got, err, want)
+		}
+	}
+}
+
+// The next master is started with absolute paths, whatever was typed, and isn't
+// a parent once more.
+func TestSettle(t *testing.T) {
+	old := os.Args
+	defer func() { os.Args = old }()
+	dir := t.TempDir()
+	t.Chdir(dir)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Args = []string{exe, "--runtime-dir", "rt", "-cr.yaml", "--init"}
+	c := cli{RuntimeDir: "rt"}
+	r := runCmd{Config: "r.yaml", Init: true}
+	if err := r.settle(&c); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{exe, "run", "--runtime-dir=" + dir + "/rt", "--config=" + dir + "/r.yaml"}
+	if !slices.Equal(os.Args, want) || c.RuntimeDir != filePath(dir+"/rt") || r.Config != filePath(dir+"/r.yaml") {
+		t.Errorf("arguments %q, runtime directory %s, configuration %s", os.Args, c.RuntimeDir, r.Config)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for word, want := range map[string]string{
+		"/run/r-1.x": "/run/r-1.x",
+		"":           "''",
+		"a b":        "'a b'",
+		"it's":       `'it'\''s'`,
+		"$HOME":      "'$HOME'",
+		"~":          "'~'",
+	} {
+		if got := shellWord(word); got != want {
+			t.Errorf("%q becomes %s, want %s", word, got, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/alecthomas/kong"
 
@@ -29,7 +30,7 @@ Exit status: 0 if done, 1 if refused or tried in vain, 2 for wrong usage, 3 if n
 
 // cli is the command line.
 type cli struct {
-	RuntimeDir string `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
+	RuntimeDir filePath `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
 
 	Run     runCmd     `cmd:"" default:"withargs" help:"Serve in the foreground (the default)."`
 	Check   checkCmd   `cmd:"" help:"Validate a configuration; never binds a socket."`
@@ -40,6 +41,25 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	out, err io.Writer
+}
+
+// filePath is a path that was named; "" is none. An empty argument is refused:
+// it is a script's variable that isn't set, and a default is not what was meant.
+type filePath string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *filePath) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("the path is empty")
+	}
+	*p = filePath(text)
+	return nil
+}
+
+func (p *filePath) makeAbsolute() error {
+	abs, err := filepath.Abs(string(*p))
+	*p = filePath(abs)
+	return err
 }
 
 func main() {
@@ -69,10 +89,12 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if c.RuntimeDir == "" {
-		if c.RuntimeDir, err = runtimeDir(); err != nil {
+		dir, err := runtimeDir()
+		if err != nil {
 			fmt.Fprintf(stderr, "reuseportd: %v\n", err)
 			return exitFailed
 		}
+		c.RuntimeDir = filePath(dir)
 	}
 	return status(k.Run(&c), stderr)
 }

@@ -14,37 +14,33 @@ import (
 
 // runCmd is `reuseportd run`.
 type runCmd struct {
-	Config string `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
-	Init   bool   `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
+	Config filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
+	Init   bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
 }
-
-// underInit is set in the environment of the master that initd starts.
-const underInit = "REUSEPORTD_UNDER_INIT"
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
-	if err := settleArgs(); err != nil {
+	if err := r.settle(c); err != nil {
 		return err
 	}
-	if c.RuntimeDir == sharedDir() {
-		if err := makePrivate(c.RuntimeDir, os.Geteuid()); err != nil {
+	dir := string(c.RuntimeDir)
+	if dir == sharedDir() {
+		if err := makePrivate(dir, os.Geteuid()); err != nil {
 			return err
 		}
 	}
-	if (os.Getpid() == 1 || r.Init) && os.Getenv(underInit) == "" {
-		_ = os.Setenv(underInit, "1")
+	if os.Getpid() == 1 || r.Init {
 		return exitWith(initd.Run(initd.Options{
 			Path: os.Args[0], Args: os.Args[1:],
-			PIDFile: filepath.Join(c.RuntimeDir, upgrade.PIDFile), Stderr: c.err,
+			PIDFile: filepath.Join(dir, upgrade.PIDFile), Stderr: c.err,
 		}))
 	}
-	told := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != "" // a next master has nothing to introduce
 	status, err := upgrade.Run(upgrade.Options{
-		ConfigPath: r.Config, RuntimeDir: c.RuntimeDir, Version: versionString(),
+		ConfigPath: string(r.Config), RuntimeDir: dir, Version: versionString(),
 		OnServing: func(st control.Status) {
-			if !told {
-				told = true
-				fmt.Fprint(c.err, banner(&st, c.RuntimeDir))
+			// The next master and the next generation have nothing to introduce.
+			if st.LastChange != nil && st.LastChange.Action == "start" {
+				fmt.Fprint(c.err, banner(&st, dir))
 			}
 		},
 	})
@@ -61,21 +57,37 @@ func exitWith(status int) error {
 	return statusError(status)
 }
 
-// settleArgs makes os.Args[0] the absolute path of the binary. An upgrade runs
-// what stands there then: a symbolic link is kept, so that what it points to can
-// be exchanged. Only a name that leads to no file gives way to the link's target.
-func settleArgs() error {
-	path, err := exec.LookPath(os.Args[0])
-	if err == nil {
-		path, err = filepath.Abs(path)
-	} else {
-		path, err = os.Executable() // whoever started it chose another name
-	}
+// settle makes every path absolute and os.Args the command line of the masters
+// to come: an upgrade runs what stands there, and initd as well. The working
+// directory may be another one by then, if it was reached by a symbolic link.
+func (r *runCmd) settle(c *cli) error {
+	binary, err := binaryPath(os.Args[0])
 	if err != nil {
 		return fmt.Errorf("find the path of this binary, for upgrades: %w", err)
 	}
-	os.Args[0] = path
+	if err := c.RuntimeDir.makeAbsolute(); err != nil {
+		return fmt.Errorf("find the runtime directory: %w", err)
+	}
+	args := []string{binary, "run", "--runtime-dir=" + string(c.RuntimeDir)}
+	if r.Config != "" {
+		if err := r.Config.makeAbsolute(); err != nil {
+			return fmt.Errorf("find the configuration: %w", err)
+		}
+		args = append(args, "--config="+string(r.Config))
+	}
+	os.Args = args
 	return nil
+}
+
+// binaryPath is the absolute path of the binary that was started as argv0. A
+// symbolic link is kept, so that what it points to can be exchanged. Only a name
+// that leads to no file gives way to the link's target.
+func binaryPath(argv0 string) (string, error) {
+	path, err := exec.LookPath(argv0)
+	if err != nil {
+		return os.Executable() // whoever started it chose another name
+	}
+	return filepath.Abs(path)
 }
 
 // banner says in plain words what serves and how to go on.
@@ -106,7 +118,7 @@ func banner(st *control.Status, dir string) string {
 	}
 	flag := ""
 	if d, err := runtimeDir(); err != nil || d != dir {
-		flag = " --runtime-dir " + dir
+		flag = " --runtime-dir " + shellWord(dir)
 	}
 	fmt.Fprintf(&b, "with %s, %s in all, from %s; this master is PID %d\n",
 		plural(workers, "worker process", "worker processes"), plural(loops, "event loop", "event loops"), conf, st.PID)
@@ -122,4 +134,15 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// shellWord quotes s if a shell would make anything else of it.
+func shellWord(s string) string {
+	special := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/._-+:@%,=", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, special) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

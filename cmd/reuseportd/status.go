@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -55,7 +56,11 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		if !r.OK {
 			outcome = "FAILED"
 		}
-		fmt.Fprintf(w, "\nlast change: %s (%s) %s ago, %s in %s\n", r.Action, r.Cause, ago(r.Started, now), outcome, milliseconds(r.ReadyMS))
+		fmt.Fprintf(w, "\nlast change: %s %s ago (cause: %s), %s in %s", r.Action, ago(r.Started, now), r.Cause, outcome, milliseconds(r.ReadyMS))
+		if f := fate(r); f != "" {
+			fmt.Fprintf(w, "; connections: %s", f)
+		}
+		fmt.Fprintln(w)
 		if r.Error != "" {
 			fmt.Fprintln(w, indent(r.Error))
 		}
@@ -63,51 +68,66 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 }
 
 func printListeners(w io.Writer, st *control.Status) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED")
-	for _, l := range st.Listeners {
-		name, shards := l.Name, fmt.Sprint(l.Shards)
-		if name == "" {
-			name = "(removed)"
+	table(w, func(t io.Writer) {
+		fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED")
+		for _, l := range st.Listeners {
+			name, shards := l.Name, fmt.Sprint(l.Shards)
+			if name == "" {
+				name = "(removed)"
+			}
+			if l.Retiring > 0 {
+				shards += fmt.Sprintf(", %d retiring", l.Retiring)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
 		}
-		if l.Retiring > 0 {
-			shards += fmt.Sprintf(", %d retiring", l.Retiring)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
-	}
-	_ = t.Flush()
+	})
 }
 
 func printWorkers(w io.Writer, st *control.Status, now time.Time) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "GENERATION\tSLOT\tPID\tSTATE\tFOR\tCONNECTIONS\tACCEPTED\tREQUESTS\tNOTE")
-	for _, g := range st.Groups {
-		for _, k := range g.Workers {
-			slot := fmt.Sprint(k.Slot)
-			if k.Slots > 1 {
-				slot += fmt.Sprintf("-%d", k.Slot+k.Slots-1)
+	table(w, func(t io.Writer) {
+		fmt.Fprintln(t, "GENERATION\tSLOT\tPID\tSTATE\tFOR\tCONNECTIONS\tACCEPTED\tREQUESTS\tNOTE")
+		for _, g := range st.Groups {
+			for _, k := range g.Workers {
+				slot, pid := fmt.Sprint(k.Slot), "-"
+				if k.Slots > 1 {
+					slot += fmt.Sprintf("-%d", k.Slot+k.Slots-1)
+				}
+				if k.PID != 0 {
+					pid = fmt.Sprint(k.PID)
+				}
+				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", g.ID, slot, pid, k.State,
+					ago(k.Since, now), k.Connections, k.Accepted, k.Requests, note(&g, &k, now))
 			}
-			fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\n", g.ID, slot, k.PID, k.State,
-				ago(k.Since, now), k.Connections, k.Accepted, k.Requests, note(&g, &k))
 		}
-	}
+	})
+}
+
+// table aligns the tab-separated lines that f writes, and leaves no blanks at
+// their ends.
+func table(w io.Writer, f func(io.Writer)) {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	f(t)
 	_ = t.Flush()
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // note is what is remarkable about a worker.
-func note(g *control.Generation, k *control.Worker) string {
+func note(g *control.Generation, k *control.Worker, now time.Time) string {
 	var notes []string
 	if g.Deadline != nil {
-		notes = append(notes, "until "+g.Deadline.Local().Format("15:04:05"))
+		notes = append(notes, until(*g.Deadline, now)+" left to drain")
 	}
 	if k.RetryAt != nil {
-		notes = append(notes, "started again at "+k.RetryAt.Local().Format("15:04:05"))
+		notes = append(notes, "started again in "+until(*k.RetryAt, now))
 	}
 	if k.Restarts > 0 {
 		notes = append(notes, plural(k.Restarts, "restart", "restarts"))
 	}
 	if k.LastError != "" {
-		notes = append(notes, k.LastError)
+		notes = append(notes, strings.Join(strings.Fields(k.LastError), " "))
 	}
 	return strings.Join(notes, "; ")
 }
@@ -120,29 +140,35 @@ func printTotals(w io.Writer, t *control.Totals) {
 		n    uint64
 		text string
 	}{
-		{t.AcceptPaused, "times accepting paused at max_connections"},
-		{t.AcceptNoFD, "times accepting paused for want of descriptors"},
-		{t.AcceptErrors, "accepts failed"},
+		{t.AcceptPaused, "accepting paused at max_connections"},
+		{t.AcceptNoFD, "accepting paused for want of descriptors"},
+		{t.AcceptErrors, "accepting failed"},
 		{t.Panics, "panics, each of which cost a connection"},
 		{t.LogDropped, "access-log lines dropped"},
 	} {
 		if c.n > 0 {
-			fmt.Fprintf(w, "  %d %s\n", c.n, c.text)
+			fmt.Fprintf(w, "  %s: %d\n", c.text, c.n)
 		}
 	}
 }
 
-// ago is a time's distance in a form that reads well.
+// ago is how long ago t was, in a form that reads well.
 func ago(t, now time.Time) string {
-	d := now.Sub(t)
-	switch {
-	case t.IsZero():
+	if t.IsZero() {
 		return "-"
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	default:
-		return d.Round(time.Second).String()
 	}
+	return distance(now.Sub(t))
+}
+
+// until is how far off t is.
+func until(t, now time.Time) string { return distance(t.Sub(now)) }
+
+// distance is never less than nothing: clocks may be set.
+func distance(d time.Duration) string {
+	if d = max(d, 0); d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
 }
 
 func indent(text string) string {

@@ -55,10 +55,10 @@ func busyStatus() *control.Status {
 			}},
 			{ID: 8, State: "serving", Since: before(10 * time.Second), Workers: []control.Worker{
 				{PID: 102, Slot: 0, Slots: 2, State: "serving", Since: before(10 * time.Second), Connections: 20, Totals: control.Totals{Accepted: 30, Requests: 40}},
-				{Slot: 2, Slots: 2, State: "backoff", Since: before(1500 * time.Millisecond), Restarts: 3, RetryAt: &retry, LastError: "exit status 2"},
+				{Slot: 2, Slots: 2, State: "backoff", Since: before(1500 * time.Millisecond), Restarts: 3, RetryAt: &retry, LastError: "exit status 2:\n  panic"},
 			}},
 		},
-		Totals:     control.Totals{Accepted: 1030, Requests: 5040, BytesIn: 1, BytesOut: 2, Finished: 9, Cut: 1, Panics: 2, LogDropped: 5},
+		Totals:     control.Totals{Accepted: 1030, Requests: 5040, BytesIn: 1, BytesOut: 2, Finished: 9, Cut: 1, AcceptPaused: 3, AcceptNoFD: 1, Panics: 2, LogDropped: 5},
 		LastChange: &control.Receipt{Action: "upgrade", Cause: "command", Error: "child pid=7 exited: exit status 3", Started: before(time.Minute), ReadyMS: 12.3},
 	}
 }
@@ -69,13 +69,38 @@ func TestStatusText(t *testing.T) {
 	golden(t, "status", b.String())
 }
 
+// A quiet service has no notes, and no blanks where they would be.
+func TestQuietStatusText(t *testing.T) {
+	st := &control.Status{
+		Version: "1.2", PID: 100, Started: before(2 * time.Second), Generation: 1, NoFile: 20000,
+		Config:    control.ConfigInfo{SHA256: "0123456789abcdef", Loaded: before(2 * time.Second)},
+		Listeners: []control.Listener{{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Shards: 1}},
+		Groups: []control.Generation{{ID: 1, State: "serving", Workers: []control.Worker{
+			{PID: 101, Slots: 1, State: "serving", Since: before(2 * time.Second)},
+		}}},
+		LastChange: &control.Receipt{Action: "start", Cause: "start", OK: true, Started: before(2 * time.Second), ReadyMS: 41.5, Cut: 0},
+	}
+	var b bytes.Buffer
+	printStatus(&b, st, noon)
+	golden(t, "quiet", b.String())
+}
+
+func TestCheckText(t *testing.T) {
+	var b bytes.Buffer
+	printChecked(&b, "r.yaml", verdict{SHA256: "0123456789abcdef", Workers: 1, Threads: 2, Listeners: []listenerChoice{
+		{Name: "web", Service: "http", Address: "127.0.0.1:80", Accept: "reuseport"},
+		{Name: "e", Service: "echo", Address: "/run/e.sock", Accept: "exclusive"},
+	}})
+	golden(t, "check", b.String())
+}
+
 func TestBanner(t *testing.T) {
 	golden(t, "banner", banner(busyStatus(), "/tmp/x"))
 }
 
 func TestReceiptTexts(t *testing.T) {
 	golden(t, "reload", receiptText(&control.Receipt{
-		Action: "reload", OK: true, Generation: 8, Previous: 7, ReadyMS: 71.6, ConfigSHA256: "0123456789", Coalesced: 2,
+		Action: "reload", OK: true, Generation: 8, Previous: 7, ReadyMS: 71.6, ConfigSHA256: "0123456789", Coalesced: 2, HandedOver: 3, Cut: 1,
 	}))
 	golden(t, "upgrade", receiptText(&control.Receipt{
 		Action: "upgrade", OK: true, Generation: 9, Previous: 8, ReadyMS: 99.2, ConfigSHA256: "0123456789", PID: 200, Version: "1.3",
