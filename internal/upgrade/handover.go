@@ -145,7 +145,7 @@ func (u *upgrade) explain(err error) error {
 		return fmt.Errorf("%s (%w)", u.failed, err)
 	}
 	if strings.HasSuffix(err.Error(), "timed out") { // tableflip's only word for it
-		return fmt.Errorf("start %s: it was not ready within start_timeout and a second (%s) and was killed: %w",
+		return fmt.Errorf("start %s: it was not ready within %s (the start_timeout that this master was started with, and a second) and was killed: %w",
 			os.Args[0], u.co.patience, err)
 	}
 	return fmt.Errorf("start %s: %w", os.Args[0], err)

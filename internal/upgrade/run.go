@@ -36,12 +36,13 @@ func Run(o Options) (int, error) {
 	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
-	defer co.close()
 	if err := co.start(conf, confErr); err != nil {
+		co.close()
 		return 1, err
 	}
 	co.run(signals)
-	co.forward(signals)
+	co.close()
+	co.forward(signals) // the last thing: what comes later finds no process
 	if last := co.core.last; co.status != 0 && last != nil && !last.OK {
 		return co.status, errors.New(last.Error)
 	}
