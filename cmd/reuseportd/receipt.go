@@ -38,8 +38,11 @@ func (c *cli) change(command string, asJSON bool) error {
 // receiptText says for a person what a change came to.
 func receiptText(r *control.Receipt) string {
 	if !r.OK {
-		return fmt.Sprintf("%s failed after %s; generation %d serves on as before.\n%s\n",
-			r.Action, milliseconds(r.ReadyMS), r.Generation, r.Error)
+		after := ""
+		if d := milliseconds(r.ReadyMS); d != "0s" { // the configuration was refused at once
+			after = " after " + d
+		}
+		return fmt.Sprintf("%s failed%s; generation %d serves on as before.\n%s\n", r.Action, after, r.Generation, r.Error)
 	}
 	text := fmt.Sprintf("%s done: generation %d serves, %s after the request, in place of generation %d",
 		r.Action, r.Generation, milliseconds(r.ReadyMS), r.Previous)

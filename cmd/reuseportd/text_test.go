@@ -105,7 +105,10 @@ func TestReceiptTexts(t *testing.T) {
 	golden(t, "upgrade", receiptText(&control.Receipt{
 		Action: "upgrade", OK: true, Generation: 9, Previous: 8, ReadyMS: 99.2, ConfigSHA256: "0123456789", PID: 200, Version: "1.3",
 	}))
+	golden(t, "late", receiptText(&control.Receipt{
+		Action: "upgrade", Generation: 8, Previous: 8, ReadyMS: 1.44, Error: "child pid=7 exited: exit status 3",
+	}))
 	golden(t, "failed", receiptText(&control.Receipt{
-		Action: "reload", Generation: 8, Previous: 8, ReadyMS: 0.4, Error: "/etc/r.yaml:1:1: unknown key \"x\"\n    x: 1\n    ^",
+		Action: "reload", Generation: 8, Previous: 8, Error: "/etc/r.yaml:1:1: unknown key \"x\"\n    x: 1\n    ^",
 	}))
 }
