@@ -125,43 +125,33 @@ func TestFloodDoesNotStarve(t *testing.T) {
 // The same for output: a peer that reads as fast as it can be written to.
 func TestDownloadDoesNotStarve(t *testing.T) {
 	big := make([]byte, 64<<20)
-	var sent, last, turn uint64
-	var s *server
-	step := func() {
-		n := s.Count()
-		if n.Turns != turn {
-			turn, last = n.Turns, n.BytesOut
-		}
-		sent = max(sent, n.BytesOut-last)
-	}
-	s = one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
-		step()
+	s := one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
 		if in[0] == 'b' {
 			c.WriteStatic(big)
 			return len(in)
 		}
 		return echoes(c, in)
 	}})
-	load, ping := s.dial(), s.dial()
+	load, other := s.dial(), s.dial()
 	_, _ = load.Write([]byte("b"))
-	done := make(chan int64)
+	go func() { _, _ = io.CopyN(io.Discard, load, int64(len(big))) }()
+	pinged := make(chan struct{})
 	go func() {
-		n, _ := io.CopyN(io.Discard, load, int64(len(big)))
-		done <- n
+		defer close(pinged)
+		for range 100 {
+			ping(t, other)
+		}
 	}()
-	p := []byte("p")
-	for range 100 {
-		_, _ = ping.Write(p)
-		if _, err := io.ReadFull(ping, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := <-done; n != int64(len(big)) {
-		t.Errorf("downloaded %d bytes", n)
-	}
-	s.do(func() {
-		if sent > 2*eventloop.TurnBudget {
-			t.Errorf("wrote %d bytes in one turn", sent)
-		}
+	var last, most uint64
+	s.until("all is written", func() bool { // asks once a turn
+		out := s.Count().BytesOut
+		most, last = max(most, out-last), out
+		return out == uint64(len(big))+100
 	})
+	<-pinged
+	// Two drives may lie between two questions, and the budget can't stop a call
+	// that has begun.
+	if most > 4*eventloop.TurnBudget {
+		t.Errorf("wrote %d bytes in one turn", most)
+	}
 }

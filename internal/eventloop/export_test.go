@@ -5,7 +5,6 @@ import "unsafe"
 const (
 	ConnSize   = unsafe.Sizeof(Conn{})
 	TurnBudget = turnBudget
-	MaxBatch   = maxBatch
 )
 
 func (l *Loop) Check() error    { return l.check() }
@@ -15,6 +14,4 @@ func (c *Conn) FD() int         { return int(c.fd) }
 func (c *Conn) Gen() uint32     { return c.gen }
 func (c *Conn) Blocked() bool   { return c.has(blocked) }
 func (c *Conn) Lingering() bool { return c.has(lingering) }
-func (c *Conn) Queued() bool    { return c.has(queued) }
-func (c *Conn) Kept() int       { return len(c.in) }
 func (c *Conn) Timeout() Class  { return c.class }
