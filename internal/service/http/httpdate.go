@@ -48,7 +48,11 @@ func parseFixdate(v []byte) (sec int64, ok bool) {
 		hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60 {
 		return 0, false
 	}
-	return time.Date(100*century+year, time.Month(month), day, hour, minute, second, 0, time.UTC).Unix(), true
+	midnight := time.Date(100*century+year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	if midnight.Day() != day {
+		return 0, false // the month has no such day
+	}
+	return midnight.Unix() + int64(3600*hour+60*minute+second), true
 }
 
 // two reads two digits; it returns -1 if they are none.
