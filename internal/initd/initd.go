@@ -60,6 +60,7 @@ func Run(opts Options) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, append(forwarded, unix.SIGCHLD)...)
 	defer signal.Stop(signals)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader of the log that goes ends nobody
 	if os.Getpid() != 1 {
 		// PID 1 inherits orphans anyway; another process has to ask for them.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

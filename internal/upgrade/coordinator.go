@@ -123,6 +123,9 @@ func notifySignals() chan os.Signal {
 	c := make(chan os.Signal, 64)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2,
 		syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	// Whoever read the log may go away: that must not end the master. Caught and
+	// not ignored, as what is ignored is inherited by children.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return c
 }
 
