@@ -2,6 +2,7 @@ package eventloop_test
 
 import (
 	"io"
+	"sync"
 	"testing"
 
 	"reuseportd/internal/eventloop"
@@ -133,8 +134,12 @@ func TestDownloadDoesNotStarve(t *testing.T) {
 		return echoes(c, in)
 	}})
 	load, other := s.dial(), s.dial()
-	_, _ = load.Write([]byte("b"))
-	go func() { _, _ = io.CopyN(io.Discard, load, int64(len(big))) }()
+	asking := make(chan struct{})
+	go func() {
+		<-asking
+		_, _ = load.Write([]byte("b"))
+		_, _ = io.CopyN(io.Discard, load, int64(len(big)))
+	}()
 	pinged := make(chan struct{})
 	go func() {
 		defer close(pinged)
@@ -143,7 +148,9 @@ func TestDownloadDoesNotStarve(t *testing.T) {
 		}
 	}()
 	var last, most uint64
+	begin := sync.OnceFunc(func() { close(asking) })
 	s.until("all is written", func() bool { // asks once a turn
+		begin()
 		out := s.Count().BytesOut
 		most, last = max(most, out-last), out
 		return out == uint64(len(big))+100

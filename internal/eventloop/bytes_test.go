@@ -202,6 +202,38 @@ func TestTimeoutFiresOnce(t *testing.T) {
 	}
 }
 
+// The handler's timeout runs again when output is no longer blocked.
+func TestTimeoutAfterBlocked(t *testing.T) {
+	var conn *eventloop.Conn
+	blocked := false
+	s := serve(t, config{handler: func(l *eventloop.Loop) eventloop.Handler {
+		return &calls{
+			received: func(c *eventloop.Conn, in []byte) int {
+				conn = c
+				c.WriteStatic(make([]byte, 32<<20))
+				c.SetTimeout(l.Class(time.Hour))
+				return len(in)
+			},
+			flushed: func(c *eventloop.Conn) {
+				blocked = c.Blocked()
+				c.SetTimeout(l.Class(time.Millisecond))
+			},
+			timedOut: func(c *eventloop.Conn) { c.Finish(false) },
+		}
+	}})
+	c := s.dial()
+	_, _ = c.Write([]byte("x"))
+	s.until("output is blocked", func() bool { return conn != nil && conn.Blocked() })
+	if n, err := io.Copy(io.Discard, c); err != nil || n != 32<<20 {
+		t.Errorf("read %d bytes, error %v", n, err)
+	}
+	s.do(func() {
+		if !blocked {
+			t.Error("output was not blocked to the last")
+		}
+	})
+}
+
 // The peer's FIN may come in one event with its last bytes, before or after the
 // connection is watched.
 func TestEndWithLastBytes(t *testing.T) {
