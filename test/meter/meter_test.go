@@ -70,7 +70,7 @@ func (s *server) start(t *testing.T) *server {
 func (s *server) serveHTTP(c *net.TCPConn) {
 	r := bufio.NewReader(c)
 	for {
-		if s.idleLimit > 0 {
+		if s.idleLimit > 0 && s.requests.Load() > 0 { // not before Start has its answer
 			_ = c.SetReadDeadline(time.Now().Add(s.idleLimit))
 		}
 		req, err := http.ReadRequest(r)
