@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,5 +276,59 @@ func TestWorkersDoNotInherit(t *testing.T) {
 		if strings.Contains(string(env), "TABLEFLIP") {
 			t.Errorf("worker %d has tableflip's mark in its environment", pid)
 		}
+	}
+}
+
+// Past the commit point there is no old master to go back to, but there is its
+// generation: when the new one fails before the cut-over, the old one serves on
+// under the new master, which can replace its dead and be asked again.
+func TestUpgradeThatFailsPastTheCommitPoint(t *testing.T) {
+	for _, point := range []string{"ready-activate", "activate-drain"} {
+		t.Run(point, func(t *testing.T) {
+			c := harness.Default(t)
+			s := harness.Start(t, c)
+			before := s.WaitServing(1)
+			losingNothing(t, clients(c), func(m *meter.Meter) {
+				s.Arm(point, harness.Error)
+				m.Mark("upgrade, error at %s", point)
+				if r := s.Change("upgrade"); r.OK || !strings.Contains(r.Error, point) || r.Generation != 1 || r.PID == before.PID {
+					t.Errorf("receipt %+v, want an error, generation 1 and another master than %d", r, before.PID)
+				}
+				s.Disarm(point)
+				now := s.WaitServing(1)
+				if fmt.Sprint(pids(now)) != fmt.Sprint(pids(before)) || now.Generation != 1 {
+					t.Errorf("generation %d, workers %v serve, want 1, %v", now.Generation, pids(now), pids(before))
+				}
+			})
+			must(t, syscall.Kill(pids(before)[0], syscall.SIGKILL))
+			s.WaitStatus("the dead worker to be replaced", func(st *control.Status) bool {
+				g := harness.Serving(st)
+				return g != nil && g.ID == 1 && len(g.Workers) == len(pids(before)) && g.Workers[0].Restarts == 1
+			})
+			if got := body(c.Address("web")); got != "hello\n" {
+				t.Errorf("answer %q", got)
+			}
+			if r := s.Upgrade(); r.Previous != 1 {
+				t.Errorf("receipt of the next upgrade %+v", r)
+			}
+		})
+	}
+}
+
+// A Unix socket whose file somebody has removed is made anew by the next reload,
+// and by the next upgrade.
+func TestLostSocketFile(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Prepare(t, c)
+	address := "unix:" + filepath.Join(s.Dir, "echo.sock")
+	s.WriteConfig(c.WithListeners(c.Listeners[0], harness.Echo("local", address)))
+	s.Run()
+	s.WaitServing(1)
+	for _, change := range []string{"reload", "upgrade"} {
+		must(t, os.Remove(strings.TrimPrefix(address, "unix:")))
+		if r := s.Change(change); !r.OK {
+			t.Fatalf("%s: %+v", change, r)
+		}
+		dial(t, address).echo("hello after " + change)
 	}
 }

@@ -78,6 +78,17 @@ func (a *address) remember() error {
 	return nil
 }
 
+// Lost says whether a Unix socket's path is not the group's any more, though
+// nobody refused: its file was removed or replaced, so no client finds it.
+func (g *Group) Lost() bool {
+	if !g.addr.unix() || g.listening == 0 || g.refused {
+		return false
+	}
+	var st unix.Stat_t
+	err := unix.Lstat(g.addr.path, &st)
+	return errors.Is(err, unix.ENOENT) || err == nil && (uint64(st.Dev) != g.addr.dev || st.Ino != g.addr.ino)
+}
+
 // unlinkOwn removes the path unless another program has put its own file there
 // meanwhile. Not finding it is no error.
 func (a *address) unlinkOwn() error {

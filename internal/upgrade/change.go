@@ -3,7 +3,6 @@ package upgrade
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"reuseportd/internal/config"
@@ -57,13 +56,7 @@ func (c *core) bind(conf *config.Config) error {
 			c.groups[l.Key()] = g
 		}
 		if err := g.Bind(want(l, conf)); err != nil {
-			return at(conf, l, err)
-		}
-		if l.Network == "unix" && g.Listening() > 0 {
-			if _, err := os.Lstat(l.Address); err != nil {
-				c.log.Error().Err(err).Str("listener", l.Name).Msg("somebody has removed the socket's file, so nobody can connect; " +
-					"remove the listener, reload, and add it again")
-			}
+			return conf.At(l.Pos, err)
 		}
 	}
 	return nil
@@ -75,14 +68,6 @@ func want(l *config.Listener, conf *config.Config) int {
 		return 1
 	}
 	return conf.Slots()
-}
-
-// at adds the place in the configuration to an error that binding found.
-func at(conf *config.Config, l *config.Listener, err error) error {
-	if conf.Path == "" || l.Pos.Line == 0 {
-		return err
-	}
-	return fmt.Errorf("%s:%d:%d: %w", conf.Path, l.Pos.Line, l.Pos.Column, err)
 }
 
 // workerReady is told that a worker has built everything.
@@ -121,7 +106,7 @@ func (c *core) activate() {
 	for i := range g.conf.Listeners {
 		l := &g.conf.Listeners[i]
 		if err := c.groups[l.Key()].keep(want(l, g.conf)); err != nil {
-			c.fail(at(g.conf, l, err))
+			c.fail(g.conf.At(l.Pos, err))
 			return
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -35,7 +34,6 @@ type Options struct {
 	ConfigPath string // "" is the embedded default
 	RuntimeDir string
 	Version    string
-	Stderr     io.Writer
 	// OnServing is called at each cut-over, with what serves now. It must not
 	// block.
 	OnServing func(control.Status)
@@ -187,13 +185,15 @@ func (co *coordinator) Switched(r *control.Receipt) {
 	if r.Action == "stop" || conf == nil {
 		return
 	}
+	if r.OK || co.watcher == nil {
+		co.watch(conf)
+	}
 	if r.OK {
 		for _, g := range co.core.gens {
 			if g.state == serving {
 				co.useLog(conf, g.files)
 			}
 		}
-		co.watch(conf)
 		if co.opts.OnServing != nil {
 			co.opts.OnServing(*co.core.status())
 		}

@@ -79,8 +79,6 @@ func (c *core) request(r request) {
 		c.requestStop(ch)
 	case c.stop:
 		c.refuse(ch, "the service is stopping")
-	case c.change == nil && !c.rebindBlocked():
-		c.begin(ch)
 	default:
 		for _, p := range c.pending {
 			if p.action == r.action {
@@ -90,6 +88,7 @@ func (c *core) request(r request) {
 			}
 		}
 		c.pending = append(c.pending, ch)
+		c.next()
 	}
 }
 
@@ -100,13 +99,17 @@ func (c *core) refuse(ch *change, text string) {
 	}
 }
 
-// next begins the change that has waited longest.
+// next begins the change that has waited longest, if one may begin.
 func (c *core) next() {
-	if c.change == nil && len(c.pending) > 0 && !c.stop && !c.rebindBlocked() {
-		ch := c.pending[0]
-		c.pending = c.pending[1:]
-		c.begin(ch)
+	if c.change != nil || len(c.pending) == 0 || c.stop {
+		return
 	}
+	if c.retireLost(); c.rebindBlocked() {
+		return // closeShards calls again
+	}
+	ch := c.pending[0]
+	c.pending = c.pending[1:]
+	c.begin(ch)
 }
 
 // rebindBlocked tells whether an address is being given up in a way that can't be

@@ -56,7 +56,7 @@ type custodyGeneration struct {
 	State    state          `json:"state"`
 	Since    time.Time      `json:"since"`
 	Deadline time.Time      `json:"deadline"`
-	Conf     *config.Config `json:"conf"` // only what a master needs of it
+	Conf     *config.Config `json:"conf"` // but for Raw, which comes as a sealed memfd
 }
 
 // custodyWorker comes with three descriptors: control channel, pidfd, counters.
@@ -83,7 +83,8 @@ type custodyEnd struct {
 	Seq    uint64             `json:"seq"`
 	Past   eventloop.Counters `json:"past"`
 	Last   *control.Receipt   `json:"last"`
-	Cause  string             `json:"cause"` // of the upgrade
+	Loaded time.Time          `json:"loaded"` // when the serving configuration was
+	Cause  string             `json:"cause"`  // of the upgrade
 }
 
 // sendSockets sends the first part.
@@ -113,7 +114,7 @@ func (co *coordinator) sendSockets(ch *wire.Conn) error {
 }
 
 func (c *core) numbers() custodyEnd {
-	end := custodyEnd{LastID: c.lastID, Seq: c.seq, Past: c.past, Last: c.last}
+	end := custodyEnd{LastID: c.lastID, Seq: c.seq, Past: c.past, Last: c.last, Loaded: c.loaded}
 	if c.change != nil {
 		end.Cause = c.change.cause
 	}
@@ -123,8 +124,7 @@ func (c *core) numbers() custodyEnd {
 // sendWorkers sends the second part. Nobody may be reading from the workers.
 func (co *coordinator) sendWorkers(ch *wire.Conn) error {
 	for _, g := range co.core.gens {
-		part := &custodyGeneration{ID: g.id, State: g.state, Since: g.since, Deadline: g.deadline, Conf: essence(g.conf)}
-		if err := ch.Send(wire.KindCustody, custodyPart{Generation: part}); err != nil {
+		if err := sendGeneration(ch, g); err != nil {
 			return err
 		}
 		for _, w := range g.workers {
@@ -136,6 +136,17 @@ func (co *coordinator) sendWorkers(ch *wire.Conn) error {
 		}
 	}
 	return ch.Send(wire.KindCustodyEnd, co.core.numbers())
+}
+
+func sendGeneration(ch *wire.Conn, g *generation) error {
+	raw, err := wire.Memfd("reuseportd-config", g.conf.Raw)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(raw)
+	return ch.Send(wire.KindCustody, custodyPart{Generation: &custodyGeneration{
+		ID: g.id, State: g.state, Since: g.since, Deadline: g.deadline, Conf: essence(g.conf),
+	}}, raw)
 }
 
 func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
@@ -164,8 +175,8 @@ func (le lease) wire() wire.Lease { return wire.Lease{Key: le.key, Index: le.ind
 
 func leaseOf(le wire.Lease) lease { return lease{le.Key, le.Index, le.Slot} }
 
-// essence is what a master needs to know of the configuration of a generation
-// that it only has to drain. Another release's services need not be understood.
+// essence is what a master needs to know of a generation's configuration. Another
+// release's services need not be understood: only workers read them, from Raw.
 func essence(c *config.Config) *config.Config {
 	e := *c
 	e.Raw = nil
@@ -243,9 +254,14 @@ func (cu *custody) take(part custodyPart, m wire.Message) error {
 		}
 	case part.Generation != nil:
 		g := part.Generation
-		if g.Conf == nil {
+		if g.Conf == nil || len(m.FDs) != 1 {
 			return errors.New("a generation without configuration")
 		}
+		raw, err := wire.ReadMemfd(m.FDs[0])
+		if err != nil {
+			return err
+		}
+		g.Conf.Raw = raw
 		cu.gens = append(cu.gens, &generation{
 			id: g.ID, state: g.State, since: g.Since, deadline: g.Deadline, conf: g.Conf,
 		})
@@ -315,7 +331,7 @@ func (c *core) adoptSockets(cu *custody) error {
 }
 
 // adoptWorkers makes the received generations the oldest ones of the core.
-func (co *coordinator) adoptWorkers(cu *custody) error {
+func (co *coordinator) adoptWorkers(cu *custody) {
 	for w, fds := range cu.workers {
 		region, err := stats.Open(fds[2])
 		if err != nil {
@@ -324,7 +340,10 @@ func (co *coordinator) adoptWorkers(cu *custody) error {
 		}
 		ch, err := wire.FromFD(fds[0])
 		if err != nil {
-			return err
+			co.log.Error().Err(err).Int("worker_pid", w.pid).Msg("a worker can't be taken over; it serves on unmanaged")
+			w.state = gone
+			_ = unix.Close(fds[1])
+			continue
 		}
 		p := &proc{co: co, w: w, pid: w.pid, pidfd: fds[1], ch: ch}
 		w.region, w.proc, w.pongAt = region, p, co.core.now
@@ -339,7 +358,6 @@ func (co *coordinator) adoptWorkers(cu *custody) error {
 	}
 	co.core.gens = append(cu.gens, co.core.gens...)
 	co.core.lastID, co.core.seq = max(co.core.lastID, cu.end.LastID), max(co.core.seq, cu.end.Seq)
-	co.core.past = cu.end.Past
+	co.core.past, co.core.loaded = cu.end.Past, cu.end.Loaded
 	co.core.forgetGone()
-	return nil
 }

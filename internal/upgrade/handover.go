@@ -142,7 +142,7 @@ func (u *upgrade) ended() {
 // explain adds what the next master said to what tableflip saw.
 func (u *upgrade) explain(err error) error {
 	if u.failed != "" {
-		return fmt.Errorf("%s (%w)", u.failed, err)
+		return fmt.Errorf("start %s: %w: %s", os.Args[0], err, u.failed)
 	}
 	if strings.HasSuffix(err.Error(), "timed out") { // tableflip's only word for it
 		return fmt.Errorf("start %s: it was not ready within %s (the start_timeout that this master was started with, and a second) and was killed: %w",
@@ -225,6 +225,7 @@ func (u *upgrade) leave() {
 		err = errors.New("it has ended before its cut-over; workers serve on without a master: start one again")
 	}
 	if err != nil {
+		co.Exit(1)
 		r.OK, r.Error = false, fmt.Sprintf("the next master (pid %d) took over, but: %v", u.pid, err)
 	}
 	// What the next master says of itself is not listened to before this.
@@ -235,9 +236,6 @@ func (u *upgrade) leave() {
 	co.core.superseded(r)
 	co.next = u.pid
 	co.Exit(0)
-	if !r.OK {
-		co.Exit(1)
-	}
 }
 
 // procs returns all worker processes.

@@ -63,17 +63,12 @@ func (co *coordinator) sendStart(w *worker, p *proc) error {
 	defer unix.Close(memfd)
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path,
-		Threads: g.conf.Threads, NoFile: co.core.nofile,
 		Files: []string{wire.FileConfig, wire.FileStats},
 	}
 	fds := []int{memfd, w.region.FD()}
 	names, logs := g.files.list()
-	return p.Send(wire.KindStart, withFiles(msg, names), append(fds, logs...)...)
-}
-
-func withFiles(s wire.Start, names []string) wire.Start {
-	s.Files = append(s.Files, names...)
-	return s
+	msg.Files = append(msg.Files, names...)
+	return p.Send(wire.KindStart, msg, append(fds, logs...)...)
 }
 
 // startProcess starts the worker with its own process group, as its own user,

@@ -19,8 +19,9 @@ import (
 
 // predecessor is the master that came before and its channel.
 type predecessor struct {
-	ch *wire.Conn
-	cu *custody
+	ch   *wire.Conn
+	cu   *custody
+	gone bool // it has let go, or died
 }
 
 // greet asks the old master for its sockets.
@@ -92,10 +93,9 @@ func (co *coordinator) Commit() {
 			co.core.fail(err)
 			return
 		}
-		co.owner = true
-		if err := co.adoptWorkers(co.pred.cu); err != nil {
-			co.log.Error().Err(err).Msg("a worker of the old master's can't be taken over")
-		}
+		co.owner, co.pred.gone = true, true
+		co.adoptWorkers(co.pred.cu)
+		co.core.change.fatal = false // from here on there is a generation to serve on with
 	}
 	co.serveControl()
 	co.core.now = time.Now()
@@ -130,7 +130,7 @@ func (co *coordinator) awaitGoodbye() error {
 
 // report tells the old master how it ended; that one answers whoever asked.
 func (p *predecessor) report(r *control.Receipt) {
-	if r.OK {
+	if p.gone {
 		_ = p.ch.Send(wire.KindReceipt, r)
 	} else {
 		_ = p.ch.Send(wire.KindFailed, wire.Failed{Error: r.Error})

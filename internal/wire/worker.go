@@ -13,11 +13,9 @@ const (
 // descriptors are those that Files names, in that order.
 type Start struct {
 	Generation uint64   `json:"generation"`
-	Index      int      `json:"index"`   // of the worker in its generation, from 0
-	Slots      []int    `json:"slots"`   // of its event loops
-	Path       string   `json:"path"`    // of the configuration file, for messages only
-	Threads    int      `json:"threads"` // event loops
-	NoFile     uint64   `json:"nofile"`  // descriptor limit it may count on
+	Index      int      `json:"index"` // of the worker in its generation, from 0
+	Slots      []int    `json:"slots"` // of its event loops
+	Path       string   `json:"path"`  // of the configuration file, for messages only
 	Files      []string `json:"files"`
 }
 
