@@ -3,7 +3,7 @@
 # make bench  measure, beside nginx where that is installed
 
 GO      ?= go
-FUZZTIME ?= 5s
+FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
 .PHONY: build run test lint unit fuzz bench fmt clean

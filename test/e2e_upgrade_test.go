@@ -71,9 +71,12 @@ func TestUpgradeBySignal(t *testing.T) {
 	old := s.PID()
 	s.Install(harness.BuildVersion(t, "next"))
 	s.Signal(syscall.SIGUSR2)
-	st := s.WaitStatus("the next version", func(st *control.Status) bool { return st.Version == "next" })
-	if r := st.LastChange; r == nil || r.Action != "upgrade" || !r.OK {
-		t.Errorf("receipt %+v", st.LastChange)
+	// The next master answers from its readiness on; its receipt is there at the cut-over.
+	st := s.WaitStatus("the next version's receipt", func(st *control.Status) bool {
+		return st.LastChange != nil && st.LastChange.Action == "upgrade"
+	})
+	if r := st.LastChange; st.Version != "next" || r.Version != "next" || !r.OK {
+		t.Errorf("version %s, receipt %+v", st.Version, r)
 	}
 	s.WaitPID(old)
 	s.WaitServing(2)
