@@ -195,6 +195,7 @@ func TestDrainTimeoutCuts(t *testing.T) {
 	s := harness.Start(t, c)
 	conn := dial(t, c.Address("echo"))
 	conn.echo("hello")
+	s.WriteConfig(c.WithListeners(c.Listeners[0])) // so that nobody takes the stream over
 	s.Reload()
 	// It lives for a while yet.
 	conn.echo("still here")

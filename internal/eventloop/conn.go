@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flag is a fact about a connection.
-type flag uint16
+// flag is a fact about a connection. Some of them travel with it (carried): their
+// numbers are part of the handover's format, so append and never reorder.
+type flag uint32
 
 const (
 	open       flag = 1 << iota // in the table and not closed
@@ -26,6 +27,8 @@ const (
 	lingering                   // output shut; input is thrown away
 	queued                      // on the list of connections that go on next turn
 	blocked                     // output waits for the peer
+	away                        // on its way to another loop, or from one: not to be touched
+	stays                       // of a draining loop: nobody takes it over
 )
 
 // Conn is one client connection. An idle one is this struct and nothing else.
@@ -38,7 +41,7 @@ type Conn struct {
 	out *output // lent: nil when nothing waits
 
 	prev, next *Conn // in the list of its timeout class
-	deadline   int64 // nanoseconds on the loop's clock
+	deadline   int64 // nanoseconds on the loop's clock; while away, 0 is none
 
 	fd    int32
 	gen   uint32 // distinguishes the uses of a descriptor
@@ -118,7 +121,7 @@ func (c *Conn) Congested() bool {
 // output waits for the peer the service's write timeout runs instead.
 func (c *Conn) SetTimeout(id Class) {
 	c.want = id
-	if c.has(open) && !c.has(blocked|lingering) {
+	if c.has(open) && !c.has(blocked|lingering|away) {
 		c.svc.loop.arm(c, id)
 	}
 }
@@ -142,7 +145,7 @@ func (c *Conn) Finishing() bool { return c.flags&(finishing|open) != open }
 // Close closes the connection at once; output that waits is lost.
 func (c *Conn) Close() {
 	if c.has(open) {
-		c.svc.loop.end(c, false)
+		c.svc.loop.end(c, wayClosed)
 	}
 }
 

@@ -22,4 +22,5 @@ type Counters struct {
 	LogDropped   uint64 // access-log lines that the writer could not keep up with
 	Turns        uint64 // times round the loop
 	Wakeups      uint64 // times that a blocking wait returned with events
+	TakenOver    uint64 // connections taken over from another worker
 }

@@ -97,7 +97,7 @@ func TestDrain(t *testing.T) {
 		handler: func(l *eventloop.Loop) eventloop.Handler {
 			return &calls{received: func(c *eventloop.Conn, in []byte) int {
 				n := echoes(c, in)
-				if l.Draining() {
+				if c.Leaving() {
 					c.Finish(false)
 				}
 				return n

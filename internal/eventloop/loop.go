@@ -73,7 +73,10 @@ type Loop struct {
 	resumeAt    int64  // 0, or when a pause for want of descriptors ends
 	lingerClass Class
 	draining    bool
-	emptied     bool // Empty was called and nothing opened since
+	moving      bool   // …and another process is to have the connections
+	departing   []mark // those that Depart will give out
+	nudge       func() // departing was empty and is no more
+	emptied     bool   // Empty was called and nothing opened since
 	stopped     bool
 	err         error
 
@@ -250,7 +253,9 @@ func (l *Loop) goOn(n int) {
 	for _, m := range l.going {
 		if m.c.gen == m.gen && m.c.has(open) {
 			m.c.flags &^= queued
-			l.run(m.c)
+			if !m.c.has(away) {
+				l.run(m.c)
+			}
 		}
 	}
 }
@@ -263,7 +268,7 @@ func (l *Loop) timedOut(c *Conn) {
 		c.Close()
 		return
 	case c.has(blocked):
-		l.end(c, true)
+		l.end(c, wayCut)
 		return
 	}
 	c.want = 0
@@ -314,19 +319,20 @@ func (l *Loop) drainPosts() {
 	}
 }
 
-// Drain tells the loop that its generation ends: Draining becomes true, and
+// Drain tells the loop that its generation ends: Conn.Leaving becomes true, and
 // Empty is called when no connection is left.
 func (l *Loop) Drain() { l.draining = true }
-
-// Draining tells handlers to end each connection at the next good moment.
-func (l *Loop) Draining() bool { return l.draining }
 
 // Cut closes every connection and counts each as cut, unless all that it still
 // waited for was the peer's close.
 func (l *Loop) Cut() {
 	l.table.each(func(c *Conn) {
 		defer l.guard(c)
-		l.end(c, !c.has(lingering))
+		how := wayCut
+		if c.has(lingering) {
+			how = wayClosed
+		}
+		l.end(c, how)
 	})
 }
 

@@ -30,7 +30,7 @@ func (t *table) find(fd int32, gen uint32) *Conn {
 	if i >= len(t.chunks) || t.chunks[i] == nil {
 		return nil
 	}
-	if c := &t.chunks[i][int(fd)%chunk]; c.gen == gen && c.has(open) {
+	if c := &t.chunks[i][int(fd)%chunk]; c.gen == gen && c.flags&(open|away) == open {
 		return c
 	}
 	return nil
@@ -58,11 +58,23 @@ func (l *Loop) open(fd int32, s *Service) *Conn {
 	l.count.Open++
 	l.live++
 	l.emptied = false
+	if l.moving {
+		l.leave(c)
+	}
 	return c
 }
 
+// way is how a connection leaves its loop.
+type way uint8
+
+const (
+	wayClosed way = iota
+	wayCut        // before it was done
+	wayGiven      // another loop has it
+)
+
 // end closes a connection, but for its descriptor, which reap closes.
-func (l *Loop) end(c *Conn, cut bool) {
+func (l *Loop) end(c *Conn, how way) {
 	c.flags &^= open
 	l.closing = append(l.closing, c)
 	l.disarm(c)
@@ -72,12 +84,17 @@ func (l *Loop) end(c *Conn, cut bool) {
 	}
 	l.live--
 	l.count.Open--
-	l.count.Closed++
 	switch {
-	case cut:
+	case how == wayGiven:
+		l.count.HandedOver++
+	case how == wayCut:
+		l.count.Closed++
 		l.count.Cut++
-	case l.draining:
-		l.count.Finished++
+	default:
+		l.count.Closed++
+		if l.draining {
+			l.count.Finished++
+		}
 	}
 	c.svc.handler.Closed(c) // last: it may panic
 	c.State = nil

@@ -12,6 +12,10 @@ type Class uint8
 type class struct {
 	wait       int64 // nanoseconds
 	head, tail *Conn
+	// moved is the class of those connections that came with part of their time
+	// gone, sorted in; 0 while there were none. That one is extra.
+	moved Class
+	extra bool
 }
 
 // forever bounds a timeout, so that a deadline doesn't overflow: 146 years.
@@ -25,7 +29,7 @@ func (l *Loop) Class(d time.Duration) Class {
 	}
 	d = min(d, forever)
 	for i := 1; i < len(l.classes); i++ {
-		if l.classes[i].wait == int64(d) {
+		if l.classes[i].wait == int64(d) && !l.classes[i].extra {
 			return Class(i)
 		}
 	}
@@ -53,6 +57,43 @@ func (l *Loop) arm(c *Conn, id Class) {
 		t.head = c
 	}
 	t.tail = c
+}
+
+// armUntil arms a class with the time that was left of it elsewhere, but not more
+// than all of it; 0 is all. Such connections come in the order of their deadlines, so the
+// place of one is found at the end of a list that they have to themselves.
+func (l *Loop) armUntil(c *Conn, id Class, deadline int64) {
+	if id == 0 || deadline == 0 || deadline >= l.now+l.classes[id].wait {
+		l.arm(c, id)
+		return
+	}
+	if l.classes[id].moved == 0 && len(l.classes) <= 255 {
+		l.classes = append(l.classes, class{wait: l.classes[id].wait, extra: true})
+		l.classes[id].moved = Class(len(l.classes) - 1)
+	}
+	if l.classes[id].moved == 0 {
+		l.arm(c, id) // no class is left: it gets its whole time
+		return
+	}
+	id = l.classes[id].moved
+	l.disarm(c)
+	t := &l.classes[id]
+	c.class, c.deadline = id, deadline
+	before := t.tail
+	for before != nil && before.deadline > deadline {
+		before = before.prev
+	}
+	c.prev = before
+	if before != nil {
+		c.next, before.next = before.next, c
+	} else {
+		c.next, t.head = t.head, c
+	}
+	if c.next != nil {
+		c.next.prev = c
+	} else {
+		t.tail = c
+	}
 }
 
 // disarm takes a connection off its list.

@@ -292,6 +292,7 @@ func (cu *custody) takeWorker(b *custodyWorker, m wire.Message) error {
 		w := &worker{
 			gen: g, index: b.Index, slots: b.Slots, pid: b.PID, state: b.State, since: b.Since,
 			restarts: b.Restarts, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
+			heirs: make(map[int]bool),
 		}
 		for _, le := range b.Leases {
 			w.leases[leaseOf(le.Lease)] = le.Acknowledged

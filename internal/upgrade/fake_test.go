@@ -110,6 +110,7 @@ func (w *world) Load() (*config.Config, error) {
 }
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
 func (w *world) StartUpgrade()                              {}
+func (w *world) Introduce(from, to *worker, id uint64)      {}
 func (w *world) CancelUpgrade()                             {}
 func (w *world) Commit()                                    { w.core.activate() }
 func (w *world) Switched(*control.Receipt)                  {}

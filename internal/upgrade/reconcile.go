@@ -22,6 +22,7 @@ func (c *core) reconcile() {
 		c.lend(w, add, desired)
 	}
 	c.withdrawSpare(desired)
+	c.introduceHeirs()
 }
 
 // live returns the workers that have a process and may hold leases.

@@ -110,3 +110,16 @@ func startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
 	}
 	return r.pid, nil
 }
+
+// Introduce implements host.
+func (co *coordinator) Introduce(from, to *worker, id uint64) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		co.log.Error().Err(err).Msg("can't make a channel for handover; connections end with their generation")
+		return
+	}
+	co.core.tell(from, wire.KindHeir, wire.Heir{ID: id, Generation: to.gen.id}, pair[0])
+	co.core.tell(to, wire.KindWard, wire.Ward{Generation: from.gen.id, PID: from.pid}, pair[1])
+	_ = unix.Close(pair[0])
+	_ = unix.Close(pair[1])
+}

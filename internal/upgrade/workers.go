@@ -30,7 +30,7 @@ func (c *core) spawn(w *worker) error {
 		return fmt.Errorf("start worker %d: %w", w.index, err)
 	}
 	w.proc, w.pid = proc, pid
-	w.leases, w.waiting = make(map[lease]bool), make(map[uint64][]lease)
+	w.leases, w.waiting, w.heirs = make(map[lease]bool), make(map[uint64][]lease), make(map[int]bool)
 	w.pingedAt, w.pongAt, w.doomed = time.Time{}, c.now, time.Time{}
 	w.enter(starting, c.now)
 	return nil
@@ -170,7 +170,7 @@ func (c *core) drain(g *generation) {
 func (c *core) drainWorker(w *worker) {
 	w.enter(draining, c.now)
 	left := max(0, w.gen.deadline.Sub(c.now))
-	c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: left.Milliseconds()})
+	c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: left.Milliseconds(), Heirs: !c.stop})
 }
 
 // forgetGone drops the generations that have no process left.

@@ -21,6 +21,8 @@ const (
 	KindPong      Kind = 10 // W→M: every loop does
 	KindLogs      Kind = 11 // M→W: log files were opened anew, here they are
 	KindBye       Kind = 12 // W→M: about to exit, and why
+	KindHeir      Kind = 13 // M→W: this worker takes your connections
+	KindWard      Kind = 14 // M→W: take this worker's connections
 )
 
 // Between an old master and the one that takes custody.
@@ -32,6 +34,13 @@ const (
 	KindTaken      Kind = 36 // everything arrived
 	KindGoodbye    Kind = 37 // the sender is about to exit
 	KindReceipt    Kind = 38 // how the change ended
+)
+
+// Between a draining worker (D) and a serving one (S) that takes its connections.
+const (
+	KindGrant  Kind = 48 // S→D: offer so many descriptors more
+	KindOffer  Kind = 49 // D→S: connections, with their descriptors
+	KindAnswer Kind = 50 // S→D: which of them are the taker's now
 )
 
 // KindUnknown answers a message whose version or kind its receiver doesn't
@@ -51,6 +60,11 @@ var kindNames = map[Kind]string{
 	KindPong:       "pong",
 	KindLogs:       "logs",
 	KindBye:        "bye",
+	KindHeir:       "heir",
+	KindWard:       "ward",
+	KindGrant:      "grant",
+	KindOffer:      "offer",
+	KindAnswer:     "answer",
 	KindHello:      "hello",
 	KindCommit:     "commit",
 	KindCustody:    "custody",

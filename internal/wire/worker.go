@@ -59,10 +59,45 @@ type Withdrawn struct {
 }
 
 // Drain gives the worker TimeoutMS milliseconds to finish its connections; it
-// exits when it has none and no lease.
+// exits when it has none and no lease. Heirs says that others will take them over.
 type Drain struct {
 	Seq       uint64 `json:"seq"`
 	TimeoutMS int64  `json:"timeout_ms"`
+	Heirs     bool   `json:"heirs"`
+}
+
+// Heir comes with one descriptor: a channel to a worker that takes connections.
+type Heir struct {
+	ID         uint64 `json:"id"`         // of the channel
+	Generation uint64 `json:"generation"` // of that worker: the highest one counts
+}
+
+// Ward comes with the other end of an Heir's channel.
+type Ward struct {
+	Generation uint64 `json:"generation"` // of the worker whose connections come
+	PID        int    `json:"pid"`
+}
+
+// Grant lets the giver offer so many descriptors more. None says that the taker
+// is full.
+type Grant struct {
+	Room int `json:"room"`
+}
+
+// Offer comes with the descriptor of a sealed memfd that holds the connections
+// (handover.Encode), then with theirs.
+type Offer struct {
+	Seq    uint64 `json:"seq"`
+	Format int    `json:"format"`
+}
+
+// Answer makes the taker the owner of the connections of an offer, but for the
+// refused ones, by their places.
+type Answer struct {
+	Seq     uint64 `json:"seq"`
+	None    bool   `json:"none,omitempty"` // all are refused
+	Refused []int  `json:"refused,omitempty"`
+	Reason  string `json:"reason,omitempty"` // of the last refusal
 }
 
 // Ping asks whether every loop of the worker still turns.

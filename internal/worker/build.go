@@ -15,10 +15,12 @@ import (
 )
 
 // loop is one event loop of the worker with its services and what it was lent.
-// But for slot, it belongs to the loop's goroutine once that runs.
+// But for slot, laden and asked it belongs to the loop's goroutine once that runs.
 type loop struct {
 	*eventloop.Loop
 	slot     int
+	laden    bool                          // it has connections to hand over
+	asked    bool                          // …and is being asked for some
 	services map[string]*eventloop.Service // by config.Listener.Key
 	leases   map[lease]*eventloop.Listener
 }

@@ -8,22 +8,31 @@ import (
 
 // drain ends the worker when it has no lease and no connection left, and in any
 // case at the deadline, for which it needs no master.
-func (w *worker) drain(timeout time.Duration) {
+// With heirs, its connections are handed over. Asked again it has the time that is
+// said then: 0 ends it.
+func (w *worker) drain(timeout time.Duration, heirs bool) {
+	w.deadline = time.After(timeout)
 	if w.draining {
 		return
 	}
 	w.draining = true
-	w.deadline = time.After(timeout)
-	w.log.Debug().Dur("timeout", timeout).Msg("draining")
+	w.log.Debug().Dur("timeout", timeout).Bool("heirs", heirs).Msg("draining")
+	if heirs {
+		w.beginGiving(timeout)
+	}
 	w.onLoops(func(lp *loop) error {
-		lp.Drain()
+		if heirs {
+			w.drainTo(lp)
+		} else {
+			lp.Drain()
+		}
 		return nil
 	}, func(error) { w.wakeIfEmpty() })
 }
 
 // wake is called by a draining loop that has become empty, on its goroutine.
 func (w *worker) wake() {
-	w.events <- w.wakeIfEmpty
+	w.mail.post(w.wakeIfEmpty)
 }
 
 // wakeIfEmpty ends the worker if nothing is left. A loop may have accepted since
@@ -75,7 +84,7 @@ func (w *worker) cut() {
 	})
 	// A loop that hangs must not keep the worker beyond its time.
 	time.AfterFunc(2*time.Second, func() {
-		w.events <- func() { w.leave("drain_timeout; a loop hangs", 1) }
+		w.mail.post(func() { w.leave("drain_timeout; a loop hangs", 1) })
 	})
 }
 
@@ -109,12 +118,8 @@ func (w *worker) leave(reason string, status int) {
 
 // panicked is called on a loop's goroutine, which must not wait for the log.
 func (w *worker) panicked(value any, stack []byte) {
-	tell := func() {
+	w.mail.offer(func() {
 		w.log.Error().Interface("panic", value).Bytes("stack", stack).
 			Msg("a service panicked; its connection was closed, the loop goes on")
-	}
-	select {
-	case w.events <- tell:
-	default: // counted all the same
-	}
+	})
 }

@@ -89,7 +89,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
-		events: make(chan func(), 256),
+		region: region, nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}
@@ -97,6 +97,15 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// nofile returns the descriptor limit, getrlimit(2).
+func nofile() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
+		return 1024
+	}
+	return int(min(lim.Cur, 1<<30))
 }
 
 // files are the descriptors that came with a message, by name.

@@ -12,11 +12,12 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/service/http"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
 // worker is the process's state. All of it belongs to the goroutine of run;
-// others give it functions through events.
+// others give it functions by mail.
 type worker struct {
 	ch        *wire.Conn
 	log       zerolog.Logger
@@ -26,7 +27,11 @@ type worker struct {
 	accessFDs map[string]int
 	loops     []*loop
 	sites     []*http.Site
-	events    chan func()
+	region    *stats.Region
+	nofile    int // descriptor limit
+	mail      *mailbox
+	giving    giving
+	taking    taking
 
 	orphan   bool // the master is gone
 	draining bool
@@ -42,7 +47,7 @@ func (w *worker) run() int {
 	for _, lp := range w.loops {
 		go func() {
 			err := lp.Run()
-			w.events <- func() { w.broken(lp, err) }
+			w.mail.post(func() { w.broken(lp, err) })
 		}()
 	}
 	go w.receive()
@@ -53,8 +58,12 @@ func (w *worker) run() int {
 	w.send(wire.KindReady, wire.Ready{})
 	for !w.exit {
 		select {
-		case f := <-w.events:
-			f()
+		case <-w.mail.ready:
+			for _, f := range w.mail.take() {
+				f()
+			}
+		case <-w.giving.giveUp:
+			w.stay()
 		case <-w.deadline:
 			w.deadline = nil
 			w.cut()
@@ -71,23 +80,23 @@ func (w *worker) receive() {
 	for {
 		m, err := w.ch.Recv()
 		if unknown, ok := wire.IsUnknown(err); ok {
-			w.events <- func() { w.send(wire.KindUnknown, unknown) }
+			w.mail.post(func() { w.send(wire.KindUnknown, unknown) })
 			continue
 		}
 		if errors.Is(err, io.EOF) {
-			w.events <- w.orphaned
+			w.mail.post(w.orphaned)
 			return
 		}
 		if err != nil {
-			w.events <- func() { w.log.Error().Err(err).Msg("a message from the master was lost") }
+			w.mail.post(func() { w.log.Error().Err(err).Msg("a message from the master was lost") })
 			continue
 		}
-		w.events <- func() {
+		w.mail.post(func() {
 			defer m.Close()
 			if err := w.handle(m); err != nil {
 				w.log.Error().Err(err).Stringer("message", m.Kind).Msg("a message from the master was not understood")
 			}
-		}
+		})
 	}
 }
 
@@ -111,7 +120,15 @@ func (w *worker) handle(m wire.Message) error {
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		w.drain(time.Duration(b.TimeoutMS) * time.Millisecond)
+		w.drain(time.Duration(b.TimeoutMS)*time.Millisecond, b.Heirs)
+	case wire.KindHeir:
+		var b wire.Heir
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		return w.heir(b, m)
+	case wire.KindWard:
+		return w.ward(m)
 	case wire.KindPing:
 		var b wire.Ping
 		if err := m.Decode(&b); err != nil {
@@ -151,14 +168,14 @@ func (w *worker) onLoops(f func(*loop) error, then func(error)) {
 	for _, lp := range w.loops {
 		lp.Post(func() {
 			err := f(lp)
-			w.events <- func() {
+			w.mail.post(func() {
 				if first == nil {
 					first = err
 				}
 				if left--; left == 0 {
 					then(first)
 				}
-			}
+			})
 		})
 	}
 }

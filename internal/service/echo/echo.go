@@ -41,3 +41,15 @@ func (h *Handler) TimedOut(c *eventloop.Conn) { c.Finish(true) }
 
 // Closed has nothing to let go.
 func (h *Handler) Closed(*eventloop.Conn) {}
+
+// Kind implements eventloop.Mover.
+func (h *Handler) Kind() string { return "echo.1" }
+
+// Freeze implements eventloop.Mover: all there is of an echo is in the loop.
+func (h *Handler) Freeze(_ *eventloop.Conn, b []byte) ([]byte, []int) { return b, nil }
+
+// Thaw implements eventloop.Mover.
+func (h *Handler) Thaw(c *eventloop.Conn, _ []byte, _ []int) error {
+	c.SetTimeout(h.idle)
+	return nil
+}

@@ -15,7 +15,7 @@ const inlineBody = 16 << 10
 func (h *Handler) answer(c *eventloop.Conn, last bool) {
 	r := &h.req
 	h.loop.Count().Requests++
-	closing := !r.keepAlive || h.loop.Draining() && last
+	closing := !r.keepAlive || last && c.Leaving()
 	if len(r.path) == 1 && r.path[0] == '*' {
 		h.ans.reset()
 		h.ans.status, h.ans.length = 204, -1

@@ -1,0 +1,143 @@
+package handover
+
+import "slices"
+
+// Giver decides what a draining worker offers to whom, and knows what becomes of
+// it. T is a connection as its caller sees it.
+//
+// Invariant: a T that went into Offer comes out exactly once, of Answer or of
+// Leave.
+type Giver[T any] struct {
+	heirs []*heir[T]
+	seq   uint64
+}
+
+// heir is a serving worker that takes connections.
+type heir[T any] struct {
+	id         uint64
+	generation uint64
+	room       int // descriptors that it still lets itself be offered
+	full       bool
+	offers     []offer[T] // not answered, oldest first
+}
+
+type offer[T any] struct {
+	seq   uint64
+	items []T
+}
+
+// Join adds a worker of a generation, which has no room until it says so.
+func (g *Giver[T]) Join(id, generation uint64) {
+	g.heirs = append(g.heirs, &heir[T]{id: id, generation: generation})
+}
+
+func (g *Giver[T]) find(id uint64) *heir[T] {
+	for _, h := range g.heirs {
+		if h.id == id {
+			return h
+		}
+	}
+	return nil
+}
+
+// Grant notes that an heir takes n descriptors more. 0 says that it is full and
+// will take none beyond what it has granted.
+func (g *Giver[T]) Grant(id uint64, n int) {
+	if h := g.find(id); h != nil {
+		h.room += n
+		h.full = n == 0
+	}
+}
+
+// latest tells whether an heir is of the newest generation: the others drain by
+// now themselves.
+func (g *Giver[T]) latest(h *heir[T]) bool {
+	return !slices.ContainsFunc(g.heirs, func(o *heir[T]) bool { return o.generation > h.generation })
+}
+
+// Pick chooses the heir that is offered the next connections, of at most n
+// descriptors, which are taken off its room: the one with the most of it.
+func (g *Giver[T]) Pick(most int) (id uint64, n int, ok bool) {
+	var best *heir[T]
+	for _, h := range g.heirs {
+		if h.room > 0 && g.latest(h) && (best == nil || h.room > best.room) {
+			best = h
+		}
+	}
+	if best == nil {
+		return 0, 0, false
+	}
+	n = min(best.room, most)
+	best.room -= n
+	return best.id, n, true
+}
+
+// Offer notes that items are about to be offered. unused of what Pick took is
+// given back. It fails when the heir has left meanwhile.
+func (g *Giver[T]) Offer(id uint64, items []T, unused int) (seq uint64, ok bool) {
+	h := g.find(id)
+	if h == nil {
+		return 0, false
+	}
+	h.room += max(unused, 0)
+	if len(items) == 0 {
+		return 0, true
+	}
+	g.seq++
+	h.offers = append(h.offers, offer[T]{g.seq, items})
+	return g.seq, true
+}
+
+// Answer tells who owns what was offered: taken are the heir's from here on, kept
+// are the giver's again. A second answer to an offer means nothing.
+func (g *Giver[T]) Answer(id, seq uint64, all bool, refused []int) (taken, kept []T) {
+	h := g.find(id)
+	if h == nil {
+		return nil, nil
+	}
+	i := slices.IndexFunc(h.offers, func(o offer[T]) bool { return o.seq == seq })
+	if i < 0 {
+		return nil, nil
+	}
+	items := h.offers[i].items
+	h.offers = slices.Delete(h.offers, i, i+1)
+	if all {
+		return nil, items
+	}
+	for i, it := range items {
+		if slices.Contains(refused, i) {
+			kept = append(kept, it)
+		} else {
+			taken = append(taken, it)
+		}
+	}
+	return taken, kept
+}
+
+// Leave forgets an heir, which is dead, and returns what it did not answer for:
+// that is the giver's again.
+func (g *Giver[T]) Leave(id uint64) (back []T) {
+	h := g.find(id)
+	if h == nil {
+		return nil
+	}
+	for _, o := range h.offers {
+		back = append(back, o.items...)
+	}
+	g.heirs = slices.DeleteFunc(g.heirs, func(o *heir[T]) bool { return o == h })
+	return back
+}
+
+// Full tells whether there are heirs and none of them has room.
+func (g *Giver[T]) Full() bool {
+	some := false
+	for _, h := range g.heirs {
+		if !g.latest(h) {
+			continue
+		}
+		if some = true; !h.full || h.room > 0 {
+			return false
+		}
+	}
+	return some
+}

@@ -1,0 +1,83 @@
+// Package pack writes numbers and byte strings one behind the other, for what
+// crosses from one process to another in great numbers, where JSON would be
+// felt. Numbers are unsigned varints (encoding/binary), byte strings have their
+// length in front.
+//
+// It knows no meaning, and never reads beyond what it was given.
+package pack
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// ErrMalformed is returned for bytes that were not packed in this order.
+var ErrMalformed = errors.New("malformed record")
+
+// Uint appends a number.
+func Uint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
+
+// Bytes appends a byte string.
+func Bytes(b, p []byte) []byte { return append(Uint(b, uint64(len(p))), p...) }
+
+// Reader takes apart what was packed. After a first failure every further value
+// is zero, so that only Err need be asked.
+type Reader struct {
+	rest []byte
+	bad  bool
+}
+
+// NewReader reads b, which must not change meanwhile.
+func NewReader(b []byte) *Reader { return &Reader{rest: b} }
+
+// Uint returns the next number.
+func (r *Reader) Uint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+// Int is Uint for what must be at most limit.
+func (r *Reader) Int(limit int) int {
+	v := r.Uint()
+	if v > uint64(limit) {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	return int(v)
+}
+
+// Bytes returns the next byte string. It lies in what is read.
+func (r *Reader) Bytes() []byte {
+	n := r.Uint()
+	if n > uint64(len(r.rest)) {
+		r.bad, r.rest = true, nil
+		return nil
+	}
+	p := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return p
+}
+
+// Len returns the bytes that are left.
+func (r *Reader) Len() int { return len(r.rest) }
+
+// Err tells whether a value was missing so far.
+func (r *Reader) Err() error {
+	if r.bad {
+		return ErrMalformed
+	}
+	return nil
+}
+
+// End is Err, and an error if something is left.
+func (r *Reader) End() error {
+	if r.bad || len(r.rest) > 0 {
+		return ErrMalformed
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package http
+
+import (
+	"errors"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
+)
+
+// Kind implements eventloop.Mover. It changes with what Freeze writes.
+func (h *Handler) Kind() string { return "http.1" }
+
+// Freeze implements eventloop.Mover. A connection between two requests has
+// nothing to write down. Of an incomplete head nothing but its first byte's time
+// matters: it lies in the loop's input and is searched again.
+func (h *Handler) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
+	st, ok := c.State.(*state)
+	if !ok {
+		return b, nil
+	}
+	b = pack.Uint(b, uint64(st.phase))
+	switch st.phase {
+	case inHead:
+		b = pack.Uint(b, flag(st.blank))
+	case inBody:
+		b = pack.Bytes(b, st.head)
+		b = pack.Uint(b, uint64(st.length+1))
+		b = pack.Uint(b, uint64(st.body.step))
+		b = pack.Uint(b, uint64(st.body.left))
+		b = pack.Uint(b, uint64(st.body.total))
+		b = pack.Uint(b, uint64(st.body.lines))
+	case inParts:
+		b = pack.Uint(b, flag(st.closing))
+		b = pack.Bytes(b, st.tail)
+		b = pack.Uint(b, uint64(len(st.parts)))
+		for _, p := range st.parts {
+			b = pack.Bytes(b, p.head)
+			b = pack.Uint(b, uint64(p.off))
+			b = pack.Uint(b, uint64(p.n))
+		}
+		fds = []int{st.fd}
+	}
+	return b, fds
+}
+
+func flag(set bool) uint64 {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+var errState = errors.New("the state of an HTTP connection is not understood")
+
+// Thaw implements eventloop.Mover.
+func (h *Handler) Thaw(c *eventloop.Conn, b []byte, fds []int) error {
+	if len(b) == 0 {
+		c.SetTimeout(h.keepalive)
+		return nil
+	}
+	r := pack.NewReader(b)
+	st := h.state(c)
+	st.phase = phase(r.Int(int(inParts)))
+	var err error
+	switch st.phase {
+	case inHead:
+		st.blank = r.Uint() == 1
+		c.SetTimeout(h.header)
+	case inBody:
+		err = h.thawBody(st, r)
+		c.SetTimeout(h.body)
+	case inParts:
+		if st.thawParts(r); len(fds) != 1 {
+			err = errState
+		}
+	}
+	if err == nil && r.End() != nil {
+		err = errState
+	}
+	if err != nil {
+		h.release(c)
+		return err
+	}
+	if st.phase == inParts {
+		st.fd = fds[0]
+	}
+	return nil
+}
+
+// thawBody takes a kept head on if this configuration accepts it as well.
+func (h *Handler) thawBody(st *state, r *pack.Reader) error {
+	st.head = append(st.head[:0], r.Bytes()...)
+	st.length = int64(r.Uint()) - 1
+	st.body = chunks{
+		step: chunkStep(r.Int(int(chunkDone))), left: int64(r.Uint()), total: int64(r.Uint()),
+		lines: r.Int(1 << 30),
+	}
+	if r.Err() != nil || st.length < -1 || st.body.left < 0 || st.body.total < 0 {
+		return errState
+	}
+	n, status := parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
+	if status != 0 || n != len(st.head) || h.req.chunked != (st.length < 0) ||
+		h.req.length > h.site.limit.body || st.body.total > h.site.limit.body {
+		return errors.New("the new limits are too low for a request that is under way")
+	}
+	return nil
+}
+
+func (st *state) thawParts(r *pack.Reader) {
+	st.closing = r.Uint() == 1
+	st.tail = append([]byte(nil), r.Bytes()...)
+	for range r.Int(maxRanges) {
+		p := part{head: append([]byte(nil), r.Bytes()...), off: int64(r.Uint()), n: int64(r.Uint())}
+		st.parts = append(st.parts, p)
+	}
+}
