@@ -1,12 +1,14 @@
 # make run    serve, with the built-in configuration
 # make test   everything that is checked
 # make bench  measure, beside nginx where that is installed
+# make bench-handover  measure upgrades with thousands of connections open
+# make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
 
 GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -36,6 +38,12 @@ fuzz:
 
 bench:
 	$(GO) run ./bench
+
+bench-handover:
+	$(GO) run ./bench/handover
+
+bench-rivals:
+	$(GO) run ./bench/rivals
 
 fmt:
 	$(GO) tool gofumpt -w .

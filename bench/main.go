@@ -19,6 +19,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"reuseportd/bench/internal/rig"
 )
 
 type options struct {
@@ -51,8 +53,11 @@ func run(ctx context.Context, o options) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return fmt.Errorf("the load generator wrk is not here: apt-get install wrk")
 	}
-	if n := 2*o.idle + 1000; raiseLimit() < uint64(n) {
+	if n := 2*o.idle + 1000; rig.RaiseLimit() < uint64(n) {
 		return fmt.Errorf("%d idle connections need a descriptor limit of %d: raise `ulimit -Hn` or give -idle", o.idle, n)
+	}
+	if err := rig.Adopt(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "rpbench")
 	if err != nil {
@@ -65,10 +70,10 @@ func run(ctx context.Context, o options) error {
 	}
 	printMachine(all)
 	for _, c := range all {
-		if err := c.start(); err != nil {
-			return fmt.Errorf("start %s: %w", c.name, err)
+		if err := c.Start(ctx); err != nil {
+			return err
 		}
-		defer c.stop()
+		defer c.Stop()
 	}
 	var rows []row
 	for _, load := range []load{
@@ -92,17 +97,4 @@ func run(ctx context.Context, o options) error {
 	rows = append(rows, r)
 	printTable(rows, all)
 	return nil
-}
-
-// raiseLimit raises the descriptor limit to the hard limit and returns it.
-func raiseLimit() uint64 {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 0
-	}
-	l.Cur = l.Max
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 0
-	}
-	return l.Cur
 }

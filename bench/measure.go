@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"reuseportd/bench/internal/rig"
 )
 
 // load is one way to run wrk.
@@ -20,7 +17,7 @@ type load struct{ name, header string }
 
 // measureCPU gives two rows: CPU time of a request, and requests a second,
 // which says more of the load generator on a small machine than of the server.
-func measureCPU(ctx context.Context, o options, l load, all []*contender) ([]row, error) {
+func measureCPU(ctx context.Context, o options, l load, all []contender) ([]row, error) {
 	cpu := newRow(l.name, "µs", len(all))
 	rate := newRow("   its rate, with wrk on the same CPUs", "/s", len(all))
 	for round := -1; round < o.rounds; round++ {
@@ -30,15 +27,15 @@ func measureCPU(ctx context.Context, o options, l load, all []*contender) ([]row
 			if round < 0 {
 				duration = time.Second // to warm up
 			}
-			before := all[i].cpu()
-			n, err := wrk(ctx, o, l, all[i].address, duration)
+			before := all[i].CPU()
+			n, err := wrk(ctx, o, l, all[i].Address, duration)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", all[i].name, err)
+				return nil, fmt.Errorf("%s: %w", all[i].Name, err)
 			}
 			if round < 0 {
 				continue
 			}
-			used := all[i].cpu() - before
+			used := all[i].CPU() - before
 			cpu.add(i, float64(used)/float64(time.Microsecond)/float64(n))
 			rate.add(i, float64(n)/duration.Seconds())
 		}
@@ -78,63 +75,30 @@ func wrk(ctx context.Context, o options, l load, address string, d time.Duration
 
 // measureMemory gives the private memory that one idle kept connection adds,
 // after one request on it. What the kernel holds for its socket is not in it.
-func measureMemory(ctx context.Context, o options, all []*contender) (row, error) {
+func measureMemory(ctx context.Context, o options, all []contender) (row, error) {
 	r := newRow(fmt.Sprintf("private memory, one of %d idle kept connections", o.idle), "bytes", len(all))
 	for i, c := range all {
-		before, err := c.private()
+		before, err := c.Private()
 		if err != nil {
 			return r, err
 		}
-		conns, err := openIdle(ctx, c.address, o.idle)
+		conns, err := rig.OpenIdle(ctx, c.Address, o.idle)
 		if err == nil {
 			var after int
-			if after, err = c.private(); err == nil {
+			if after, err = c.Private(); err == nil {
 				r.add(i, float64(after-before)/float64(o.idle))
 			}
 		}
-		for _, conn := range conns {
-			conn.Close()
-		}
+		rig.CloseAll(conns)
 		if err != nil {
-			return r, fmt.Errorf("%s: %w", c.name, err)
+			return r, fmt.Errorf("%s: %w", c.Name, err)
 		}
 	}
 	return r, nil
 }
 
-// openIdle opens n connections and has one request answered on each.
-func openIdle(ctx context.Context, address string, n int) ([]net.Conn, error) {
-	var d net.Dialer
-	var conns []net.Conn
-	request := "GET / HTTP/1.1\r\nHost: " + address + "\r\n\r\n"
-	r := bufio.NewReader(nil)
-	for len(conns) < n {
-		conn, err := d.DialContext(ctx, "tcp", address)
-		if err != nil {
-			return conns, err
-		}
-		conns = append(conns, conn)
-		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			return conns, err
-		}
-		if _, err := io.WriteString(conn, request); err != nil {
-			return conns, err
-		}
-		r.Reset(conn)
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			return conns, err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		if err != nil || resp.Close {
-			return conns, fmt.Errorf("connection %d was not kept (%v)", len(conns), err)
-		}
-	}
-	return conns, nil
-}
-
 // measureReload gives the time of a reload by the server's own account.
-func measureReload(ctx context.Context, o options, all []*contender) (row, error) {
+func measureReload(ctx context.Context, o options, all []contender) (row, error) {
 	r := newRow("reload, to the new generation's serving", "ms", len(all))
 	for i, c := range all {
 		if c.reload == nil {
@@ -143,30 +107,10 @@ func measureReload(ctx context.Context, o options, all []*contender) (row, error
 		for range o.reloads {
 			ms, err := c.reload(ctx)
 			if err != nil {
-				return r, fmt.Errorf("%s: %w", c.name, err)
+				return r, fmt.Errorf("%s: %w", c.Name, err)
 			}
 			r.add(i, ms)
 		}
 	}
 	return r, nil
-}
-
-// reloadReceipt runs `reuseportd reload --json`.
-func reloadReceipt(cmd *exec.Cmd) (float64, error) {
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, fmt.Errorf("%w: %s", err, out)
-	}
-	var receipt struct {
-		OK      bool    `json:"ok"`
-		Error   string  `json:"error"`
-		ReadyMS float64 `json:"ready_ms"`
-	}
-	if err := json.Unmarshal(out, &receipt); err != nil {
-		return 0, fmt.Errorf("receipt: %w", err)
-	}
-	if !receipt.OK {
-		return 0, fmt.Errorf("receipt: %s", receipt.Error)
-	}
-	return receipt.ReadyMS, nil
 }

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
-	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"reuseportd/bench/internal/rig"
 )
 
 // row is one quantity: for each contender the rounds' values.
@@ -24,31 +24,10 @@ func (r row) add(contender int, v float64) {
 	r.values[contender] = append(r.values[contender], v)
 }
 
-// cell is the median, with the lowest and the highest if there are several.
-func (r row) cell(contender int) string {
-	v := slices.Clone(r.values[contender])
-	if len(v) == 0 {
-		return "–"
-	}
-	slices.Sort(v)
-	median := (v[len(v)/2] + v[(len(v)-1)/2]) / 2
-	if len(v) == 1 {
-		return number(median)
-	}
-	return fmt.Sprintf("%s (%s…%s)", number(median), number(v[0]), number(v[len(v)-1]))
-}
-
-func number(v float64) string {
-	if v >= 100 || v <= -100 {
-		return fmt.Sprintf("%.0f", v)
-	}
-	return fmt.Sprintf("%.2f", v)
-}
-
-func printMachine(all []*contender) {
-	fmt.Printf("%d CPUs (%s), %s, %s\n", runtime.NumCPU(), cpuModel(), firstLine(exec.Command("uname", "-sr")), runtime.Version())
+func printMachine(all []contender) {
+	fmt.Println(rig.Machine())
 	for _, c := range all {
-		fmt.Println(c.version)
+		fmt.Println(c.Version)
 	}
 	fmt.Printf("%s\n\n", wrkVersion())
 }
@@ -60,27 +39,17 @@ func wrkVersion() string {
 	return strings.TrimSpace(version)
 }
 
-func cpuModel() string {
-	data, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimLeft(strings.TrimSpace(name), ": \t")
-		}
-	}
-	return runtime.GOARCH
-}
-
-func printTable(rows []row, all []*contender) {
+func printTable(rows []row, all []contender) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "median (lowest…highest)\tunit")
 	for _, c := range all {
-		fmt.Fprintf(w, "\t%s", c.name)
+		fmt.Fprintf(w, "\t%s", c.Name)
 	}
 	fmt.Fprintln(w)
 	for _, r := range rows {
 		fmt.Fprintf(w, "%s\t%s", r.name, r.unit)
 		for i := range all {
-			fmt.Fprintf(w, "\t%s", r.cell(i))
+			fmt.Fprintf(w, "\t%s", rig.SpreadOf(r.values[i]))
 		}
 		fmt.Fprintln(w)
 	}

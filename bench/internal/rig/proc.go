@@ -1,0 +1,160 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Adopt makes this process the parent of orphans among its descendants
+// (PR_SET_CHILD_SUBREAPER), so that what a replaced or killed master leaves
+// behind is found. Orphans that have exited remain zombies until this process
+// ends, too.
+func Adopt() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the parent of orphans: %w", err)
+	}
+	return nil
+}
+
+// Process is what /proc says of a process.
+type Process struct {
+	PID, PPID int
+	CPU       time.Duration // utime + stime
+	Command   string        // arguments, with spaces between; what a program has made of them
+}
+
+// readProcess reads proc_pid_stat(5).
+func readProcess(pid int) (Process, bool) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	i := bytes.LastIndexByte(data, ')')
+	if err != nil || i < 0 {
+		return Process{}, false
+	}
+	f := strings.Fields(string(data[i+1:]))
+	if len(f) < 13 {
+		return Process{}, false
+	}
+	ppid, _ := strconv.Atoi(f[1])
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	const tick = time.Second / 100 // USER_HZ
+	args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	command := strings.TrimRight(string(bytes.ReplaceAll(args, []byte{0}, []byte{' '})), " ")
+	return Process{pid, ppid, time.Duration(user+system) * tick, command}, true
+}
+
+// descendants are all processes below this one.
+func descendants() []Process {
+	children := make(map[int][]Process)
+	paths, _ := filepath.Glob("/proc/[0-9]*")
+	for _, path := range paths {
+		pid, _ := strconv.Atoi(filepath.Base(path))
+		if p, ok := readProcess(pid); ok {
+			children[p.PPID] = append(children[p.PPID], p)
+		}
+	}
+	all := children[os.Getpid()]
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i].PID]...)
+	}
+	return all
+}
+
+// Processes are the server's processes that live, whoever their parent is now.
+func (s *Server) Processes() []Process {
+	return slices.DeleteFunc(descendants(), func(p Process) bool {
+		// A zombie has no exe. That of a replaced binary ends with " (deleted)".
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID))
+		return err != nil || !strings.HasPrefix(exe, s.Args[0])
+	})
+}
+
+// CPU is the CPU time of all the server's processes that live.
+func (s *Server) CPU() time.Duration {
+	var sum time.Duration
+	for _, p := range s.Processes() {
+		sum += p.CPU
+	}
+	return sum
+}
+
+// Private is the private memory of all the server's processes in bytes
+// (proc_pid_smaps(5), Private_Clean and Private_Dirty).
+func (s *Server) Private() (int, error) {
+	sum := 0
+	for _, p := range s.Processes() {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID))
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(data)) {
+			f := strings.Fields(line)
+			if len(f) == 3 && (f[0] == "Private_Clean:" || f[0] == "Private_Dirty:") {
+				kb, _ := strconv.Atoi(f[1])
+				sum += kb << 10
+			}
+		}
+	}
+	return sum, nil
+}
+
+// Exits is a watch of processes for their end.
+type Exits struct {
+	fds []unix.PollFd
+}
+
+// WatchExits opens the processes (pidfd_open(2)), so that nobody who gets the
+// number later is taken for one of them. One that has ended is left out.
+func WatchExits(pids []int) (*Exits, error) {
+	e := new(Exits)
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		switch {
+		case err == unix.ESRCH:
+		case err != nil:
+			e.Close()
+			return nil, fmt.Errorf("watch process %d: %w", pid, err)
+		default:
+			e.fds = append(e.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		}
+	}
+	return e, nil
+}
+
+// Wait returns the time when the last of the processes had ended.
+func (e *Exits) Wait(ctx context.Context) (time.Time, error) {
+	for len(e.fds) > 0 {
+		if err := ctx.Err(); err != nil {
+			return time.Time{}, fmt.Errorf("old processes have not ended, %d of them: %w", len(e.fds), err)
+		}
+		const slice = 100 // ms, after which ctx is looked at
+		if _, err := unix.Poll(e.fds, slice); err != nil && err != unix.EINTR {
+			return time.Time{}, fmt.Errorf("wait for old processes: %w", err)
+		}
+		e.fds = slices.DeleteFunc(e.fds, func(p unix.PollFd) bool {
+			if p.Revents == 0 {
+				return false
+			}
+			_ = unix.Close(int(p.Fd))
+			return true
+		})
+	}
+	return time.Now(), nil
+}
+
+// Close ends the watch.
+func (e *Exits) Close() {
+	for _, p := range e.fds {
+		_ = unix.Close(int(p.Fd))
+	}
+	e.fds = nil
+}

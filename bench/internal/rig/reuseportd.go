@@ -1,0 +1,160 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Reuseportd is our server.
+type Reuseportd struct {
+	*Server
+	EchoAddress string // "" if it has no echo listener
+	conf, run   string // configuration file, runtime directory
+}
+
+// NewReuseportd puts the server's binary, a copy of the given one or built from
+// this module if that is "", into dir, where its other files will be, too.
+func NewReuseportd(ctx context.Context, dir, binary string) (*Reuseportd, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "reuseportd")
+	if binary == "" {
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "reuseportd/cmd/reuseportd").CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("build reuseportd: %w\n%s", err, out)
+		}
+	} else if err := copyBinary(binary, path); err != nil {
+		return nil, err
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	r := &Reuseportd{conf: filepath.Join(dir, "config.yaml"), run: filepath.Join(dir, "run")}
+	r.Server = &Server{
+		Name:    "reuseportd",
+		Version: FirstLine(exec.CommandContext(ctx, path, "version")),
+		Address: fmt.Sprintf("127.0.0.1:%d", port),
+		Args:    []string{path, "run", "-c", r.conf, "--runtime-dir", r.run},
+		Quit:    syscall.SIGTERM,
+		Log:     filepath.Join(dir, "reuseportd.log"),
+	}
+	return r, os.MkdirAll(r.run, 0o755)
+}
+
+// Configure writes the configuration; a running server takes it at a reload.
+func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
+	text := fmt.Sprintf("workers: %d\nwatch: false\ndrain_timeout: %v\nlog: {level: warn, format: text}\nlisteners:\n"+
+		"  - name: web\n    address: %s\n    http: {routes: [{respond: {body: \"hello\\n\"}}]}\n", workers, drain, r.Address)
+	if r.EchoAddress != "" {
+		text += fmt.Sprintf("  - name: echo\n    address: %s\n    echo: {}\n", r.EchoAddress)
+	}
+	return os.WriteFile(r.conf, []byte(text), 0o644)
+}
+
+// ReplaceBinary puts a copy of the binary in its own place by a rename, as a
+// package manager does.
+func (r *Reuseportd) ReplaceBinary() error { return copyBinary(r.Args[0], r.Args[0]) }
+
+func copyBinary(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	next := to + ".next"
+	if err := os.WriteFile(next, data, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(next, to)
+}
+
+// Receipt is what a change answered.
+type Receipt struct {
+	OK         bool      `json:"ok"`
+	Error      string    `json:"error"`
+	PID        int       `json:"pid"` // the master's, after it
+	Started    time.Time `json:"started"`
+	ReadyMS    float64   `json:"ready_ms"` // from Started to the cut-over
+	HandedOver uint64    `json:"handed_over"`
+	Finished   uint64    `json:"finished"`
+	Cut        uint64    `json:"cut"`
+	Drained    bool      `json:"drained"`
+	DrainedMS  float64   `json:"drained_ms"`  // from the cut-over to the end of the old generation's processes
+	HandoverMS float64   `json:"handover_ms"` // from the cut-over to the last acknowledgement
+}
+
+// CutOver is when the new generation served, by the server's own account.
+func (r Receipt) CutOver() time.Time {
+	return r.Started.Add(time.Duration(r.ReadyMS * float64(time.Millisecond)))
+}
+
+// Change runs `reload`, `upgrade` or another command that answers a receipt. A
+// receipt of failure is an error.
+func (r *Reuseportd) Change(ctx context.Context, command string, flags ...string) (Receipt, error) {
+	var receipt Receipt
+	err := r.ask(ctx, &receipt, command, flags...)
+	if err == nil && !receipt.OK {
+		err = fmt.Errorf("%s: %s", command, receipt.Error)
+	}
+	return receipt, err
+}
+
+// Status is a part of what `status` tells.
+type Status struct {
+	PID        int     `json:"pid"`
+	LastChange Receipt `json:"last_change"`
+	Groups     []struct {
+		State   string `json:"state"`
+		Workers []struct {
+			PID int `json:"pid"`
+		} `json:"workers"`
+	} `json:"generations"`
+}
+
+// Workers are the PIDs of all generations' workers.
+func (s Status) Workers() []int {
+	var pids []int
+	for _, g := range s.Groups {
+		for _, w := range g.Workers {
+			if w.PID > 0 {
+				pids = append(pids, w.PID)
+			}
+		}
+	}
+	return pids
+}
+
+// Status runs `status`.
+func (r *Reuseportd) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, r.ask(ctx, &s, "status")
+}
+
+func (r *Reuseportd) ask(ctx context.Context, answer any, command string, flags ...string) error {
+	args := append([]string{command, "--json", "--runtime-dir", r.run}, flags...)
+	cmd := exec.CommandContext(ctx, r.Args[0], args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if jsonErr := json.Unmarshal(out, answer); jsonErr == nil {
+		return nil // a failed change has status 1, and a receipt
+	} else if err == nil {
+		err = jsonErr
+	}
+	return fmt.Errorf("reuseportd %s: %w: %s%s", command, err, out, stderr.Bytes())
+}
+
+// Has tells whether a command has a flag, for servers of different ages.
+func (r *Reuseportd) Has(ctx context.Context, command, flag string) bool {
+	out, _ := exec.CommandContext(ctx, r.Args[0], command, "--help").CombinedOutput()
+	return bytes.Contains(out, []byte(flag))
+}

@@ -1,0 +1,102 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Server is one server under measurement. Adopt must have been called.
+type Server struct {
+	Name    string
+	Version string
+	Address string // of its HTTP listener, HOST:PORT
+	// Args is the command line. Args[0] is the binary's path with no symbolic
+	// link in it, by which the server's processes are known.
+	Args []string
+	Quit syscall.Signal // ends it gracefully
+	Log  string         // path of what it prints
+
+	ended chan error
+}
+
+// Launch starts the server and doesn't wait for it. It gets a process group of
+// its own: an interrupt at the terminal is for us, who end the servers.
+func (s *Server) Launch() error {
+	log, err := os.OpenFile(s.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(s.Args[0], s.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	s.ended = ended
+	return nil
+}
+
+// Start launches the server and returns when it takes connections.
+func (s *Server) Start(ctx context.Context) error {
+	err := s.Launch()
+	if err == nil {
+		err = s.wait(ctx)
+	}
+	if err != nil {
+		s.Stop()
+		return fmt.Errorf("start %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (s *Server) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	ended := s.ended
+	for {
+		if conn, err := net.Dial("tcp", s.Address); err == nil {
+			return conn.Close()
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				text, _ := os.ReadFile(s.Log)
+				return fmt.Errorf("%w\n%s", err, text)
+			}
+			ended = nil // it has become a daemon
+		case <-ctx.Done():
+			return fmt.Errorf("it doesn't listen on %s: %w", s.Address, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Stop ends the server and all its processes.
+func (s *Server) Stop() {
+	all := s.Processes()
+	is := make(map[int]bool)
+	for _, p := range all {
+		is[p.PID] = true
+	}
+	for _, p := range all {
+		if !is[p.PPID] { // a master, or a worker that has lost its own
+			_ = syscall.Kill(p.PID, s.Quit)
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); len(s.Processes()) > 0; {
+		if time.Now().After(end) {
+			for _, p := range s.Processes() {
+				_ = syscall.Kill(p.PID, syscall.SIGKILL)
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"reuseportd/bench/internal/rig"
+)
+
+// haproxyConf is for master-worker mode: listeners go from the old process to
+// the new one through the stats socket (management guide, section 4). HAProxy
+// has one worker with threads.
+const haproxyConf = `global
+  nbthread %[2]d
+  stats socket %[1]s/haproxy.sock mode 600 level admin expose-fd listeners
+defaults
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  timeout tunnel 1h
+frontend web
+  mode http
+  bind %[3]s
+  http-request return status 200 content-type text/plain string "hello\n"
+listen stream
+  mode tcp
+  bind %[4]s
+  server echo %[5]s
+`
+
+func haproxy(dir, echo string) (*contender, error) {
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return nil, err
+	}
+	web, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	conf, pidFile := filepath.Join(dir, "haproxy.cfg"), filepath.Join(dir, "haproxy.pid")
+	c := &contender{
+		Server: &rig.Server{
+			Name:    "HAProxy",
+			Version: rig.FirstLine(exec.Command(path, "-v")),
+			Address: web,
+			Args:    []string{path, "-W", "-f", conf, "-p", pidFile},
+			Quit:    syscall.SIGTERM,
+			Log:     filepath.Join(dir, "haproxy.log"),
+		},
+		configure: func(threads int) error {
+			text := fmt.Sprintf(haproxyConf, dir, threads, web, stream, echo)
+			return os.WriteFile(conf, []byte(text), 0o644)
+		},
+		master:    func(context.Context) (int, error) { return readPID(pidFile) },
+		processes: 1,
+		stream:    stream,
+	}
+	c.isWorker = func(p rig.Process) bool {
+		master, err := c.master(context.Background())
+		return err == nil && p.PID != master
+	}
+	c.reload = func(ctx context.Context) error {
+		return c.anew(ctx, func() error { return c.signal(ctx, syscall.SIGUSR2) })
+	}
+	c.upgrade, c.upgradeNote = c.reload, "a reload: the master executes its binary anew"
+	return c, nil
+}
+
+// readPID reads the first line of a PID file; a HAProxy master writes its own
+// PID there.
+func readPID(path string) (int, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strconv.Atoi(strings.TrimSpace(line))
+}
