@@ -2,6 +2,7 @@ package stats
 
 import (
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"reuseportd/internal/eventloop"
@@ -21,19 +22,39 @@ const header = uint64(0x7270_6473_7461_7400) | Version
 
 // page is the layout of one loop's memory.
 type page struct {
-	header   uint64
-	_        [7]uint64 // the counters begin on a cache line of their own
-	counters eventloop.Counters
+	header uint64
+	_      [7]uint64 // the counters begin on a cache line of their own
+	words  words
 }
 
-const words = unsafe.Sizeof(eventloop.Counters{}) / 8
+// words are the counters of a page: those that this release knows, and those
+// that another release may have appended.
+type words [PageSize/8 - 8]uint64
 
-// A page must hold every counter; this doesn't compile when it can't.
-const _ = PageSize - unsafe.Sizeof(page{})
+const (
+	known = unsafe.Sizeof(eventloop.Counters{}) / 8
+	open  = unsafe.Offsetof(eventloop.Counters{}.Open) / 8
+)
+
+// The words must hold every counter; this doesn't compile when they can't.
+const _ = unsafe.Sizeof(words{}) - unsafe.Sizeof(eventloop.Counters{})
 
 func (p *page) check(i int) error {
 	if p.header != header {
-		return fmt.Errorf("statistics page %d: header %#x, this release knows %#x", i, p.header, header)
+		return fmt.Errorf("page %d: header %#x, this release knows %#x", i, p.header, header)
 	}
 	return nil
+}
+
+func (w *words) counters() *eventloop.Counters {
+	return (*eventloop.Counters)(unsafe.Pointer(w))
+}
+
+// read returns a copy of the counters, each loaded by itself.
+func (w *words) read() (c eventloop.Counters) {
+	to := (*[known]uint64)(unsafe.Pointer(&c))
+	for i := range to {
+		to[i] = atomic.LoadUint64(&w[i])
+	}
+	return c
 }

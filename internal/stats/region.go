@@ -3,7 +3,6 @@ package stats
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,14 +10,17 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// MaxPages bounds the loops of one worker.
+// MaxPages bounds the loops of one worker, and those of all workers together
+// that a Ledger has pages for.
 const MaxPages = 4096
 
 // Region is the mapped memory of one worker.
 type Region struct {
 	fd int
-	// mem is mapped shared. Invariant: it is as long as the sealed size of
-	// fd, so that no access can fault.
+	// mapping is shared. Invariant: it ends within the sealed size of fd, so
+	// that no access can fault.
+	mapping []byte
+	// mem is the pages of the loops, at the end of mapping.
 	mem []byte
 }
 
@@ -30,9 +32,9 @@ func Create(pages int) (*Region, error) {
 	}
 	fd, err := create(pages)
 	if err != nil {
-		return nil, fmt.Errorf("statistics: %w", err)
+		return nil, err
 	}
-	r, err := mapped(fd)
+	r, err := mapped(fd, 0, pages)
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +48,39 @@ func Create(pages int) (*Region, error) {
 // and closes if it fails. It refuses memory whose size is not sealed, and pages
 // whose words mean something else in this release.
 func Open(fd int) (*Region, error) {
-	r, err := mapped(fd)
+	size, err := sealedSize(fd)
+	if err != nil {
+		return nil, refuse(fd, err)
+	}
+	if size < PageSize || size > MaxPages*PageSize || size%PageSize != 0 {
+		return nil, refuse(fd, fmt.Errorf("%d bytes are not 1 to %d pages", size, MaxPages))
+	}
+	return checked(fd, 0, int(size/PageSize))
+}
+
+// MapPages maps n pages of a ledger, which its master has reserved for this
+// worker from the page first on. They are pages 0 to n-1 of the region. It owns
+// fd from here on and closes it if it fails; it refuses what OpenLedger
+// refuses, pages that the ledger doesn't have, and pages never reserved.
+func MapPages(fd, first, n int) (*Region, error) {
+	if err := checkLedger(fd); err != nil {
+		return nil, refuse(fd, err)
+	}
+	if n < 1 || n > MaxPages || first < 0 || first > MaxPages-n {
+		return nil, refuse(fd, fmt.Errorf("no %d pages from page %d on, the ledger has %d", n, first, MaxPages))
+	}
+	return checked(fd, headPages+first, n)
+}
+
+// checked is mapped for pages whose words must mean what they mean here.
+func checked(fd, first, n int) (*Region, error) {
+	r, err := mapped(fd, first, n)
 	if err != nil {
 		return nil, err
 	}
-	for i := range r.Len() {
+	for i := range n {
 		if err := r.page(i).check(i); err != nil {
-			return nil, errors.Join(err, r.Close())
+			return nil, errors.Join(fmt.Errorf("statistics: %w", err), r.Close())
 		}
 	}
 	return r, nil
@@ -64,30 +92,22 @@ func (r *Region) Len() int { return len(r.mem) / PageSize }
 // FD returns the descriptor, close-on-exec, to lend to another process. It stays the region's.
 func (r *Region) FD() int { return r.fd }
 
-// Page returns the counters of loop i for that loop to write. The memory is
-// gone after Close.
-func (r *Region) Page(i int) *eventloop.Counters { return &r.page(i).counters }
+// Page returns the counters of loop i for that loop to write, or for whoever
+// knows that the loop is no more. The memory is gone after Close.
+func (r *Region) Page(i int) *eventloop.Counters { return r.page(i).words.counters() }
 
 // Read returns a copy of the counters of loop i. Each is right by itself; the
 // loop may have moved on between one and the next.
-func (r *Region) Read(i int) eventloop.Counters {
-	var c eventloop.Counters
-	from := (*[words]uint64)(unsafe.Pointer(&r.page(i).counters))
-	to := (*[words]uint64)(unsafe.Pointer(&c))
-	for w := range from {
-		to[w] = atomic.LoadUint64(&from[w])
-	}
-	return c
-}
+func (r *Region) Read(i int) eventloop.Counters { return r.page(i).words.read() }
 
 // Close unmaps the memory and closes the descriptor. Closing twice is harmless.
 func (r *Region) Close() error {
-	if r.mem == nil {
+	if r.mapping == nil {
 		return nil
 	}
-	err := unix.Munmap(r.mem)
+	err := unix.Munmap(r.mapping)
 	cerr := unix.Close(r.fd)
-	r.mem, r.fd = nil, -1
+	r.mapping, r.mem, r.fd = nil, nil, -1
 	if err = errors.Join(err, cerr); err != nil {
 		return fmt.Errorf("statistics: close: %w", err)
 	}

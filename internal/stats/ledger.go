@@ -1,0 +1,114 @@
+package stats
+
+import (
+	"slices"
+	"sync/atomic"
+	"unsafe"
+
+	"reuseportd/internal/eventloop"
+)
+
+// Ledger is the counters of the whole service since it began: a page for each
+// loop that runs, and the past, which is the sum of those that ran. As a region
+// it has MaxPages pages. Past and all pages in use together never go back,
+// whoever dies when: the next master finds each count exactly once.
+//
+// Any number of processes may hold a ledger and read it. Invariant: only one
+// at a time, the master, calls Reserve, Fold and Add, from one goroutine. That
+// goroutine must also be the one that adds pages to the past for a report, or a
+// page may move between the two reads.
+type Ledger struct {
+	*Region
+	// stored is called after each store to the head, where tests kill the
+	// master. It is nil otherwise.
+	stored func()
+}
+
+// Run is N pages from the page First on.
+type Run struct{ First, N int }
+
+// NewLedger makes a ledger with nothing counted and all pages free. Its size is
+// sealed; its memory is allocated as pages are used, see memfd_create(2).
+func NewLedger() (*Ledger, error) {
+	fd, err := create(headPages + MaxPages)
+	if err != nil {
+		return nil, err
+	}
+	l, err := mapLedger(fd)
+	if err != nil {
+		return nil, err
+	}
+	l.head().header, l.head().counters = ledgerHeader, header
+	return l, nil
+}
+
+// OpenLedger maps the ledger of a received descriptor, which it owns from here
+// on and closes if it fails. It refuses memory whose size is not sealed or not
+// a ledger's, and a ledger whose words mean something else in this release. It
+// changes nothing: another master may be at work.
+func OpenLedger(fd int) (*Ledger, error) {
+	if err := checkLedger(fd); err != nil {
+		return nil, refuse(fd, err)
+	}
+	return mapLedger(fd)
+}
+
+func mapLedger(fd int) (*Ledger, error) {
+	r, err := mapped(fd, 0, headPages+MaxPages)
+	if err != nil {
+		return nil, err
+	}
+	r.mem = r.mem[headPages*PageSize:]
+	return &Ledger{Region: r}, nil
+}
+
+// Past returns what was counted on pages that are free again. Its Open is zero.
+// Any process may call it at any time.
+func (l *Ledger) Past() eventloop.Counters {
+	h := l.head()
+	for {
+		seq := atomic.LoadUint64(&h.sequence)
+		c := h.past[seq%2].words.read()
+		// The next change but one writes to what was just read.
+		if atomic.LoadUint64(&h.sequence) == seq {
+			return c
+		}
+	}
+}
+
+// Generations returns the generations that have pages, in order.
+func (l *Ledger) Generations() []uint64 {
+	h := l.head()
+	var all []uint64
+	for i := range h.entries {
+		if h.used(i) {
+			all = append(all, atomic.LoadUint64(&h.entries[i].generation))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Used returns the pages of a generation, a run for each reservation, in order
+// of pages. A reservation of which a part was folded may be several runs.
+func (l *Ledger) Used(generation uint64) []Run {
+	h := l.head()
+	var runs []Run
+	var last uint64 // incarnation of the page before, 0 if that is another's
+	for i := range h.entries {
+		e := &h.entries[i]
+		if !h.used(i) || atomic.LoadUint64(&e.generation) != generation {
+			last = 0
+			continue
+		}
+		inc := atomic.LoadUint64(&e.incarnation)
+		if inc != last {
+			runs = append(runs, Run{First: i})
+		}
+		runs[len(runs)-1].N++
+		last = inc
+	}
+	return runs
+}
+
+func (l *Ledger) head() *head { return (*head)(unsafe.Pointer(&l.mapping[0])) }
