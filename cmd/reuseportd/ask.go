@@ -12,10 +12,10 @@ import (
 
 // ask puts one request to the running master. A master that has just been
 // replaced says so, and the next one is asked.
-func (c *cli) ask(command string) (control.Response, error) {
+func (c *cli) ask(req control.Request) (control.Response, error) {
 	const tries = 20
 	for i := 0; ; i++ {
-		resp, err := c.askOnce(command)
+		resp, err := c.askOnce(req)
 		var refused *control.RefusedError
 		if !errors.As(err, &refused) || refused.Text != control.ErrSuperseded || i == tries {
 			return resp, err
@@ -24,13 +24,14 @@ func (c *cli) ask(command string) (control.Response, error) {
 	}
 }
 
-func (c *cli) askOnce(command string) (control.Response, error) {
+func (c *cli) askOnce(req control.Request) (control.Response, error) {
 	client, err := control.Dial(string(c.RuntimeDir))
 	if err != nil {
 		return control.Response{}, err
 	}
 	defer client.Close()
-	return client.Do(context.Background(), control.Request{Command: command, Cause: "command"})
+	req.Cause = "command"
+	return client.Do(context.Background(), req)
 }
 
 func isNoMaster(err error) bool { return errors.Is(err, control.ErrNoMaster) }

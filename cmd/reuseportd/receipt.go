@@ -8,31 +8,64 @@ import (
 	"reuseportd/internal/control"
 )
 
-// change asks for a change and prints its receipt. One that failed is exit
-// status 1.
-func (c *cli) change(command string, asJSON bool) error {
-	resp, err := c.ask(command)
+// changeFlags are the flags of reload and upgrade.
+type changeFlags struct {
+	JSON    bool `help:"Print the receipt as JSON."`
+	Drained bool `help:"Wait until the old generation is gone, for the exact counts of its connections."`
+}
+
+// change asks for a change and prints its receipt. One that failed, or that was
+// undone while it was waited for, is exit status 1.
+func (c *cli) change(command string, f changeFlags) error {
+	stop := func() {}
+	if !f.JSON && isTerminal(c.err) {
+		stop = c.showProgress()
+	}
+	r, err := c.changed(command, f.Drained)
+	stop()
 	if err != nil {
 		return err
 	}
-	r := resp.Receipt
-	if r == nil {
-		return fmt.Errorf("%s: the master's answer has no receipt", command)
-	}
+	ok := r.OK && r.Undone == ""
 	switch {
-	case asJSON:
+	case f.JSON:
 		if err := printJSON(c.out, r); err != nil {
 			return err
 		}
-	case r.OK:
+	case ok:
 		fmt.Fprint(c.out, receiptText(r))
 	default:
 		fmt.Fprint(c.err, receiptText(r))
 	}
-	if !r.OK {
+	if !ok {
 		return statusError(exitFailed)
 	}
 	return nil
+}
+
+// changed returns the receipt of the change, at its cut-over or when it is drained.
+// After an upgrade the one who knows of the latter is the next master.
+func (c *cli) changed(command string, drained bool) (*control.Receipt, error) {
+	resp, err := c.ask(control.Request{Command: command})
+	if err != nil {
+		return nil, err
+	}
+	r := resp.Receipt
+	if r == nil {
+		return nil, fmt.Errorf("%s: the master's answer has no receipt", command)
+	}
+	if !drained || !r.OK {
+		return r, nil
+	}
+	resp, err = c.ask(control.Request{Command: "drained", Generation: r.Previous})
+	if err != nil {
+		return nil, fmt.Errorf("%s: generation %d serves, but what becomes of generation %d is not known: %w",
+			command, r.Generation, r.Previous, err)
+	}
+	if resp.Receipt == nil {
+		return nil, fmt.Errorf("%s: the master's answer has no receipt", command)
+	}
+	return resp.Receipt, nil
 }
 
 // receiptText says for a person what a change came to.
@@ -51,7 +84,13 @@ func receiptText(r *control.Receipt) string {
 	}
 	text += fmt.Sprintf("; configuration %s\n", short(r.ConfigSHA256))
 	if f := fate(r); f != "" {
-		text += fmt.Sprintf("Connections: %s.\n", f)
+		text += fmt.Sprintf("Connections of generation %d: %s.\n", r.Previous, f)
+	}
+	if r.Drained {
+		text += fmt.Sprintf("Generation %d was gone %s after the cut-over.\n", r.Previous, milliseconds(r.DrainedMS))
+	}
+	if r.Undone != "" {
+		text += fmt.Sprintf("UNDONE since: %s.\n", r.Undone)
 	}
 	if r.Coalesced > 0 {
 		text += fmt.Sprintf("It answered %s that came meanwhile.\n", plural(r.Coalesced, "further request", "further requests"))

@@ -1,8 +1,8 @@
 package main
 
 type reloadCmd struct {
-	JSON bool `help:"Print the receipt as JSON."`
+	changeFlags
 }
 
 // Run asks for a reload.
-func (r *reloadCmd) Run(c *cli) error { return c.change("reload", r.JSON) }
+func (r *reloadCmd) Run(c *cli) error { return c.change("reload", r.changeFlags) }

@@ -14,8 +14,9 @@ import (
 
 // runCmd is `reuseportd run`.
 type runCmd struct {
-	Config filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
-	Init   bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
+	Config   filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
+	Takeover bool     `help:"Take over from the master that runs with the same runtime directory, if one does, without a gap: for service managers and containers."`
+	Init     bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
 }
 
 // Run serves until the end.
@@ -36,7 +37,7 @@ func (r *runCmd) Run(c *cli) error {
 		}))
 	}
 	status, err := upgrade.Run(upgrade.Options{
-		ConfigPath: string(r.Config), RuntimeDir: dir, Version: versionString(),
+		ConfigPath: string(r.Config), RuntimeDir: dir, Version: versionString(), Takeover: r.Takeover,
 		OnServing: func(st control.Status) {
 			// The next master and the next generation have nothing to introduce.
 			if st.LastChange != nil && st.LastChange.Action == "start" {
@@ -61,7 +62,12 @@ func exitWith(status int) error {
 // to come: an upgrade runs what stands there, and initd as well. The working
 // directory may be another one by then, if it was reached by a symbolic link.
 func (r *runCmd) settle(c *cli) error {
-	binary, err := binaryPath(os.Args[0])
+	argv0 := os.Args[0]
+	if path := os.Getenv(upgrade.BinaryEnv); path != "" {
+		argv0 = path // this one was started from an open file
+		_ = os.Unsetenv(upgrade.BinaryEnv)
+	}
+	binary, err := binaryPath(argv0)
 	if err != nil {
 		return fmt.Errorf("find the path of this binary, for upgrades: %w", err)
 	}

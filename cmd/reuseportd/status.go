@@ -17,7 +17,7 @@ type statusCmd struct {
 
 // Run shows the service's state.
 func (s *statusCmd) Run(c *cli) error {
-	resp, err := c.ask("status")
+	resp, err := c.ask(control.Request{Command: "status"})
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,11 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	fmt.Fprintf(w, "generation %d serves; configuration %s (%s), loaded %s ago; %d descriptors a process\n",
 		st.Generation, conf, short(st.Config.SHA256), ago(st.Config.Loaded, now), st.NoFile)
 	if st.Change != "" {
-		fmt.Fprintf(w, "in progress: %s\n", st.Change)
+		fmt.Fprintf(w, "in progress: %s", st.Change)
+		if st.Progress != "" {
+			fmt.Fprintf(w, ": %s", st.Progress)
+		}
+		fmt.Fprintln(w)
 	}
 	if st.Config.Error != "" {
 		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
@@ -63,6 +67,9 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		fmt.Fprintln(w)
 		if r.Error != "" {
 			fmt.Fprintln(w, indent(r.Error))
+		}
+		if r.Undone != "" {
+			fmt.Fprintln(w, indent("UNDONE since: "+r.Undone))
 		}
 	}
 }
@@ -134,8 +141,8 @@ func note(g *control.Generation, k *control.Worker, now time.Time) string {
 
 // printTotals shows what was counted, and of what should not happen only what did.
 func printTotals(w io.Writer, t *control.Totals) {
-	fmt.Fprintf(w, "\ntotals: %d accepted, %d requests, %d bytes in, %d bytes out, %d finished in a drain, %d cut\n",
-		t.Accepted, t.Requests, t.BytesIn, t.BytesOut, t.Finished, t.Cut)
+	fmt.Fprintf(w, "\ntotals: %d accepted, %d requests, %d bytes in, %d bytes out, %d handed over, %d finished in a drain, %d cut\n",
+		t.Accepted, t.Requests, t.BytesIn, t.BytesOut, t.HandedOver, t.Finished, t.Cut)
 	for _, c := range []struct {
 		n    uint64
 		text string

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/control"
 )
 
 type stopCmd struct {
@@ -14,7 +16,7 @@ type stopCmd struct {
 
 // Run asks the master to stop and waits until it has gone.
 func (s *stopCmd) Run(c *cli) error {
-	resp, err := c.ask("stop")
+	resp, err := c.ask(control.Request{Command: "stop"})
 	if err != nil {
 		return err
 	}
@@ -47,7 +49,7 @@ func (c *cli) awaitEnd(pid int) error {
 	const patience = 5 * time.Second
 	end := time.Now().Add(patience)
 	for {
-		resp, err := c.askOnce("status")
+		resp, err := c.askOnce(control.Request{Command: "status"})
 		if isNoMaster(err) {
 			break
 		}

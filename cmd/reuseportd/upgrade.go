@@ -1,8 +1,8 @@
 package main
 
 type upgradeCmd struct {
-	JSON bool `help:"Print the receipt as JSON."`
+	changeFlags
 }
 
 // Run asks for an upgrade.
-func (u *upgradeCmd) Run(c *cli) error { return c.change("upgrade", u.JSON) }
+func (u *upgradeCmd) Run(c *cli) error { return c.change("upgrade", u.changeFlags) }

@@ -18,6 +18,7 @@ import (
 var may = map[string][]string{
 	"config":       {},
 	"control":      {},
+	"custody":      {"config", "control", "eventloop", "wire"},
 	"eventloop":    {},
 	"failpoint":    {},
 	"initd":        {},
@@ -31,9 +32,9 @@ var may = map[string][]string{
 	"shard":        {"config"},
 	"stats":        {"eventloop"},
 	"wire":         {},
-	"worker":       {"config", "eventloop", "failpoint", "handover", "logging", "service/echo", "service/http", "stats", "wire"},
+	"worker":       {"config", "custody", "eventloop", "failpoint", "handover", "logging", "service/echo", "service/http", "stats", "wire"},
 	"upgrade": {
-		"config", "control", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
+		"config", "control", "custody", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
 		"shard", "stats", "wire",
 	},
 	"archtest": {},

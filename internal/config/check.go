@@ -19,7 +19,8 @@ func (c *Config) check() error {
 		}
 	}
 	want(c.Workers >= 1 && c.Threads >= 1 && c.Slots() <= maxSlots, "%d workers × %d threads", c.Workers, c.Threads)
-	want(c.DrainTimeout >= 0 && c.StartTimeout > 0 && c.WorkerTimeout >= 0, "a timeout is negative")
+	want(c.DrainTimeout >= 0 && c.StartTimeout > 0 && c.WorkerTimeout >= 0 && c.Probation >= 0, "a timeout is negative")
+	want(c.MaxDraining >= 1, "max_draining %d", c.MaxDraining)
 	want(c.MaxConnections >= 0, "max_connections %d", c.MaxConnections)
 	want(len(c.SHA256) == 64, "sha256 %q", c.SHA256)
 	want(len(c.Listeners) > 0, "no listeners")

@@ -29,6 +29,12 @@ type Config struct {
 	// WorkerTimeout is how long a worker may leave a ping unanswered before it
 	// is taken for hung and replaced; 0 turns the watchdog off.
 	WorkerTimeout time.Duration
+	// MaxDraining bounds the generations that drain at the same time: beyond it the
+	// oldest is ended.
+	MaxDraining int
+	// Probation is how long after a cut-over workers that keep dying bring back
+	// what was before; 0 turns that off.
+	Probation time.Duration
 	// MaxConnections bounds the open connections of one worker; 0 is no bound
 	// but the descriptor limit. Reaching it pauses accepting.
 	MaxConnections int

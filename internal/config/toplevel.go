@@ -13,6 +13,8 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
 	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
 	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
+	{"max_draining", intInto(1, 1000, func(c *Config) *int { return &c.MaxDraining })},
+	{"probation", durationInto(0, func(c *Config) *time.Duration { return &c.Probation })},
 	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
 	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
@@ -31,6 +33,8 @@ func defaults() *Config {
 		DrainTimeout:  30 * time.Second,
 		StartTimeout:  10 * time.Second,
 		WorkerTimeout: 5 * time.Second,
+		MaxDraining:   8,
+		Probation:     10 * time.Second,
 		Watch:         true,
 		Log:           Log{Level: "info", Format: "json"},
 	}

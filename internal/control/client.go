@@ -34,6 +34,34 @@ func (e *RefusedError) Error() string { return e.Text }
 type Client struct {
 	conn *net.UnixConn
 	r    *bufio.Reader
+	file *os.File // that came with what was read last
+}
+
+// receiver reads from the connection and keeps what file comes along.
+type receiver struct{ c *Client }
+
+func (r receiver) Read(p []byte) (int, error) {
+	var oob [64]byte
+	n, oobn, _, _, err := r.c.conn.ReadMsgUnix(p, oob[:])
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	n, oobn = max(n, 0), max(oobn, 0)
+	msgs, perr := unix.ParseSocketControlMessage(oob[:oobn])
+	if perr != nil {
+		return n, err
+	}
+	for i := range msgs {
+		fds, _ := unix.ParseUnixRights(&msgs[i])
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			if r.c.file != nil {
+				r.c.file.Close()
+			}
+			r.c.file = os.NewFile(uintptr(fd), "custody")
+		}
+	}
+	return n, err
 }
 
 // Dial connects to the master that uses dir.
@@ -43,7 +71,9 @@ func Dial(dir string) (*Client, error) {
 	if err != nil {
 		return nil, explainDial(err, dir)
 	}
-	return &Client{conn: conn.(*net.UnixConn), r: bufio.NewReader(conn)}, nil
+	c := &Client{conn: conn.(*net.UnixConn)}
+	c.r = bufio.NewReader(receiver{c})
+	return c, nil
 }
 
 func explainDial(err error, dir string) error {
@@ -98,6 +128,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Response, error) {
 	if err := json.Unmarshal(line, &resp); err != nil {
 		return Response{}, fmt.Errorf("the master's answer to %s is not understood: %w", req.Command, err)
 	}
+	resp.File, c.file = c.file, nil
 	if resp.Error != "" {
 		return resp, &RefusedError{Text: resp.Error}
 	}

@@ -19,6 +19,18 @@ func checkPeer(conn *net.UnixConn) error {
 	return allow(cred.Uid, uint32(os.Geteuid()))
 }
 
+// checkSame is checkPeer for what only the master's own user may ask.
+func checkSame(conn *net.UnixConn) error {
+	cred, err := peerCred(conn)
+	if err != nil {
+		return fmt.Errorf("can't tell who asks: %w", err)
+	}
+	if own := uint32(os.Geteuid()); cred.Uid != own {
+		return fmt.Errorf("permission denied: uid %d asks for custody, and this master gives it only to uid %d", cred.Uid, own)
+	}
+	return nil
+}
+
 // allow lets root and the master's own user in.
 func allow(uid, own uint32) error {
 	switch {

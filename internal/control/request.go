@@ -16,7 +16,7 @@ const (
 )
 
 // Commands are what a Request may ask for.
-var Commands = []string{"status", "reload", "upgrade", "stop"}
+var Commands = []string{"status", "reload", "upgrade", "stop", "drained", "takeover"}
 
 var errTooLong = fmt.Errorf("the request has more than %d bytes", maxLine)
 

@@ -130,6 +130,12 @@ func (s *server) client(conn *net.UnixConn) {
 			respond(conn, Response{Error: err.Error()})
 			return
 		}
+		if req.Command == "takeover" {
+			if err := checkSame(conn); err != nil {
+				respond(conn, Response{Error: err.Error()})
+				return
+			}
+		}
 		if !respond(conn, s.h.Handle(s.ctx, req)) {
 			return
 		}
@@ -166,6 +172,11 @@ func write(conn *net.UnixConn, resp Response, timeout time.Duration) bool {
 		line, _ = json.Marshal(Response{Error: "the answer can't be written as JSON: " + err.Error()})
 	}
 	conn.SetWriteDeadline(time.Now().Add(timeout))
+	if resp.File != nil {
+		defer resp.File.Close()
+		_, _, err = conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(int(resp.File.Fd())), nil)
+		return err == nil
+	}
 	_, err = conn.Write(append(line, '\n'))
 	return err == nil
 }

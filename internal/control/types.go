@@ -5,7 +5,10 @@
 // nothing: requests go to the coordinator, whose answer is written back.
 package control
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // Status is what `status --json` prints.
 type Status struct {
@@ -15,11 +18,15 @@ type Status struct {
 	Generation uint64       `json:"generation"` // the serving one
 	Config     ConfigInfo   `json:"config"`
 	Listeners  []Listener   `json:"listeners"`
-	NoFile     uint64       `json:"nofile"` // descriptor limit of each process (RLIMIT_NOFILE)
-	Change     string       `json:"change"` // action in progress, "" when there is none
+	NoFile     uint64       `json:"nofile"`             // descriptor limit of each process (RLIMIT_NOFILE)
+	Change     string       `json:"change"`             // action in progress, "" when there is none
+	Progress   string       `json:"progress,omitempty"` // how far that is, in words
 	Groups     []Generation `json:"generations"`
-	Totals     Totals       `json:"totals"` // over all workers alive and gone since this master started
-	LastChange *Receipt     `json:"last_change"`
+	// Totals is over all workers, alive and gone, for as long as any process of the
+	// service has been there.
+	Totals     Totals     `json:"totals"`
+	LastChange *Receipt   `json:"last_change"`
+	Receipts   []*Receipt `json:"receipts"` // of the last twenty changes, oldest first
 }
 
 // ConfigInfo names the serving configuration.
@@ -73,7 +80,8 @@ type Totals struct {
 	Requests     uint64 `json:"requests"`
 	BytesIn      uint64 `json:"bytes_in"`
 	BytesOut     uint64 `json:"bytes_out"`
-	HandedOver   uint64 `json:"handed_over"`
+	HandedOver   uint64 `json:"handed_over"`   // passed to another worker
+	TakenOver    uint64 `json:"taken_over"`    // …and taken by one
 	Finished     uint64 `json:"finished"`      // ended by themselves while draining
 	Cut          uint64 `json:"cut"`           // ended by us before they were done
 	AcceptPaused uint64 `json:"accept_paused"` // times max_connections stopped accepting
@@ -99,16 +107,28 @@ type Receipt struct {
 	// ReadyMS is from the request to the new generation serving, milliseconds.
 	ReadyMS float64 `json:"ready_ms"`
 	// Coalesced counts the further requests that this change also answered.
-	Coalesced  int    `json:"coalesced"`
+	Coalesced int `json:"coalesced"`
+	// What became of the connections of generation Previous since the cut-over.
 	HandedOver uint64 `json:"handed_over"`
 	Finished   uint64 `json:"finished"`
 	Cut        uint64 `json:"cut"`
+	// Drained says that it is gone, with all its processes: the counts are final.
+	Drained bool `json:"drained"`
+	// DrainedMS and HandoverMS are from the cut-over to that, and to the last
+	// connection taken over, in milliseconds.
+	DrainedMS  float64   `json:"drained_ms"`
+	HandoverMS float64   `json:"handover_ms"`
+	CutOver    time.Time `json:"cut_over"`
+	// Undone is why a later change went back to what was before; "" if none did.
+	Undone string `json:"undone,omitempty"`
 }
 
 // Request is one line of JSON from a client; the answer is one Response.
 type Request struct {
-	Command string `json:"command"` // status reload upgrade stop
+	Command string `json:"command"` // one of Commands
 	Cause   string `json:"cause"`   // who asks, for the receipt
+	// Generation is, for drained, whose end is waited for.
+	Generation uint64 `json:"generation,omitempty"`
 }
 
 // Response answers a Request.
@@ -116,6 +136,8 @@ type Response struct {
 	Error   string   `json:"error,omitempty"` // the request itself was refused
 	Status  *Status  `json:"status,omitempty"`
 	Receipt *Receipt `json:"receipt,omitempty"`
+	// File travels beside the answer (SCM_RIGHTS): a takeover's custody channel.
+	File *os.File `json:"-"`
 }
 
 // ErrSuperseded is the Response.Error of a master that is leaving, mostly because

@@ -35,6 +35,19 @@ func (l *Loop) check() error {
 			return fmt.Errorf("idle output holds %+v", *o)
 		}
 	}
+	departing := make(map[*Conn]bool)
+	for _, m := range l.departing {
+		if m.c.gen != m.gen || !m.c.has(open) {
+			continue
+		}
+		if departing[m.c] || m.c.has(away) {
+			return fmt.Errorf("fd %d is to depart twice", m.c.fd)
+		}
+		departing[m.c] = true
+	}
+	if l.moving && !l.draining || len(l.departing) > 0 && !l.moving {
+		return fmt.Errorf("%d are to depart, moving is %v, draining %v", len(l.departing), l.moving, l.draining)
+	}
 	waiting, err := l.checkLists()
 	if err != nil {
 		return err
@@ -135,15 +148,17 @@ func (c *Conn) check(waiting, ready bool) error {
 		{c.svc != nil && c.gen&special == 0, "has a service and a generation"},
 		{waiting == (c.class != 0), "is on the list of its class and on no other"},
 		{ready == c.has(queued), "is on the ready list exactly if queued"},
-		{c.has(registered), "is watched"},
-		{c.out == nil || c.has(blocked|queued), "goes on with its output some time"},
-		{!c.has(readable) || c.has(eof|blocked|queued), "goes on with its input some time"},
+		{c.has(registered) != c.has(away), "is watched exactly if it is here"},
+		{!c.has(away) || c.class == 0, "away: no timeout runs"},
+		{c.out == nil || c.has(blocked|queued|away), "goes on with its output some time"},
+		{!c.has(readable) || c.has(eof|blocked|queued|away), "goes on with its input some time"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
-		{!c.has(blocked) || c.class == c.svc.writeTimeout || c.class == 0, "blocked: the write timeout runs"},
+		{!c.has(blocked) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
 		{!c.has(paused) || c.in != nil && c.out != nil, "paused: input waits for output"},
 		{!c.has(ended) || c.has(eof), "ended: at the end of file"},
-		{!c.has(finishing) || c.out != nil || c.has(lingering|queued), "finishing: it ends some time"},
-		{!c.has(lingering) || c.has(finishing) && c.in == nil && c.out == nil && c.class != 0, "lingering: holds nothing, waits not for ever"},
+		{!c.has(finishing) || c.out != nil || c.has(lingering|queued|away), "finishing: it ends some time"},
+		{!c.has(lingering) || c.has(finishing) && c.in == nil && c.out == nil, "lingering: holds nothing"},
+		{!c.has(lingering) || c.has(away) || c.runs(c.svc.loop.lingerClass), "lingering: waits not for ever"},
 		{c.in == nil || len(c.in) > 0, "keeps no empty input"},
 	} {
 		if !rule.holds {
@@ -151,4 +166,9 @@ func (c *Conn) check(waiting, ready bool) error {
 		}
 	}
 	return nil
+}
+
+// runs tells whether a class's timeout runs, all of it or what was left elsewhere.
+func (c *Conn) runs(id Class) bool {
+	return c.class != 0 && (c.class == id || c.class == c.svc.loop.classes[id].moved)
 }

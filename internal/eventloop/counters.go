@@ -1,5 +1,7 @@
 package eventloop
 
+import "unsafe"
+
 // Counters are what one loop counts. They may lie in memory that other
 // processes read, so each is one aligned 64-bit word, written by the loop's
 // goroutine alone and with plain stores. All but Open only grow.
@@ -24,3 +26,21 @@ type Counters struct {
 	Wakeups      uint64 // times that a blocking wait returned with events
 	TakenOver    uint64 // connections taken over from another worker
 }
+
+// Add adds another loop's counters, Open too.
+func (c *Counters) Add(o *Counters) {
+	to, from := (*[counterWords]uint64)(unsafe.Pointer(c)), (*[counterWords]uint64)(unsafe.Pointer(o))
+	for i := range to {
+		to[i] += from[i]
+	}
+}
+
+// Sub takes off what had been counted at an earlier time.
+func (c *Counters) Sub(o *Counters) {
+	to, from := (*[counterWords]uint64)(unsafe.Pointer(c)), (*[counterWords]uint64)(unsafe.Pointer(o))
+	for i := range to {
+		to[i] -= from[i]
+	}
+}
+
+const counterWords = unsafe.Sizeof(Counters{}) / 8

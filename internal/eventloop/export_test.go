@@ -1,10 +1,14 @@
 package eventloop
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 const (
 	ConnSize   = unsafe.Sizeof(Conn{})
 	TurnBudget = turnBudget
+	MaxDepart  = maxDepart
 )
 
 func (l *Loop) Check() error    { return l.check() }
@@ -15,3 +19,33 @@ func (c *Conn) Gen() uint32     { return c.gen }
 func (c *Conn) Blocked() bool   { return c.has(blocked) }
 func (c *Conn) Lingering() bool { return c.has(lingering) }
 func (c *Conn) Timeout() Class  { return c.class }
+func (c *Conn) Away() bool      { return c.has(away) }
+func (c *Conn) Queued() bool    { return c.has(queued) }
+func (c *Conn) Paused() bool    { return c.has(paused) }
+
+// Due is how long until the connection's timeout.
+func (c *Conn) Due() time.Duration { return time.Duration(c.deadline - c.svc.loop.now) }
+
+// Kept is the input that was presented and not consumed.
+func (c *Conn) Kept() int { return len(c.in) }
+
+// Find returns the open connection of a descriptor.
+func (l *Loop) Find(fd int) *Conn {
+	if c := l.table.at(int32(fd)); c.has(open) {
+		return c
+	}
+	return nil
+}
+
+// Only returns the open connection if there is one and no other.
+func (l *Loop) Only() (only *Conn) {
+	n := 0
+	l.table.each(func(c *Conn) { n, only = n+1, c })
+	if n != 1 {
+		return nil
+	}
+	return only
+}
+
+// Passed tells whether the timeout of a connection that is away is over.
+func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }

@@ -219,6 +219,9 @@ func (s *server) count() (n eventloop.Counters) {
 	return n
 }
 
+// tcp is a client's connection.
+type tcp = net.TCPConn
+
 // await waits until descriptors have input; on the loop's goroutine, in hold.
 func await(fds ...int) {
 	for _, fd := range fds {

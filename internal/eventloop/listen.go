@@ -32,6 +32,9 @@ type Listener struct {
 	watched bool
 }
 
+// FD returns the listening socket, to be duplicated. It stays the loop's.
+func (ln *Listener) FD() int { return int(ln.fd) }
+
 // maxBatch bounds the accepts from one listener in one turn.
 const maxBatch = 64
 
@@ -139,6 +142,9 @@ func (l *Loop) accept(ln *Listener) {
 func (l *Loop) welcome(fd int32, s *Service) {
 	c := l.open(fd, s)
 	defer l.guard(c)
+	if l.moving {
+		l.leave(c)
+	}
 	s.handler.Opened(c)
 	l.drive(c)
 	l.register(c)

@@ -283,13 +283,18 @@ func (l *Loop) guard(c *Conn) {
 	if v == nil {
 		return
 	}
-	l.count.Panics++
-	if l.panicked != nil {
-		l.panicked(v, debug.Stack())
-	}
+	l.tellPanic(v)
 	if c.has(open) {
 		defer func() { _ = recover() }() // of Closed; it has been told once
 		c.Close()
+	}
+}
+
+// tellPanic counts a handler's panic and tells of it.
+func (l *Loop) tellPanic(v any) {
+	l.count.Panics++
+	if l.panicked != nil {
+		l.panicked(v, debug.Stack())
 	}
 }
 

@@ -82,7 +82,7 @@ func (l *Loop) DrainTo(leaving func()) {
 		}
 	}
 	l.table.each(func(c *Conn) {
-		if c.class == 0 {
+		if c.class == 0 && !c.has(away) { // Return and Begin see to the others
 			l.leave(c)
 		}
 	})
@@ -130,7 +130,10 @@ func (l *Loop) Depart(max int) []Departure {
 			l.departing = l.departing[1:]
 			continue
 		}
-		d := Departure{Service: c.svc, Parcel: l.pack(c, mover), at: m}
+		d := Departure{Service: c.svc, at: m}
+		if !l.pack(c, mover, &d.Parcel) {
+			continue // closed, and found so in the next pass
+		}
 		if max -= len(d.FDs()); max < 0 && len(out) > 0 {
 			break
 		}
@@ -145,9 +148,10 @@ func (l *Loop) Depart(max int) []Departure {
 	return out
 }
 
-// pack writes a connection down.
-func (l *Loop) pack(c *Conn, m Mover) Parcel {
-	p := Parcel{FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind()}
+// pack writes a connection down, or closes it if its handler panics.
+func (l *Loop) pack(c *Conn, m Mover, p *Parcel) (ok bool) {
+	defer l.guard(c)
+	*p = Parcel{FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind()}
 	if o := c.out; o != nil {
 		p.Out, p.Tail = o.buf[o.done:], o.tail
 		if o.fd >= 0 {
@@ -158,7 +162,7 @@ func (l *Loop) pack(c *Conn, m Mover) Parcel {
 		p.Due = max(time.Duration(c.deadline-l.now), 1)
 	}
 	p.State, p.Files = m.Freeze(c, nil)
-	return p
+	return true
 }
 
 // suspend stops all that could move a connection. Its epoll registration belongs
@@ -219,7 +223,7 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 		return nil, errors.New("the service does not know connections of kind " + p.Kind)
 	case l.full():
 		return nil, ErrFull
-	case len(p.In) >= l.maxMessage:
+	case len(p.In) > l.maxMessage:
 		return nil, errors.New("its input is more than this worker holds")
 	}
 	c := l.open(int32(p.FD), s)
@@ -227,7 +231,7 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
 	}
-	if err := m.Thaw(c, p.State, p.Files); err != nil {
+	if err := l.thaw(c, m, p); err != nil {
 		l.drop(c)
 		l.disarm(c)
 		l.live--
@@ -248,7 +252,23 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if p.Due > 0 {
 		c.deadline = l.now + int64(p.Due)
 	}
+	if l.full() && l.rest == 0 {
+		l.count.AcceptPaused++
+		l.pause(restFull)
+	}
 	return c, nil
+}
+
+// thaw calls a handler that makes a connection's state. Its panic is an error: the
+// descriptors are not the loop's yet, to be closed with the connection.
+func (l *Loop) thaw(c *Conn, m Mover, p *Parcel) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.tellPanic(v)
+			err = errors.New("the service panicked")
+		}
+	}()
+	return m.Thaw(c, p.State, p.Files)
 }
 
 // Begin serves a connection that Arrive made, once the old owner has been told.

@@ -58,9 +58,6 @@ func (l *Loop) open(fd int32, s *Service) *Conn {
 	l.count.Open++
 	l.live++
 	l.emptied = false
-	if l.moving {
-		l.leave(c)
-	}
 	return c
 }
 

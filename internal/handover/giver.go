@@ -89,13 +89,14 @@ func (g *Giver[T]) Offer(id uint64, items []T, unused int) (seq uint64, ok bool)
 }
 
 // Answer tells who owns what was offered: taken are the heir's from here on, kept
-// are the giver's again. A second answer to an offer means nothing.
+// are the giver's again. A second answer to an offer means nothing. An heir answers
+// in the order of the offers, and with seq 0 the oldest, whose number it can't read.
 func (g *Giver[T]) Answer(id, seq uint64, all bool, refused []int) (taken, kept []T) {
 	h := g.find(id)
 	if h == nil {
 		return nil, nil
 	}
-	i := slices.IndexFunc(h.offers, func(o offer[T]) bool { return o.seq == seq })
+	i := slices.IndexFunc(h.offers, func(o offer[T]) bool { return o.seq == seq || seq == 0 })
 	if i < 0 {
 		return nil, nil
 	}

@@ -9,7 +9,9 @@ import (
 )
 
 // Adopt rebuilds a group from the descriptors of its shards in slot order, as
-// another master sent them. It owns them from here on and closes them if it
+// another master sent them; -1 stands for one that was lost with its last
+// holder, and a new one that listens takes its place (though not its index in the
+// kernel's group). It owns them from here on and closes them if it
 // fails: when one is not a socket of that address, or one listens after one
 // that doesn't.
 //
@@ -20,7 +22,9 @@ func Adopt(key string, shards []int) (*Group, error) {
 	g, err := adopt(key, shards)
 	if err != nil {
 		for _, fd := range shards {
-			_ = unix.Close(fd)
+			if fd >= 0 {
+				_ = unix.Close(fd)
+			}
 		}
 		return nil, fmt.Errorf("adopt %s: %w", key, err)
 	}
@@ -40,12 +44,31 @@ func adopt(key string, shards []int) (*Group, error) {
 		return nil, fmt.Errorf("%d shards of a Unix socket", len(shards))
 	}
 	for i, fd := range shards {
+		if fd < 0 {
+			if fd, err = g.replaceOne(); err != nil {
+				return nil, fmt.Errorf("replace shard %d: %w", i, err)
+			}
+			shards[i] = fd
+		}
 		if err := g.adoptOne(i, fd); err != nil {
 			return nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 	}
 	g.shards = append([]int(nil), shards...)
 	return g, g.adoptRefusal()
+}
+
+// replaceOne makes a shard that listens.
+func (g *Group) replaceOne() (int, error) {
+	fd, err := g.bindOne()
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Listen(fd, g.backlog); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // adoptOne checks one descriptor and counts whether it listens.

@@ -29,10 +29,15 @@ func (c *core) bringUp(conf *config.Config) {
 		for t := range conf.Threads {
 			w.slots = append(w.slots, i*conf.Threads+t)
 		}
+		if w.page, err = c.ledger.Reserve(g.id, len(w.slots)); err != nil {
+			c.fail(err)
+			return
+		}
 		g.workers = append(g.workers, w)
 	}
 	c.gens = append(c.gens, g)
 	c.change.gen = g
+	c.change.progress = fmt.Sprintf("generation %d: %d workers are getting ready", g.id, conf.Workers)
 	for _, w := range g.workers {
 		if err := c.spawn(w); err != nil {
 			c.fail(err)
@@ -150,6 +155,8 @@ func (c *core) cutOverIfAcknowledged() {
 func (c *core) cutOver() {
 	g := c.change.gen
 	r := c.receipt(nil)
+	r.CutOver = c.now
+	c.beginTrial(g)
 	for _, old := range c.gens {
 		if old.state == serving {
 			r.Previous = old.id
@@ -157,6 +164,7 @@ func (c *core) cutOver() {
 			c.drain(old)
 		}
 	}
+	c.endOldest(g.conf.MaxDraining)
 	g.enter(serving, c.now)
 	for _, w := range g.workers {
 		w.enter(serving, c.now)

@@ -34,6 +34,8 @@ type Options struct {
 	ConfigPath string // "" is the embedded default
 	RuntimeDir string
 	Version    string
+	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
+	Takeover bool
 	// OnServing is called at each cut-over, with what serves now. It must not
 	// block.
 	OnServing func(control.Status)
@@ -46,19 +48,20 @@ type coordinator struct {
 	log  zerolog.Logger
 	out  *os.File // the open log, nil while that is standard error
 
-	events   chan func()
-	asks     chan ask // from the control socket
-	upg      *tableflip.Upgrader
-	patience time.Duration // with a new binary, as told to tableflip
-	lock     *rundir.Lock
-	listener *net.UnixListener
-	pred     *predecessor // until this master's cut-over is reported
-	owner    bool         // the runtime directory is this master's to clean up
-	upgrade  *upgrade     // the latest attempt
-	watcher  *config.Watcher
-	unwatch  context.CancelFunc
-	serve    context.CancelFunc // ends the control socket's service
-	served   chan struct{}
+	events    chan func()
+	asks      chan ask // from the control socket
+	upg       *tableflip.Upgrader
+	patience  time.Duration // with a new binary, as told to tableflip
+	lock      *rundir.Lock
+	listener  *net.UnixListener
+	pred      *predecessor // until this master's cut-over is reported
+	announced bool         // this master is the one that is known
+	owner     bool         // the runtime directory is this master's to clean up
+	upgrade   *upgrade     // the latest attempt
+	watcher   *config.Watcher
+	unwatch   context.CancelFunc
+	serve     context.CancelFunc // ends the control socket's service
+	served    chan struct{}
 
 	exiting bool
 	status  int
@@ -155,7 +158,9 @@ func (co *coordinator) answer(a ask) {
 	switch a.Command {
 	case "status":
 		tell(control.Response{Status: co.core.status()})
-	case "reload", "upgrade", "stop":
+	case "drained":
+		co.core.awaitDrained(a.Generation, tell)
+	case "reload", "upgrade", "stop", "takeover":
 		co.core.request(request{action: a.Command, cause: a.Cause, answer: tell})
 	default:
 		tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
@@ -178,6 +183,9 @@ func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
 // Switched implements host.
 func (co *coordinator) Switched(r *control.Receipt) {
 	conf := co.core.conf()
+	if err := saveReceipts(co.opts.RuntimeDir, co.core.receipts); err != nil {
+		co.log.Error().Err(err).Msg("receipts can't be kept for a master to come")
+	}
 	if co.pred != nil {
 		co.pred.report(r)
 		co.pred = nil
@@ -186,7 +194,7 @@ func (co *coordinator) Switched(r *control.Receipt) {
 		return
 	}
 	if r.OK || co.watcher == nil {
-		co.watch(conf)
+		co.watch(conf, r.Action)
 	}
 	if r.OK {
 		for _, g := range co.core.gens {
@@ -226,7 +234,14 @@ func (co *coordinator) changes() <-chan config.Change {
 }
 
 // watch brings the watching of the file into line with the configuration.
-func (co *coordinator) watch(conf *config.Config) {
+// What was rolled back must not be loaded again because it still stands there.
+func (co *coordinator) watch(conf *config.Config, action string) {
+	known := conf.SHA256
+	if action == "rollback" {
+		if raw, err := os.ReadFile(conf.Path); err == nil {
+			known = config.Hash(raw)
+		}
+	}
 	switch {
 	case !conf.Watch || conf.Path == "":
 		if co.unwatch != nil {
@@ -234,12 +249,12 @@ func (co *coordinator) watch(conf *config.Config) {
 		}
 		co.watcher, co.unwatch = nil, nil
 	case co.watcher != nil:
-		co.watcher.SetKnown(conf.SHA256)
+		co.watcher.SetKnown(known)
 	default:
 		ctx, cancel := context.WithCancel(context.Background())
 		co.unwatch = cancel
 		co.watcher = config.Watch(ctx, conf.Path, config.WatchOptions{
-			Known: conf.SHA256,
+			Known: known,
 			OnError: func(err error) {
 				co.post(func() { co.log.Warn().Err(err).Msg("watching the configuration file") })
 			},
@@ -282,6 +297,7 @@ func (co *coordinator) close() {
 	}
 	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, PIDFile))
 	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
+	removeReceipts(co.opts.RuntimeDir)
 	if err := co.lock.Release(); err != nil {
 		co.log.Error().Err(err).Msg("leaving the runtime directory")
 	}

@@ -1,13 +1,15 @@
 package upgrade
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
-	"reuseportd/internal/eventloop"
+	"reuseportd/internal/stats"
 )
 
 // core is the state of the service and the decisions about it. It is not safe
@@ -31,11 +33,15 @@ type core struct {
 	change  *change           // in progress
 	pending []*change         // asked for meanwhile, one for each action
 	stop    bool              // the end has been asked for
-	last    *control.Receipt
-	refused string             // why the file's present content was refused
-	loaded  time.Time          // when the serving configuration was
-	past    eventloop.Counters // of workers that are gone
-	nofile  uint64
+	// receipts are of the latest changes, oldest first.
+	receipts []*control.Receipt
+	drained  []drainedRequest // that wait
+	trial    *trial           // the serving generation's probation, nil when it is over
+	refused  string           // why the file's present content was refused
+	loaded   time.Time        // when the serving configuration was
+	ledger   *stats.Ledger    // the counters of all workers, alive and gone
+	keeper   bool             // no other master may be changing the ledger
+	nofile   uint64
 }
 
 func newCore(h host, log zerolog.Logger, version string, pid int, now time.Time) *core {
@@ -129,8 +135,20 @@ func (c *core) rebindBlocked() bool {
 func (c *core) begin(ch *change) {
 	c.change = ch
 	c.log.Info().Str("action", ch.action).Str("cause", ch.cause).Msg("change begins")
-	if ch.action == "upgrade" {
-		c.host.StartUpgrade()
+	switch {
+	case ch.action == "upgrade":
+		c.host.StartUpgrade(nil)
+		return
+	case ch.action == "takeover":
+		tell := ch.waiting[0]
+		ch.waiting = nil // the next master has its receipt by other ways
+		c.host.StartTakeover(tell)
+		return
+	case ch.action == "rollback" && ch.back.image != nil:
+		c.host.StartUpgrade(ch.back)
+		return
+	case ch.action == "rollback":
+		c.bringUp(ch.back.conf)
 		return
 	}
 	c.host.Reloading()
@@ -165,7 +183,8 @@ func (c *core) receipt(err error) *control.Receipt {
 // finish ends the change in progress and answers whoever asked for it.
 func (c *core) finish(r *control.Receipt) {
 	ch := c.change
-	c.change, c.last = nil, r
+	c.change = nil
+	c.remember(r)
 	ev := c.log.Info()
 	if !r.OK {
 		ev = c.log.Error().Str("error", r.Error)
@@ -178,6 +197,51 @@ func (c *core) finish(r *control.Receipt) {
 		tell(control.Response{Receipt: &answer})
 	}
 	c.next()
+}
+
+// maxReceipts bounds the receipts that are kept.
+const maxReceipts = 20
+
+func (c *core) remember(r *control.Receipt) {
+	c.receipts = append(c.receipts, r)
+	c.receipts = c.receipts[max(0, len(c.receipts)-maxReceipts):]
+}
+
+// replaced returns the receipt of the change that replaced a generation, or nil.
+func (c *core) replaced(id uint64) *control.Receipt {
+	for _, r := range slices.Backward(c.receipts) {
+		if r.OK && r.Previous == id && r.Generation != id {
+			return r
+		}
+	}
+	return nil
+}
+
+// drainedRequest waits for the end of a generation.
+type drainedRequest struct {
+	generation uint64
+	answer     func(control.Response)
+}
+
+// awaitDrained answers when a generation is gone, with its receipt.
+func (c *core) awaitDrained(generation uint64, answer func(control.Response)) {
+	c.drained = append(c.drained, drainedRequest{generation, answer})
+	c.tellDrained()
+}
+
+func (c *core) tellDrained() {
+	c.drained = slices.DeleteFunc(c.drained, func(d drainedRequest) bool {
+		if slices.ContainsFunc(c.gens, func(g *generation) bool { return g.id == d.generation && g.state != gone }) {
+			return false
+		}
+		if r := c.replaced(d.generation); r != nil {
+			r := *r
+			d.answer(control.Response{Receipt: &r})
+		} else {
+			d.answer(control.Response{Error: fmt.Sprintf("generation %d is not known any more", d.generation)})
+		}
+		return true
+	})
 }
 
 func verdict(r *control.Receipt) string {

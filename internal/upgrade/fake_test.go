@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -92,7 +94,15 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, ready: true, random: rand.New(rand.NewPCG(1, 2))}
 	w.core = newCore(w, zerolog.Nop(), "test", 1, time.Now())
+	ledger, err := stats.NewLedger()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.core.ledger, w.core.keeper = ledger, true
 	t.Cleanup(func() {
+		if err := ledger.Close(); err != nil {
+			t.Error(err)
+		}
 		for _, g := range w.core.groups {
 			if err := g.Remove(); err != nil {
 				t.Error(err)
@@ -109,7 +119,9 @@ func (w *world) Load() (*config.Config, error) {
 	return w.conf, nil
 }
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
-func (w *world) StartUpgrade()                              {}
+func (w *world) StartUpgrade(*prior)                        {}
+func (w *world) StartTakeover(func(control.Response))       {}
+func (w *world) Predecessor() *os.File                      { return nil }
 func (w *world) Introduce(from, to *worker, id uint64)      {}
 func (w *world) CancelUpgrade()                             {}
 func (w *world) Commit()                                    { w.core.activate() }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/custody"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/wire"
@@ -27,8 +28,9 @@ const (
 )
 
 // StartUpgrade implements host: tableflip starts the binary that now stands at
-// this one's path, and ends it if it isn't ready in time.
-func (co *coordinator) StartUpgrade() {
+// this one's path, or an earlier one, and ends it if it isn't ready in time.
+func (co *coordinator) StartUpgrade(back *prior) {
+	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err == nil {
 		err = co.upg.Fds.AddFile(custodyName, far)
@@ -39,22 +41,48 @@ func (co *coordinator) StartUpgrade() {
 		return
 	}
 	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
-	u := &upgrade{co: co, ch: ch, done: make(chan error, 1), listened: make(chan struct{})}
+	u := &upgrade{co: co, ch: ch, back: back, done: make(chan error, 1), listened: make(chan struct{})}
 	co.upgrade = u
 	go func() {
-		u.done <- co.startNext()
+		u.done <- co.startNext(back)
 		co.post(func() { u.ended() })
 	}()
 	go u.listen()
 }
 
+// StartTakeover implements host. The other master tells of its readiness over the
+// channel, and its death is the channel's end.
+func (co *coordinator) StartTakeover(answer func(control.Response)) {
+	co.core.keeper = false
+	ch, far, err := wire.Pair()
+	if err != nil {
+		answer(control.Response{Error: err.Error()})
+		co.core.upgraded(fmt.Errorf("prepare the takeover: %w", err))
+		return
+	}
+	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
+	u := &upgrade{co: co, ch: ch, asked: true, done: make(chan error, 1), listened: make(chan struct{})}
+	co.upgrade = u
+	answer(control.Response{File: far})
+	late := time.AfterFunc(co.patience, func() { _ = ch.StopReading() })
+	go func() {
+		u.listen()
+		late.Stop()
+		co.post(func() { u.ended() })
+	}()
+}
+
 // startNext has tableflip start the next master, once the one before this one has
 // gone. That is noticed by a goroutine of tableflip's own, a moment later.
-func (co *coordinator) startNext() error {
+func (co *coordinator) startNext(back *prior) error {
 	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
 	defer cancel()
 	if err := co.upg.WaitForParent(ctx); errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("the master before this one has not exited yet")
+	}
+	if back != nil {
+		defer back.close()
+		defer runImage(back.image)()
 	}
 	for {
 		err := co.upg.Upgrade()
@@ -65,17 +93,41 @@ func (co *coordinator) startNext() error {
 	}
 }
 
+// BinaryEnv names the variable that tells a master that was started from an open
+// file the path that its successors are to be started from.
+const BinaryEnv = "REUSEPORTD_BINARY"
+
+// runImage has tableflip, which runs os.Args[0], run an open file. The function
+// that it returns undoes that.
+func runImage(f *os.File) func() {
+	path := os.Args[0]
+	os.Args[0] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	_ = os.Setenv(BinaryEnv, path)
+	return func() {
+		os.Args[0] = path
+		_ = os.Unsetenv(BinaryEnv)
+	}
+}
+
 // CancelUpgrade implements host.
-func (co *coordinator) CancelUpgrade() { co.upg.Stop() }
+func (co *coordinator) CancelUpgrade() {
+	if co.upgrade != nil && co.upgrade.asked {
+		_ = co.upgrade.ch.StopReading()
+		return
+	}
+	co.upg.Stop()
+}
 
 // upgrade is one attempt.
 type upgrade struct {
 	co     *coordinator
 	ch     *wire.Conn
+	back   *prior     // nil but in a rollback
 	done   chan error // what tableflip said
 	failed string     // what the next master said before it gave up
 	pid    int        // the next master's, once it has said so
 	over   bool
+	asked  bool // it is a takeover
 
 	listened chan struct{} // closed when listen has ended
 }
@@ -103,14 +155,15 @@ func (u *upgrade) listen() {
 func (u *upgrade) handle(m wire.Message) {
 	switch m.Kind {
 	case wire.KindHello:
-		var b hello
+		var b custody.Hello
 		if err := m.Decode(&b); err != nil {
 			u.co.log.Error().Err(err).Msg("the next master's greeting is not understood")
 			return
 		}
 		u.pid = b.PID
+		u.co.core.change.progress = fmt.Sprintf("the next master (pid %d, version %s) is getting ready", b.PID, b.Version)
 		u.co.log.Info().Int("next_pid", b.PID).Str("next_version", b.Version).Msg("the next master is getting ready")
-		if err := u.co.sendSockets(u.ch); err != nil {
+		if err := u.co.sendSockets(u.ch, u.back); err != nil {
 			u.co.log.Error().Err(err).Msg("can't send the sockets to the next master")
 		}
 	case wire.KindFailed:
@@ -130,7 +183,12 @@ func (u *upgrade) ended() {
 		return
 	}
 	u.over = true
-	err := <-u.done
+	var err error
+	if u.asked {
+		err = fmt.Errorf("it ended, or was not ready within %s", u.co.patience)
+	} else {
+		err = <-u.done
+	}
 	u.lastWords()
 	if err == nil {
 		// Ready without Commit: no release of ours does that.
@@ -141,6 +199,12 @@ func (u *upgrade) ended() {
 
 // explain adds what the next master said to what tableflip saw.
 func (u *upgrade) explain(err error) error {
+	if u.asked {
+		if u.failed != "" {
+			err = errors.New(u.failed)
+		}
+		return fmt.Errorf("takeover by the master with pid %d: %w", u.pid, err)
+	}
 	if u.failed != "" {
 		return fmt.Errorf("start %s: %w: %s", os.Args[0], err, u.failed)
 	}
@@ -166,12 +230,32 @@ func (u *upgrade) handOver() {
 		co.log.Error().Err(err).Msg("can't send the workers to the next master")
 	}
 	_ = failpoint.Hit("custody-sent")
-	if err := <-u.done; err != nil {
+	if err := u.ready(); err != nil {
 		u.takeBack()
 		co.core.upgraded(u.explain(err))
 		return
 	}
 	u.leave()
+}
+
+// ready waits for the next master's readiness.
+func (u *upgrade) ready() error {
+	if !u.asked {
+		return <-u.done
+	}
+	_ = u.ch.SetReadDeadline(time.Now().Add(u.co.patience))
+	m, err := u.ch.Recv()
+	switch {
+	case err != nil:
+		return fmt.Errorf("the other master did not become ready: %w", err)
+	case m.Kind == wire.KindFailed:
+		var b wire.Failed
+		_ = m.Decode(&b)
+		return errors.New(b.Error)
+	case m.Kind != wire.KindTaken:
+		return fmt.Errorf("the other master says %s before it is ready", m.Kind)
+	}
+	return nil
 }
 
 // takeBack goes on with the workers where handOver stopped.
@@ -214,7 +298,7 @@ func (u *upgrade) leave() {
 		co.log.Error().Err(err).Msg("the next master took over and is gone")
 	}
 	_ = u.ch.SetReadDeadline(time.Now().Add(receiptTimeout))
-	r := &control.Receipt{Action: "upgrade", PID: u.pid}
+	r := &control.Receipt{Action: co.core.change.action, PID: u.pid}
 	m, err := u.ch.Recv()
 	switch {
 	case err == nil && m.Kind == wire.KindReceipt:
@@ -228,10 +312,12 @@ func (u *upgrade) leave() {
 		co.Exit(1)
 		r.OK, r.Error = false, fmt.Sprintf("the next master (pid %d) took over, but: %v", u.pid, err)
 	}
-	// What the next master says of itself is not listened to before this.
-	_ = sdnotify.Status(fmt.Sprintf("generation %d serves", r.Generation))
-	if err := sdnotify.Ready(u.pid); err != nil {
-		co.log.Error().Err(err).Msg("can't tell the service manager of the next master")
+	if !u.asked { // else it is another service's
+		// What the next master says of itself is not listened to before this.
+		_ = sdnotify.Status(fmt.Sprintf("generation %d serves", r.Generation))
+		if err := sdnotify.Ready(u.pid); err != nil {
+			co.log.Error().Err(err).Msg("can't tell the service manager of the next master")
+		}
 	}
 	co.core.superseded(r)
 	co.next = u.pid
@@ -253,9 +339,10 @@ func (co *coordinator) procs() []*proc {
 
 // upgraded is told that an upgrade has failed; nothing has changed.
 func (c *core) upgraded(err error) {
-	if c.change == nil || c.change.action != "upgrade" {
+	if c.change == nil || !c.change.upgrades() {
 		return
 	}
+	c.keeper = true
 	c.fail(err)
 	c.beginStop()
 }
@@ -268,7 +355,7 @@ func (c *core) superseded(r *control.Receipt) {
 	r.ReadyMS = float64(time.Since(ch.started).Microseconds()) / 1000
 	waiting := ch.waiting
 	for _, p := range c.pending {
-		if p.action == "upgrade" {
+		if p.action == ch.action {
 			r.Coalesced += 1 + p.merged
 			waiting = append(waiting, p.waiting...)
 		}
@@ -277,8 +364,12 @@ func (c *core) superseded(r *control.Receipt) {
 		answer := *r
 		tell(control.Response{Receipt: &answer})
 	}
+	for _, d := range c.drained {
+		d.answer(control.Response{Error: control.ErrSuperseded})
+	}
+	c.drained = nil
 	for _, p := range c.pending {
-		if p.action != "upgrade" {
+		if p.action != ch.action {
 			c.refuse(p, control.ErrSuperseded)
 		}
 	}

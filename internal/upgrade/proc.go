@@ -45,6 +45,7 @@ func (p *proc) Kill(sig unix.Signal) {
 
 // Close implements process.
 func (p *proc) Close() {
+	p.co.removeRescue(p.w)
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
 }
@@ -154,6 +155,9 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 		var b wire.Bye
 		if err = m.Decode(&b); err == nil {
 			w.lastErr = b.Reason
+			if b.HandedOver.After(w.gen.handedOver) {
+				w.gen.handedOver = b.HandedOver
+			}
 		}
 	default:
 		err = fmt.Errorf("%s is not a worker's to say", m.Kind)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/shard"
 )
@@ -137,7 +138,7 @@ func (g *group) queued() int {
 
 // retireStep takes every retirement one step further, if it can go.
 func (c *core) retireStep() {
-	if c.change != nil && c.change.action == "upgrade" {
+	if c.change != nil && c.change.upgrades() {
 		return // the next master is counting on the shards as they are
 	}
 	for key, g := range c.groups {
@@ -207,7 +208,7 @@ func (c *core) closeRetired(key string, g *group) {
 // generation is gone. What is in their queues is lost, and told.
 func (c *core) abandonShards(key string, g *group) {
 	if n := g.queued(); n > 0 {
-		c.past.Cut += uint64(n)
+		c.ledger.Add(eventloop.Counters{Cut: uint64(n)})
 		c.log.Error().Str("address", key).Int("connections", n).
 			Msg("connections that waited to be accepted are lost: no worker is left that serves the address")
 	}

@@ -14,6 +14,7 @@ import (
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/rundir"
+	"reuseportd/internal/stats"
 )
 
 // Run is a master process, from its start to its exit status. An error is why it
@@ -37,62 +38,71 @@ func Run(o Options) (int, error) {
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
 	if err := co.start(conf, confErr); err != nil {
+		if len(co.core.gens) > 0 {
+			co.owner = false // what is there is for a better master to adopt
+		}
 		co.close()
 		return 1, err
 	}
 	co.run(signals)
 	co.close()
 	co.forward(signals) // the last thing: what comes later finds no process
-	if last := co.core.last; co.status != 0 && last != nil && !last.OK {
-		return co.status, errors.New(last.Error)
+	if n := len(co.core.receipts); co.status != 0 && n > 0 && !co.core.receipts[n-1].OK {
+		return co.status, errors.New(co.core.receipts[n-1].Error)
 	}
 	return co.status, nil
 }
 
-// start comes into possession of the runtime directory, by lock or by custody,
-// and begins the first change.
+// start comes into possession of the runtime directory, by lock, by custody or
+// by both, and begins the first change.
 func (co *coordinator) start(conf *config.Config, confErr error) error {
 	ch := &change{action: "start", cause: "start", started: co.core.now, fatal: true}
-	if co.upg.HasParent() {
-		ch.action, ch.cause = "upgrade", "start of the next master"
-		if err := co.greet(); err != nil {
-			return fmt.Errorf("take over from the old master: %w", err)
-		}
-		err := confErr
-		if err == nil {
-			err = co.takeSockets()
-		}
-		if err != nil {
+	if err := co.greet(); err != nil {
+		return fmt.Errorf("take over from the running master: %w", err)
+	}
+	if co.pred != nil {
+		ch.action, ch.cause, ch.masters = "upgrade", "start of the next master", true
+		var err error
+		if conf, err = co.takeSockets(conf, confErr); err != nil {
 			co.pred.failEarly(err)
 			return err
+		}
+		if end := co.pred.cu.end; end.Action != "" {
+			ch.action, ch.cause = end.Action, end.Cause
 		}
 	} else {
 		if confErr != nil {
 			return confErr
 		}
-		if err := co.own(); err != nil {
+		orphans, err := co.own()
+		if err != nil {
 			return err
 		}
-	}
-	if co.pred != nil && co.pred.cu.end.Cause != "" {
-		ch.cause = co.pred.cu.end.Cause
+		if orphans > 0 {
+			ch.cause = fmt.Sprintf("start with %d workers that an earlier master left", orphans)
+			ch.fatal = false // they serve on, whatever becomes of the new generation
+		}
 	}
 	co.core.change = ch
 	co.core.bringUp(conf)
 	return nil
 }
 
-// own takes the runtime directory for a first master.
-func (co *coordinator) own() error {
+// own takes the runtime directory for a first master, with the workers that are
+// left of an earlier one. It returns their number.
+func (co *coordinator) own() (int, error) {
 	lock, err := rundir.LockDir(co.opts.RuntimeDir)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	co.lock, co.owner = lock, true
+	co.lock, co.owner, co.core.keeper = lock, true, true
+	if co.core.ledger, err = stats.NewLedger(); err != nil {
+		return 0, err
+	}
 	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
-		return err
+		return 0, err
 	}
-	return nil
+	return co.adoptOrphans()
 }
 
 // raiseNoFile raises the descriptor limit to the hard limit, for this process and

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -29,23 +28,23 @@ func workerEnv() []string {
 // Spawn starts a worker process from this process's own image, whatever stands
 // in the file system by now, and sends it Start.
 func (co *coordinator) Spawn(w *worker) (process, int, error) {
-	region, err := stats.Create(len(w.slots))
-	if err != nil {
-		return nil, 0, err
-	}
 	ch, far, err := wire.Pair()
 	if err != nil {
-		return nil, 0, errors.Join(err, region.Close())
+		return nil, 0, err
 	}
 	defer far.Close()
 	pidfd := -1
 	pid, err := startProcess(w, far, &pidfd)
 	if err != nil {
-		return nil, 0, errors.Join(err, region.Close(), ch.Close())
+		return nil, 0, errors.Join(err, ch.Close())
 	}
 	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
-	w.region = region
-	if err := co.sendStart(w, p); err != nil {
+	rescue, err := co.makeRescue(w)
+	if err == nil {
+		err = co.sendStart(w, p, rescue)
+		_ = unix.Close(rescue)
+	}
+	if err != nil {
 		p.Kill(unix.SIGKILL)
 		co.log.Error().Err(err).Msg("can't tell a new worker what to do")
 	}
@@ -54,7 +53,7 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 }
 
 // sendStart sends the configuration and the descriptors that go with it.
-func (co *coordinator) sendStart(w *worker, p *proc) error {
+func (co *coordinator) sendStart(w *worker, p *proc, rescue int) error {
 	g := w.gen
 	memfd, err := wire.Memfd("reuseportd-config", g.conf.Raw)
 	if err != nil {
@@ -62,10 +61,10 @@ func (co *coordinator) sendStart(w *worker, p *proc) error {
 	}
 	defer unix.Close(memfd)
 	msg := wire.Start{
-		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path,
-		Files: []string{wire.FileConfig, wire.FileStats},
+		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
+		Files: []string{wire.FileConfig, wire.FileStats, wire.FileRescue},
 	}
-	fds := []int{memfd, w.region.FD()}
+	fds := []int{memfd, co.core.ledger.FD(), rescue}
 	names, logs := g.files.list()
 	msg.Files = append(msg.Files, names...)
 	return p.Send(wire.KindStart, msg, append(fds, logs...)...)

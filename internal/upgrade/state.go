@@ -1,6 +1,8 @@
 package upgrade
 
 import (
+	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +11,6 @@ import (
 	"reuseportd/internal/control"
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/shard"
-	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -37,8 +38,11 @@ type generation struct {
 	deadline time.Time // of the drain
 	workers  []*worker
 	files    *logFiles
-	receipt  *control.Receipt   // of the change that replaced it; counts are added as it drains
-	sum      eventloop.Counters // of its workers that are gone
+	receipt  *control.Receipt   // of the change that replaced it
+	base     eventloop.Counters // when the drain began
+	// handedOver is when the last of its connections was taken over, as far as
+	// its workers have said.
+	handedOver time.Time
 }
 
 func (g *generation) enter(s state, now time.Time) { g.state, g.since = s, now }
@@ -62,7 +66,7 @@ type worker struct {
 	since    time.Time
 	proc     process
 	pid      int
-	region   *stats.Region
+	page     int // of the ledger: the first of its loops'
 	restarts int
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
@@ -94,18 +98,6 @@ func (w *worker) serves() bool {
 	return false
 }
 
-// counters adds up the worker's loops.
-func (w *worker) counters() eventloop.Counters {
-	var sum eventloop.Counters
-	if w.region == nil {
-		return sum
-	}
-	for i := range w.region.Len() {
-		addCounters(&sum, w.region.Read(i))
-	}
-	return sum
-}
-
 // process is a running worker as the core sees it.
 type process interface {
 	// Send sends one message; it fails when the worker is gone or takes none.
@@ -127,12 +119,18 @@ type host interface {
 	// Introduce gives a draining worker and a serving one a channel for handover.
 	Introduce(from, to *worker, id uint64)
 	// StartUpgrade starts the next master; upgraded is called when that is over.
+	// StartTakeover gives a custody channel to a master that was started by others.
+	StartTakeover(answer func(control.Response))
 	// CancelUpgrade makes that soon.
-	StartUpgrade()
+	// With back it is not the binary at this one's path but an earlier one.
+	StartUpgrade(back *prior)
 	CancelUpgrade()
 	// Commit is called when a generation is ready. It leads to activate: at once,
 	// or when the master that came before has let go.
 	Commit()
+	// Predecessor returns the binary of the master that came before, for the caller
+	// to close; nil if it is not to be had.
+	Predecessor() *os.File
 	// Switched is told of each cut-over and of each failed change.
 	Switched(r *control.Receipt)
 	// Reloading is told that a change of configuration begins.
@@ -149,14 +147,24 @@ type group struct {
 
 // change is an action in progress.
 type change struct {
-	action  string // start reload upgrade stop
+	action  string // start reload upgrade rollback stop
 	cause   string
 	started time.Time
 	gen     *generation // being brought up; nil for stop
 	waiting []func(control.Response)
-	merged  int              // further requests that it answers
-	receipt *control.Receipt // after the cut-over: what is left is that the old generation lets go
-	fatal   bool             // without it there is nothing to serve on with: start-up
+	merged  int                // further requests that it answers
+	receipt *control.Receipt   // after the cut-over: what is left is that the old generation lets go
+	base    eventloop.Counters // a stop's: what had been counted when it began
+	back    *prior             // a rollback's aim
+	masters bool               // this master takes over from another
+	// progress is how far it is, in words.
+	progress string
+	fatal    bool // without it there is nothing to serve on with: start-up
+}
+
+// upgrades tells whether another master takes over.
+func (ch *change) upgrades() bool {
+	return ch.masters || ch.action == "upgrade" || ch.action == "takeover" || ch.back != nil && ch.back.image != nil
 }
 
 // request asks for a change.
@@ -166,19 +174,50 @@ type request struct {
 	answer func(control.Response)
 }
 
-func addCounters(sum *eventloop.Counters, c eventloop.Counters) {
-	sum.Accepted += c.Accepted
-	sum.Open += c.Open
-	sum.Closed += c.Closed
-	sum.Requests += c.Requests
-	sum.BytesIn += c.BytesIn
-	sum.BytesOut += c.BytesOut
-	sum.HandedOver += c.HandedOver
-	sum.Finished += c.Finished
-	sum.Cut += c.Cut
-	sum.AcceptPaused += c.AcceptPaused
-	sum.AcceptNoFD += c.AcceptNoFD
-	sum.AcceptErrors += c.AcceptErrors
-	sum.Panics += c.Panics
-	sum.LogDropped += c.LogDropped
+// counters adds up a worker's loops, those of earlier processes in its place too.
+func (c *core) counters(w *worker) eventloop.Counters {
+	var sum eventloop.Counters
+	for i := range w.slots {
+		addCounters(&sum, c.ledger.Read(w.page+i))
+	}
+	return sum
 }
+
+// sum adds up a generation.
+func (c *core) sum(g *generation) eventloop.Counters {
+	var sum eventloop.Counters
+	for _, w := range g.workers {
+		addCounters(&sum, c.counters(w))
+	}
+	return sum
+}
+
+// total adds up everything that was ever counted.
+func (c *core) total() eventloop.Counters {
+	sum := c.ledger.Past()
+	for _, id := range c.ledger.Generations() {
+		for _, run := range c.ledger.Used(id) {
+			for i := range run.N {
+				addCounters(&sum, c.ledger.Read(run.First+i))
+			}
+		}
+	}
+	return sum
+}
+
+// sweep folds the pages of generations that are gone.
+func (c *core) sweep() {
+	if !c.keeper {
+		return
+	}
+	for _, id := range c.ledger.Generations() {
+		if slices.ContainsFunc(c.gens, func(g *generation) bool { return g.id == id }) {
+			continue
+		}
+		for _, run := range c.ledger.Used(id) {
+			c.ledger.Fold(run.First, run.N)
+		}
+	}
+}
+
+func addCounters(sum *eventloop.Counters, c eventloop.Counters) { sum.Add(&c) }

@@ -14,30 +14,34 @@ func (c *core) status() *control.Status {
 		Version: c.version, PID: c.pid, Started: c.started,
 		NoFile: c.nofile,
 	}
-	if c.last != nil {
-		last := *c.last // which goes on counting while its generation drains
-		st.LastChange = &last
+	for _, g := range c.gens {
+		if g.receipt != nil {
+			c.count(g, g.receipt)
+		}
+	}
+	for _, r := range c.receipts {
+		r := *r // which goes on counting while its generation drains
+		st.Receipts, st.LastChange = append(st.Receipts, &r), &r
 	}
 	if c.change != nil {
-		st.Change = c.change.action
+		st.Change, st.Progress = c.change.action, c.change.progress
 	}
 	st.Config.Error = c.refused
-	sum := c.past
 	for _, g := range c.gens {
 		if g.state == serving {
 			st.Generation = g.id
 			st.Config.Path, st.Config.SHA256, st.Config.Loaded = g.conf.Path, g.conf.SHA256, c.loaded
 		}
-		st.Groups = append(st.Groups, g.status(&sum))
+		st.Groups = append(st.Groups, c.generationStatus(g))
 	}
-	st.Totals = totals(sum)
+	st.Totals = totals(c.total())
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		st.Listeners = append(st.Listeners, c.listenerStatus(key))
 	}
 	return st
 }
 
-func (g *generation) status(sum *eventloop.Counters) control.Generation {
+func (c *core) generationStatus(g *generation) control.Generation {
 	out := control.Generation{
 		ID: g.id, State: string(g.state), Since: g.since, ConfigSHA256: g.conf.SHA256,
 	}
@@ -49,11 +53,10 @@ func (g *generation) status(sum *eventloop.Counters) control.Generation {
 		out.Deadline = &deadline
 	}
 	for _, w := range g.workers {
-		counts := w.counters()
-		addCounters(sum, counts)
 		if w.state == gone {
 			continue
 		}
+		counts := c.counters(w)
 		cw := control.Worker{
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
@@ -96,7 +99,7 @@ func (c *core) listenerStatus(key string) control.Listener {
 func totals(c eventloop.Counters) control.Totals {
 	return control.Totals{
 		Accepted: c.Accepted, Requests: c.Requests, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
-		HandedOver: c.HandedOver, Finished: c.Finished, Cut: c.Cut,
+		HandedOver: c.HandedOver, TakenOver: c.TakenOver, Finished: c.Finished, Cut: c.Cut,
 		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
 		Panics: c.Panics, LogDropped: c.LogDropped,
 	}

@@ -20,6 +20,7 @@ func (c *core) requestStop(ch *change) {
 		return
 	}
 	c.stop = true
+	c.endTrial()
 	for _, p := range c.pending {
 		c.refuse(p, "the service is stopping")
 	}
@@ -30,7 +31,7 @@ func (c *core) requestStop(ch *change) {
 	case c.change.receipt != nil: // past its cut-over
 		c.finish(c.change.receipt)
 		c.beginStop()
-	case c.change.action == "upgrade" && c.change.gen == nil:
+	case c.change.upgrades() && c.change.gen == nil:
 		c.host.CancelUpgrade()
 	default:
 		c.change.fatal = false
@@ -47,6 +48,7 @@ func (c *core) beginStop() {
 		return
 	}
 	c.change, c.pending = c.pending[0], nil
+	c.change.base = c.total()
 	c.log.Info().Str("cause", c.change.cause).Msg("stopping: no new connections; open ones are finished")
 	for _, g := range c.gens {
 		if g.state == serving {
@@ -64,7 +66,8 @@ func (c *core) exitIfStopped() {
 		return
 	}
 	r := c.receipt(nil)
-	r.HandedOver, r.Finished, r.Cut = c.past.HandedOver, c.past.Finished, c.past.Cut
+	sum, base := c.total(), c.change.base
+	r.HandedOver, r.Finished, r.Cut = sum.HandedOver-base.HandedOver, sum.Finished-base.Finished, sum.Cut-base.Cut
 	c.finish(r)
 	c.host.Exit(0)
 }
@@ -90,7 +93,7 @@ func (c *core) stopNow() {
 	}
 	if c.change == nil || c.change.action != "stop" {
 		// An upgrade is being cancelled, which nobody waits for any more.
-		c.change = &change{action: "stop", cause: causeSignal, started: c.now}
+		c.change = &change{action: "stop", cause: causeSignal, started: c.now, base: c.total()}
 		for _, p := range c.pending {
 			c.change.waiting = append(c.change.waiting, p.waiting...)
 		}

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,10 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/custody"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/rundir"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -19,58 +22,116 @@ import (
 
 // predecessor is the master that came before and its channel.
 type predecessor struct {
-	ch   *wire.Conn
-	cu   *custody
-	gone bool // it has let go, or died
+	ch    *wire.Conn
+	cu    *holdings
+	gone  bool // it has let go, or died
+	asked bool // it did not start this one: readiness is told over the channel
 }
 
-// greet asks the old master for its sockets.
+// greet finds the master that this one comes after, if there is one: that which
+// has started it, or that which runs and is asked to let it take over.
 func (co *coordinator) greet() error {
-	f, err := co.upg.Fds.File(custodyName)
-	if err != nil {
-		return err
-	}
-	if f == nil {
-		return errors.New("the old master gave no custody channel: it is another program")
-	}
-	fd, err := dupFile(f)
-	if err != nil {
-		return err
+	var fd int
+	switch {
+	case co.upg.HasParent():
+		f, err := co.upg.Fds.File(custodyName)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			return errors.New("the old master gave no custody channel: it is another program")
+		}
+		if fd, err = dupFile(f); err != nil {
+			return err
+		}
+	case co.opts.Takeover:
+		f, err := askCustody(co.opts.RuntimeDir)
+		if errors.Is(err, control.ErrNoMaster) {
+			co.log.Info().Msg("no master runs: there is nothing to take over")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if fd, err = dupFile(f); err != nil {
+			return err
+		}
+	default:
+		return nil
 	}
 	ch, err := wire.FromFD(fd)
 	if err != nil {
 		return err
 	}
 	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
-	co.pred = &predecessor{ch: ch, cu: newCustody()}
+	co.pred = &predecessor{ch: ch, cu: newHoldings(), asked: !co.upg.HasParent()}
 	return nil
 }
 
-// takeSockets receives the first part of the custody.
-func (co *coordinator) takeSockets() error {
+// askCustody asks the running master for a custody channel.
+func askCustody(dir string) (*os.File, error) {
+	client, err := control.Dial(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
+	defer cancel()
+	resp, err := client.Do(ctx, control.Request{Command: "takeover", Cause: "command"})
+	if err != nil {
+		return nil, err
+	}
+	if resp.File == nil {
+		return nil, errors.New("the running master gave no custody channel: it may be of a release that knows none")
+	}
+	return resp.File, nil
+}
+
+// takeSockets receives the first part of the custody, and returns what is to be
+// served.
+func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.Config, error) {
 	p := co.pred
-	if err := p.ch.Send(wire.KindHello, hello{PID: os.Getpid(), Version: co.opts.Version}); err != nil {
-		return err
+	if err := p.ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid(), Version: co.opts.Version}); err != nil {
+		return nil, err
 	}
 	if err := p.cu.receive(p.ch, custodyTimeout); err != nil {
-		return err
+		return nil, err
+	}
+	if p.cu.config != nil {
+		conf, confErr = config.Parse(co.opts.ConfigPath, p.cu.config)
+	}
+	if confErr != nil {
+		return nil, confErr
 	}
 	lock, err := rundir.AdoptLock(co.opts.RuntimeDir, p.cu.lock)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	co.lock = lock
 	if co.listener, err = control.FromFD(p.cu.control); err != nil {
-		return err
+		return nil, err
 	}
-	return co.core.adoptSockets(p.cu)
+	if co.core.ledger, err = stats.OpenLedger(p.cu.ledger); err != nil {
+		return nil, err
+	}
+	return conf, co.core.adoptSockets(p.cu)
+}
+
+// Predecessor implements host.
+func (co *coordinator) Predecessor() *os.File {
+	if co.pred == nil {
+		return nil
+	}
+	f := co.pred.cu.image
+	co.pred.cu.image = nil
+	return f
 }
 
 // Commit implements host. A first master may go ahead. One that was started by
 // an upgrade asks for the workers, says that it is ready, and waits until the
 // old one has let go: that is either its Goodbye or its end.
 func (co *coordinator) Commit() {
-	if co.core.change.action == "reload" {
+	if co.announced {
 		co.core.activate()
 		return
 	}
@@ -88,7 +149,13 @@ func (co *coordinator) Commit() {
 		// The old master died just now and nobody else serves: go on.
 		co.log.Error().Err(err).Msg("can't announce readiness")
 	}
+	co.announced = true
 	if co.pred != nil {
+		if co.pred.asked {
+			if err := co.pred.ch.Send(wire.KindTaken, struct{}{}); err != nil {
+				co.log.Error().Err(err).Msg("can't announce readiness")
+			}
+		}
 		if err := co.awaitGoodbye(); err != nil {
 			co.core.fail(err)
 			return

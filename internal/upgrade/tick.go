@@ -37,8 +37,22 @@ func (c *core) tick(late bool) {
 			}
 		}
 	}
+	if c.trial != nil && c.now.After(c.trial.until) && !c.suspect(c.trial) {
+		c.log.Info().Uint64("generation", c.trial.gen.id).Msg("probation is over")
+		c.endTrial()
+	}
 	c.finishIfWithdrawn()
 	c.retireStep()
+}
+
+// suspect tells whether a worker may have begun to hang while on probation.
+func (c *core) suspect(t *trial) bool {
+	for _, w := range t.gen.workers {
+		if w.proc != nil && w.state == serving && !w.pingedAt.IsZero() && !w.pongAt.After(t.until) {
+			return true
+		}
+	}
+	return false
 }
 
 // watchStart gives up a worker that isn't ready in time.
@@ -80,6 +94,13 @@ func (c *core) workerPong(w *worker, b wire.Pong) {
 	}
 }
 
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // wait returns how long nothing is due.
 func (c *core) wait() time.Duration {
 	due := c.now.Add(time.Minute)
@@ -90,6 +111,9 @@ func (c *core) wait() time.Duration {
 	}
 	if c.change != nil && c.change.receipt != nil {
 		sooner(c.change.gen.since.Add(letGo))
+	}
+	if c.trial != nil {
+		sooner(maxTime(c.trial.until, c.now).Add(10 * time.Millisecond))
 	}
 	for _, g := range c.groups {
 		if g.retiring != nil {

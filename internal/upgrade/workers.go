@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/control"
 	"reuseportd/internal/wire"
 )
 
@@ -71,6 +72,10 @@ func (c *core) workerFailed(w *worker, text string) {
 func (c *core) workerExited(w *worker, status string) {
 	g := w.gen
 	killed := !w.doomed.IsZero()
+	began := c.now // the trouble
+	if killed {
+		began = w.pongAt
+	}
 	c.account(w, status)
 	w.proc.Close()
 	w.proc, w.pid, w.leases, w.waiting = nil, 0, nil, nil
@@ -79,6 +84,7 @@ func (c *core) workerExited(w *worker, status string) {
 		c.log.Error().Int("worker", w.index).Ints("slots", w.slots).Str("status", status).
 			Str("reason", w.lastErr).Msg("a worker has died and is replaced; its sockets were kept")
 		c.respawn(w)
+		c.judge(g, began)
 	case c.change != nil && g == c.change.gen && g.state != failed && g.state != draining:
 		w.enter(gone, c.now)
 		if w.lastErr != "" && killed {
@@ -97,23 +103,16 @@ func (c *core) workerExited(w *worker, status string) {
 // account keeps a dead worker's counts. What it had open when it crashed is lost
 // and counted so.
 func (c *core) account(w *worker, status string) {
-	counts := w.counters()
+	counts := c.counters(w)
 	if counts.Open > 0 {
 		c.log.Error().Int("worker", w.index).Uint64("connections", counts.Open).Str("status", status).
 			Msg("connections ended with their worker")
 	}
-	counts.Cut += counts.Open
-	counts.Open = 0
-	addCounters(&c.past, counts)
-	addCounters(&w.gen.sum, counts)
-	if r := w.gen.receipt; r != nil {
-		r.HandedOver += counts.HandedOver
-		r.Finished += counts.Finished
-		r.Cut += counts.Cut
-	}
-	if w.region != nil {
-		_ = w.region.Close()
-		w.region = nil
+	for i := range w.slots {
+		page := c.ledger.Page(w.page + i) // whose writer is dead
+		page.Cut += page.Open
+		page.Closed += page.Open
+		page.Open = 0
 	}
 }
 
@@ -154,6 +153,7 @@ func (c *core) drain(g *generation) {
 	}
 	g.enter(draining, c.now)
 	g.deadline = c.now.Add(timeout)
+	g.base = c.sum(g)
 	for _, w := range g.workers {
 		switch {
 		case w.proc == nil:
@@ -167,11 +167,58 @@ func (c *core) drain(g *generation) {
 	c.forgetGone()
 }
 
+// endOldest ends the oldest draining generations beyond the bound.
+func (c *core) endOldest(bound int) {
+	var old []*generation
+	for _, g := range c.gens {
+		if g.state == draining && g.deadline.After(c.now) {
+			old = append(old, g)
+		}
+	}
+	for _, g := range old[:max(0, len(old)-bound)] {
+		c.log.Warn().Uint64("generation", g.id).Int("max_draining", bound).Uint64("connections", c.sum(g).Open).
+			Msg("too many generations drain: the oldest is ended, what it has open is cut")
+		g.deadline = c.now
+		for _, w := range g.workers {
+			if w.state == draining {
+				c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: 0})
+			}
+		}
+	}
+}
+
 func (c *core) drainWorker(w *worker) {
 	w.enter(draining, c.now)
 	left := max(0, w.gen.deadline.Sub(c.now))
 	c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: left.Milliseconds(), Heirs: !c.stop})
 }
+
+// bury ends a generation that has no process left.
+func (c *core) bury(g *generation) {
+	r := g.receipt
+	if r == nil {
+		r = new(control.Receipt)
+	}
+	c.count(g, r)
+	r.Drained, r.DrainedMS = true, milliseconds(c.now.Sub(r.CutOver))
+	g.enter(gone, c.now)
+	g.files.Close()
+	c.log.Info().Uint64("generation", g.id).Uint64("finished", r.Finished).
+		Uint64("handed_over", r.HandedOver).Uint64("cut", r.Cut).Msg("generation gone")
+	c.tellDrained()
+}
+
+// count brings a receipt up to date with what has become of a generation's
+// connections since it began to drain.
+func (c *core) count(g *generation, r *control.Receipt) {
+	sum := c.sum(g)
+	r.Finished, r.HandedOver, r.Cut = sum.Finished-g.base.Finished, sum.HandedOver-g.base.HandedOver, sum.Cut-g.base.Cut
+	if !g.handedOver.IsZero() {
+		r.HandoverMS = milliseconds(g.handedOver.Sub(r.CutOver))
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // forgetGone drops the generations that have no process left.
 func (c *core) forgetGone() {
@@ -185,10 +232,8 @@ func (c *core) forgetGone() {
 			kept = append(kept, g)
 			continue
 		}
-		g.enter(gone, c.now)
-		g.files.Close()
-		c.log.Info().Uint64("generation", g.id).Uint64("finished", g.sum.Finished).
-			Uint64("handed_over", g.sum.HandedOver).Uint64("cut", g.sum.Cut).Msg("generation gone")
+		c.bury(g)
 	}
 	c.gens = kept
+	c.sweep()
 }

@@ -12,7 +12,7 @@ import (
 
 func TestPeerDeathIsEOFAfterItsLastMessage(t *testing.T) {
 	a, b := pair(t)
-	if err := a.Send(KindBye, Bye{"done"}); err != nil {
+	if err := a.Send(KindBye, Bye{Reason: "done"}); err != nil {
 		t.Fatal(err)
 	}
 	// Unread on a's side, so that b gets ECONNRESET as well.

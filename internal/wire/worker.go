@@ -1,10 +1,13 @@
 package wire
 
+import "time"
+
 // What each of the descriptors in Start and Logs is: one of these names, or
 // FileAccess followed by the path from the configuration.
 const (
 	FileConfig = "config"  // sealed memfd with the configuration's bytes
-	FileStats  = "stats"   // memfd of a stats.Region
+	FileStats  = "stats"   // memfd of the stats.Ledger
+	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
 	FileLog    = "log"     // the error log, open for appending
 	FileAccess = "access:" // + path: an access log, open for appending
 )
@@ -16,6 +19,7 @@ type Start struct {
 	Index      int      `json:"index"` // of the worker in its generation, from 0
 	Slots      []int    `json:"slots"` // of its event loops
 	Path       string   `json:"path"`  // of the configuration file, for messages only
+	Page       int      `json:"page"`  // of the ledger: its first loop's; the others follow
 	Files      []string `json:"files"`
 }
 
@@ -94,7 +98,7 @@ type Offer struct {
 // Answer makes the taker the owner of the connections of an offer, but for the
 // refused ones, by their places.
 type Answer struct {
-	Seq     uint64 `json:"seq"`
+	Seq     uint64 `json:"seq"`            // 0: the oldest offer without an answer
 	None    bool   `json:"none,omitempty"` // all are refused
 	Refused []int  `json:"refused,omitempty"`
 	Reason  string `json:"reason,omitempty"` // of the last refusal
@@ -119,6 +123,8 @@ type Logs struct {
 // Bye is a worker's last word.
 type Bye struct {
 	Reason string `json:"reason"`
+	// HandedOver is when the last connection was taken over; zero if none was.
+	HandedOver time.Time `json:"handed_over"`
 }
 
 // Unknown says which message was not understood.

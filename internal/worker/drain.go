@@ -11,11 +11,15 @@ import (
 // With heirs, its connections are handed over. Asked again it has the time that is
 // said then: 0 ends it.
 func (w *worker) drain(timeout time.Duration, heirs bool) {
-	w.deadline = time.After(timeout)
+	w.deadline, w.drainUntil = time.After(timeout), time.Now().Add(timeout)
 	if w.draining {
 		return
 	}
 	w.draining = true
+	for i := range w.loops {
+		now := w.region.Read(i)
+		w.base.Add(&now)
+	}
 	w.log.Debug().Dur("timeout", timeout).Bool("heirs", heirs).Msg("draining")
 	if heirs {
 		w.beginGiving(timeout)
@@ -88,17 +92,6 @@ func (w *worker) cut() {
 	})
 }
 
-// orphaned is called when the master is gone. What serves serves on; what was
-// never asked to is of no use.
-func (w *worker) orphaned() {
-	w.orphan = true
-	if !w.lent {
-		w.exit = true
-		return
-	}
-	w.log.Warn().Msg("the master is gone; serving on without it")
-}
-
 // broken is called when a loop has returned.
 func (w *worker) broken(lp *loop, err error) {
 	if w.exit {
@@ -113,7 +106,7 @@ func (w *worker) leave(reason string, status int) {
 		return
 	}
 	w.exit, w.status = true, status
-	w.send(wire.KindBye, wire.Bye{Reason: reason})
+	w.send(wire.KindBye, wire.Bye{Reason: reason, HandedOver: w.giving.last})
 }
 
 // panicked is called on a loop's goroutine, which must not wait for the log.

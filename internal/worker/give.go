@@ -25,6 +25,7 @@ type giving struct {
 	keys   map[*eventloop.Service]string
 	next   int // the loop that is asked next
 	giveUp <-chan time.Time
+	last   time.Time // when a connection was taken over
 }
 
 // gift is a connection that was offered.
@@ -202,6 +203,9 @@ func (w *worker) answered(id uint64, b wire.Answer) {
 			Msg("connections were not taken over; they end here")
 	}
 	_ = failpoint.Hit("handover-answered")
+	if len(taken) > 0 {
+		w.giving.last = time.Now()
+	}
 	w.each(taken, func(g *gift) { g.lp.Departed(&g.d) })
 	w.giveBack(kept, false)
 }

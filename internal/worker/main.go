@@ -78,7 +78,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	region, err := stats.Open(files.take(wire.FileStats))
+	region, err := stats.MapPages(files.take(wire.FileStats), start.Page, len(start.Slots))
 	if err != nil {
 		return nil, fmt.Errorf("map the counters: %w", err)
 	}
@@ -86,9 +86,14 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if fd := files.take(wire.FileLog); fd >= 0 {
 		out = os.NewFile(uintptr(fd), wire.FileLog)
 	}
+	var rescue *os.File
+	if fd := files.take(wire.FileRescue); fd >= 0 {
+		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
+	}
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
+		start: start, rescue: rescue, master: master(ch),
 		region: region, nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
@@ -97,6 +102,20 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// master returns the user of whoever made the control channel.
+func master(ch *wire.Conn) uint32 {
+	fd, err := ch.Dup()
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return cred.Uid
 }
 
 // nofile returns the descriptor limit, getrlimit(2).

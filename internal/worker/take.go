@@ -40,7 +40,7 @@ func (w *worker) ward(m wire.Message) error {
 // takeAll takes one offer after another, until the giver has gone.
 func (w *worker) takeAll(ch *wire.Conn) {
 	defer ch.Close()
-	for seq := uint64(0); ; {
+	for {
 		m, err := ch.Recv()
 		unknown, isUnknown := wire.IsUnknown(err)
 		switch {
@@ -48,9 +48,8 @@ func (w *worker) takeAll(ch *wire.Conn) {
 			_ = ch.Send(wire.KindUnknown, unknown)
 			continue
 		case errors.Is(err, wire.ErrTruncated):
-			// Which offer it was can't be read; the giver has one number for each.
-			seq++
-			w.refuse(ch, seq, err)
+			// Which offer it was can't be read: the oldest that has no answer.
+			w.refuse(ch, 0, err)
 			_ = ch.Send(wire.KindGrant, wire.Grant{Room: 0})
 			continue
 		case err != nil:
@@ -64,7 +63,6 @@ func (w *worker) takeAll(ch *wire.Conn) {
 			m.Close()
 			return // the giver takes all back
 		}
-		seq = b.Seq
 		done := make(chan struct{})
 		w.mail.post(func() { w.take(ch, b, m, func() { close(done) }) })
 		<-done
@@ -132,8 +130,16 @@ func (w *worker) takeOn(lp *loop, ch *wire.Conn, seq uint64, items []handover.It
 		conns = append(conns, c)
 	}
 	_ = failpoint.Hit("handover-taken")
-	// A giver that has died has given: there is nobody else to serve them.
-	_ = ch.Send(wire.KindAnswer, answer)
+	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	// A giver that has died has given: there is nobody else to serve them. One that
+	// lives and can't be told goes on with them when the channel ends.
+	if err := ch.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
+		_ = ch.Close()
+		for _, c := range conns {
+			c.Close()
+		}
+		return
+	}
 	_ = failpoint.Hit("handover-begin")
 	for _, c := range conns {
 		lp.Begin(c)

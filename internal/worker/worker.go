@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
@@ -32,6 +33,13 @@ type worker struct {
 	mail      *mailbox
 	giving    giving
 	taking    taking
+
+	start      wire.Start
+	rescue     *os.File // where an orphan waits for a master
+	master     uint32   // the master's user
+	seq        uint64   // the highest number that a master has given to a message
+	drainUntil time.Time
+	base       eventloop.Counters // when the drain began
 
 	orphan   bool // the master is gone
 	draining bool
@@ -77,8 +85,9 @@ func (w *worker) run() int {
 
 // receive passes on what the master says until it is gone.
 func (w *worker) receive() {
+	ch := w.ch
 	for {
-		m, err := w.ch.Recv()
+		m, err := ch.Recv()
 		if unknown, ok := wire.IsUnknown(err); ok {
 			w.mail.post(func() { w.send(wire.KindUnknown, unknown) })
 			continue
@@ -182,7 +191,7 @@ func (w *worker) onLoops(f func(*loop) error, then func(error)) {
 
 // lend registers shards with the loops they are meant for. All are, or none.
 func (w *worker) lend(b wire.Lend, m wire.Message) {
-	w.lent = true
+	w.lent, w.seq = true, max(w.seq, b.Seq)
 	fds := make([]int, len(b.Leases))
 	for i := range fds {
 		fds[i] = m.Take(i)
@@ -227,6 +236,7 @@ func (lp *loop) listen(le wire.Lease, fd int) error {
 
 // withdraw gives shards back.
 func (w *worker) withdraw(b wire.Withdraw) {
+	w.seq = max(w.seq, b.Seq)
 	w.onLoops(func(lp *loop) error {
 		for _, le := range b.Leases {
 			if le.Slot == lp.slot {

@@ -1,0 +1,173 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/custody"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/stats"
+	"reuseportd/internal/wire"
+)
+
+// Adoption: the workers of a master that was killed serve on, each with a socket
+// in the runtime directory (its rescue) at which it waits for the next master.
+
+// orphanTimeout is how long an orphan may take to hand itself over.
+const orphanTimeout = 3 * time.Second
+
+const (
+	rescuePrefix = "worker-"
+	rescueSuffix = ".sock"
+)
+
+// rescueName is the name of a worker's rescue in the runtime directory.
+func rescueName(w *worker) string {
+	return fmt.Sprintf("%s%d-%d%s", rescuePrefix, w.gen.id, w.index, rescueSuffix)
+}
+
+// rescueSocket makes a socket and calls f with the address of a name in the
+// runtime directory. The way leads over a descriptor of it, as the path may be longer
+// than a socket's can be.
+func rescueSocket(dir, name string, f func(fd int, sa unix.Sockaddr) error) (int, error) {
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(at)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := f(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", at, name)}); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// makeRescue makes the rescue that a worker is started with: only this user can
+// reach it.
+func (co *coordinator) makeRescue(w *worker) (int, error) {
+	co.removeRescue(w)
+	fd, err := rescueSocket(co.opts.RuntimeDir, rescueName(w), func(fd int, sa unix.Sockaddr) error {
+		if err := unix.Fchmod(fd, 0o600); err != nil { // bind(2) takes the mode from there
+			return err
+		}
+		if err := unix.Bind(fd, sa); err != nil {
+			return err
+		}
+		return unix.Listen(fd, 1)
+	})
+	if err != nil {
+		return -1, fmt.Errorf("make the socket %s: %w", rescueName(w), err)
+	}
+	return fd, nil
+}
+
+// removeRescue removes the rescue of a worker that has ended.
+func (co *coordinator) removeRescue(w *worker) {
+	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, rescueName(w)))
+}
+
+// adoptOrphans finds the workers that a killed master has left and takes custody
+// of what they have. It returns how many there are. The lock must be held.
+func (co *coordinator) adoptOrphans() (int, error) {
+	names, err := filepath.Glob(filepath.Join(co.opts.RuntimeDir, rescuePrefix+"*"+rescueSuffix))
+	if err != nil {
+		return 0, err
+	}
+	cu := newHoldings()
+	found := 0
+	for _, path := range names {
+		ch, err := greetOrphan(co.opts.RuntimeDir, filepath.Base(path))
+		if errors.Is(err, unix.ECONNREFUSED) {
+			_ = os.Remove(path) // its worker has ended
+			continue
+		}
+		if err == nil {
+			cu.own = ch
+			err = cu.receive(ch, orphanTimeout)
+		}
+		if err != nil {
+			co.log.Error().Err(err).Str("socket", path).
+				Msg("a worker of an earlier master does not hand itself over; it serves on unmanaged")
+			continue
+		}
+		found++
+		co.core.lastID, co.core.seq = max(co.core.lastID, cu.end.LastID), max(co.core.seq, cu.end.Seq)
+	}
+	if found == 0 {
+		return 0, nil
+	}
+	if err := failpoint.Hit("adopt-received"); err != nil {
+		return 0, err
+	}
+	return found, co.inherit(cu)
+}
+
+// greetOrphan connects to a rescue and asks for all that its worker has.
+func greetOrphan(dir, name string) (*wire.Conn, error) {
+	fd, err := rescueSocket(dir, name, unix.Connect)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := wire.FromFD(fd)
+	if err != nil {
+		return nil, err
+	}
+	_ = ch.SetWriteDeadline(time.Now().Add(orphanTimeout))
+	if err := ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid()}); err != nil {
+		_ = ch.Close()
+		return nil, err
+	}
+	return ch, nil
+}
+
+// inherit makes the orphans this master's.
+func (co *coordinator) inherit(cu *holdings) error {
+	ledger, err := stats.OpenLedger(cu.ledger)
+	if err != nil {
+		return err
+	}
+	_ = co.core.ledger.Close()
+	co.core.ledger = ledger
+	cu.shards = make(map[string][]int)
+	for key, shards := range cu.leased {
+		top := 0
+		for i := range shards {
+			top = max(top, i+1)
+		}
+		fds := make([]int, top)
+		for i := range fds {
+			fd, there := shards[i]
+			if !there {
+				fd = -1 // its worker has died, and the socket with it
+			}
+			fds[i] = fd
+		}
+		cu.shards[key] = fds
+	}
+	slices.SortFunc(cu.gens, func(a, b *generation) int { return int(a.id) - int(b.id) })
+	cu.end.LastID, cu.end.Seq = co.core.lastID, co.core.seq
+	cu.end.Receipts = loadReceipts(co.opts.RuntimeDir)
+	cu.end.Loaded = co.core.now
+	if err := co.core.adoptSockets(cu); err != nil {
+		return err
+	}
+	co.adoptWorkers(cu)
+	var pids []string
+	for _, p := range co.procs() {
+		pids = append(pids, fmt.Sprint(p.pid))
+	}
+	co.log.Warn().Int("workers", len(pids)).Str("pids", strings.Join(pids, " ")).
+		Msg("workers of an earlier master were found and are this one's now")
+	return nil
+}

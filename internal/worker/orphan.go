@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/custody"
+	"reuseportd/internal/failpoint"
+	"reuseportd/internal/wire"
+)
+
+// helloTimeout is how long a process that has connected to the rescue may take
+// to say that it is a master.
+const helloTimeout = 3 * time.Second
+
+// orphaned is called when the master is gone. What serves serves on; what was
+// never asked to is of no use.
+func (w *worker) orphaned() {
+	w.orphan = true
+	if !w.lent {
+		w.exit = true
+		return
+	}
+	w.log.Warn().Msg("the master is gone; serving on without it")
+	if w.rescue != nil {
+		go w.awaitMaster()
+	}
+}
+
+// awaitMaster waits at the rescue until a new master comes.
+func (w *worker) awaitMaster() {
+	for {
+		ch, err := w.acceptMaster()
+		switch {
+		case err == nil:
+			w.mail.post(func() { w.adopted(ch) })
+			return
+		case errors.Is(err, os.ErrClosed):
+			return
+		}
+		w.mail.post(func() { w.log.Warn().Err(err).Msg("somebody at the rescue is no master") })
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// acceptMaster accepts one connection, of the master's user or of root, that says
+// hello.
+func (w *worker) acceptMaster() (*wire.Conn, error) {
+	fd, err := w.acceptRescue()
+	if err != nil {
+		return nil, err
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || cred.Uid != 0 && cred.Uid != w.master {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("permission denied: it is neither root nor uid %d", w.master)
+	}
+	ch, err := wire.FromFD(fd)
+	if err != nil {
+		return nil, err
+	}
+	_ = ch.SetReadDeadline(time.Now().Add(helloTimeout))
+	m, err := ch.Recv()
+	m.Close()
+	if err == nil && m.Kind != wire.KindHello {
+		err = fmt.Errorf("it says %s", m.Kind)
+	}
+	if err != nil {
+		_ = ch.Close()
+		return nil, err
+	}
+	return ch, ch.ResumeReading()
+}
+
+func (w *worker) acceptRescue() (int, error) {
+	raw, err := w.rescue.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	rerr := raw.Read(func(s uintptr) bool {
+		for {
+			fd, _, err = unix.Accept4(int(s), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
+	})
+	return fd, errors.Join(rerr, err)
+}
+
+// shardOf is a shard that a loop has.
+type shardOf struct {
+	wire.Lease
+	fd int // a duplicate
+}
+
+// adopted makes a new master this worker's: it gets all that the worker has, and
+// speaks to it from then on.
+func (w *worker) adopted(ch *wire.Conn) {
+	_ = failpoint.Hit("adopt-answer")
+	shards := make([][]shardOf, len(w.loops))
+	w.onLoops(func(lp *loop) error {
+		for i := range w.loops {
+			if w.loops[i] == lp {
+				shards[i] = lp.shards()
+			}
+		}
+		return nil
+	}, func(error) {
+		var all []shardOf
+		for _, s := range shards {
+			all = append(all, s...)
+		}
+		err := w.handIn(ch, all)
+		for _, s := range all {
+			_ = unix.Close(s.fd)
+		}
+		if err != nil {
+			w.log.Error().Err(err).Msg("can't hand over to a new master")
+			_ = ch.Close()
+			go w.awaitMaster()
+			return
+		}
+		old := w.ch
+		w.ch, w.orphan = ch, false
+		_ = old.Close()
+		go w.receive()
+		w.log.Info().Msg("a new master has taken over")
+		w.wakeIfEmpty()
+	})
+}
+
+// shards returns duplicates of what the loop accepts from.
+func (lp *loop) shards() []shardOf {
+	var all []shardOf
+	for id, ln := range lp.leases {
+		fd, err := unix.FcntlInt(uintptr(ln.FD()), unix.F_DUPFD_CLOEXEC, 3)
+		if err == nil {
+			all = append(all, shardOf{wire.Lease{Key: id.key, Index: id.index, Slot: lp.slot}, fd})
+		}
+	}
+	return all
+}
+
+// handIn sends what the worker is and has.
+func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
+	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	err := ch.Send(wire.KindCustody, custody.Part{Files: []string{custody.FileLedger}}, w.region.FD())
+	var leases []custody.Lease
+	for len(shards) > 0 && err == nil {
+		batch := shards[:min(len(shards), wire.MaxFDs)]
+		shards = shards[len(batch):]
+		var part custody.Part
+		var fds []int
+		for _, s := range batch {
+			part.Leased = append(part.Leased, s.Lease)
+			fds = append(fds, s.fd)
+			leases = append(leases, custody.Lease{Lease: s.Lease, Acknowledged: true})
+		}
+		err = ch.Send(wire.KindCustody, part, fds...)
+	}
+	if err != nil {
+		return err
+	}
+	state, now := "serving", time.Now()
+	if w.draining {
+		state = "draining"
+	}
+	memfd, err := wire.Memfd("reuseportd-config", w.conf.Raw)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(memfd)
+	err = ch.Send(wire.KindCustody, custody.Part{Generation: &custody.Generation{
+		ID: w.start.Generation, State: state, Since: now, Deadline: w.drainUntil, Base: w.base,
+		Conf: custody.Essence(w.conf),
+	}}, memfd)
+	if err != nil {
+		return err
+	}
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(pidfd)
+	err = ch.Send(wire.KindCustody, custody.Part{Worker: &custody.Worker{
+		Generation: w.start.Generation, Index: w.start.Index, Slots: w.start.Slots, Page: w.start.Page,
+		PID: os.Getpid(), State: state, Since: now, Leases: leases,
+	}}, pidfd)
+	if err != nil {
+		return err
+	}
+	return ch.Send(wire.KindCustodyEnd, custody.End{LastID: w.start.Generation, Seq: w.seq})
+}
