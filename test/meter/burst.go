@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ func (m *Meter) burst(ctx context.Context, t *tally, _ int) {
 		return
 	}
 	for n := 0; ctx.Err() == nil; n++ {
-		conns := m.connectAll(t, family, sa)
+		conns := m.connectAll(t, family, sa, m.cfg.Burst)
 		m.askAll(t, conns, n%2 == 1)
 		for _, c := range conns {
 			_ = unix.Close(c.fd)
@@ -41,7 +42,7 @@ type rawConn struct {
 	began    time.Time
 	deadline time.Time
 	again    bool // a Unix listener's queue was full: connect anew
-	failed   bool
+	over     bool // it failed, or was ended by the server
 }
 
 func (c *rawConn) local() net.Addr {
@@ -58,11 +59,11 @@ func (c *rawConn) local() net.Addr {
 	return nil
 }
 
-// connectAll starts all connects and returns when each is made or failed. It
+// connectAll starts n connects and returns when each is made or failed. It
 // reports the failed ones and returns the rest.
-func (m *Meter) connectAll(t *tally, family int, sa unix.Sockaddr) []*rawConn {
+func (m *Meter) connectAll(t *tally, family int, sa unix.Sockaddr, n int) []*rawConn {
 	var conns []*rawConn
-	for range m.cfg.Burst {
+	for range n {
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err == nil && family == unix.AF_INET {
 			err = m.bindSource(fd)
@@ -82,15 +83,17 @@ func (m *Meter) connectAll(t *tally, family int, sa unix.Sockaddr) []*rawConn {
 			break
 		}
 	}
-	made := conns[:0]
-	for _, c := range conns {
-		if c.failed {
+	return withoutThoseOver(conns)
+}
+
+// withoutThoseOver closes those that are over and returns the rest.
+func withoutThoseOver(conns []*rawConn) []*rawConn {
+	return slices.DeleteFunc(conns, func(c *rawConn) bool {
+		if c.over {
 			_ = unix.Close(c.fd)
-		} else {
-			made = append(made, c)
 		}
-	}
-	return made
+		return c.over
+	})
 }
 
 func (m *Meter) bindSource(fd int) error {
@@ -114,13 +117,13 @@ func (m *Meter) connect(t *tally, c *rawConn, sa unix.Sockaddr) {
 	case errors.Is(err, unix.EAGAIN):
 		c.again = true
 	default:
-		c.fail(t, Connect, os.NewSyscallError("connect", err))
+		c.fail(t, &fault{Connect, os.NewSyscallError("connect", err)})
 	}
 }
 
-func (c *rawConn) fail(t *tally, p Phase, err error) {
-	c.failed = true
-	t.lost(c.local(), &fault{p, err}, 1)
+func (c *rawConn) fail(t *tally, err error) {
+	c.over = true
+	t.lost(c.local(), err, 1)
 }
 
 // awaitConnects waits for some of the connects and returns those still open.
@@ -128,7 +131,7 @@ func (m *Meter) awaitConnects(t *tally, pending []*rawConn, sa unix.Sockaddr) []
 	fds := make([]unix.PollFd, 0, len(pending))
 	for _, c := range pending {
 		fd := c.fd
-		if c.again || c.failed {
+		if c.again || c.over {
 			fd = -1 // poll(2) passes over it
 		}
 		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT})
@@ -140,15 +143,15 @@ func (m *Meter) awaitConnects(t *tally, pending []*rawConn, sa unix.Sockaddr) []
 	var rest []*rawConn
 	for i, c := range pending {
 		switch {
-		case c.failed:
+		case c.over:
 		case fds[i].Revents != 0:
 			if errno, _ := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
-				c.fail(t, Connect, os.NewSyscallError("connect", unix.Errno(errno)))
+				c.fail(t, &fault{Connect, os.NewSyscallError("connect", unix.Errno(errno))})
 				continue
 			}
 			t.connected(now.Sub(c.began))
 		case now.After(c.deadline):
-			c.fail(t, Connect, os.ErrDeadlineExceeded)
+			c.fail(t, &fault{Connect, os.ErrDeadlineExceeded})
 		default:
 			if c.again {
 				m.connect(t, c, sa)
@@ -159,6 +162,7 @@ func (m *Meter) awaitConnects(t *tally, pending []*rawConn, sa unix.Sockaddr) []
 	return rest
 }
 
+// askAll sends one request on each connection and then reads the answers in turn.
 func (m *Meter) askAll(t *tally, conns []*rawConn, last bool) {
 	path := m.cfg.Paths[0]
 	request := m.request(path, last)
@@ -167,14 +171,14 @@ func (m *Meter) askAll(t *tally, conns []*rawConn, last bool) {
 		c.deadline = c.began.Add(m.cfg.Timeout)
 		// So short a write to an empty socket is taken whole.
 		if n, err := unix.SendmsgN(c.fd, request, nil, nil, unix.MSG_NOSIGNAL); err != nil {
-			c.fail(t, Write, os.NewSyscallError("send", err))
+			c.fail(t, &fault{Write, os.NewSyscallError("send", err)})
 		} else if n < len(request) {
-			c.fail(t, Write, io.ErrShortWrite)
+			c.fail(t, &fault{Write, io.ErrShortWrite})
 		}
 	}
 	r := bufio.NewReaderSize(nil, 1024)
 	for _, c := range conns {
-		if c.failed {
+		if c.over {
 			continue
 		}
 		r.Reset(c)
@@ -182,13 +186,15 @@ func (m *Meter) askAll(t *tally, conns []*rawConn, last bool) {
 		if err == nil {
 			err = m.judge(path, a)
 		}
-		if err != nil {
-			t.lost(c.local(), err, 1)
-			continue
+		if err == nil {
+			t.answered(time.Since(c.began))
+			c.over = a.close
+			if a.close && !last {
+				err = t.ended()
+			}
 		}
-		t.answered(time.Since(c.began))
-		if a.close && !last {
-			t.ended()
+		if err != nil {
+			c.fail(t, err)
 		}
 	}
 }

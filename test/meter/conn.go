@@ -25,8 +25,12 @@ type conn struct {
 
 // dial connects and, unless t is nil, counts the connection.
 func (m *Meter) dial(t *tally, address string) (*conn, error) {
+	return m.dialControlled(t, address, lateBind)
+}
+
+func (m *Meter) dialControlled(t *tally, address string, control func(string, string, syscall.RawConn) error) (*conn, error) {
 	network, addr := splitAddress(address)
-	d := net.Dialer{Timeout: m.cfg.Timeout, LocalAddr: m.source.next(address), Control: lateBind}
+	d := net.Dialer{Timeout: m.cfg.Timeout, LocalAddr: m.source.next(address), Control: control}
 	d.SetMultipathTCP(false)
 	began := time.Now()
 	c, err := d.Dial(network, addr)
@@ -81,15 +85,6 @@ func (m *Meter) request(path string, last bool) []byte {
 	return b.Bytes()
 }
 
-// postBody is the length of the body that post sends.
-const postBody = 16
-
-// post is a request with a body, for those who split it.
-func (m *Meter) post(path string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: lossmeter\r\nContent-Length: %d\r\n\r\n%0*d",
-		path, m.cfg.Host, postBody, postBody, 0)
-}
-
 func (c *conn) exchange(request []byte) (answer, error) {
 	if err := c.send(request); err != nil {
 		return answer{}, err
@@ -138,13 +133,13 @@ func (c *conn) idle(done <-chan struct{}, d time.Duration) error {
 			until = end
 		}
 		if err := c.SetReadDeadline(until); err != nil {
-			return &fault{Idle, err}
+			return &fault{Pause, err}
 		}
 		switch _, err := c.r.Peek(1); {
 		case err == nil:
-			return &fault{Idle, errUnasked}
+			return &fault{Pause, errUnasked}
 		case !isTimeout(err):
-			return &fault{Idle, err}
+			return &fault{Pause, err}
 		}
 		select {
 		case <-done:
@@ -155,6 +150,14 @@ func (c *conn) idle(done <-chan struct{}, d time.Duration) error {
 			return nil
 		}
 	}
+}
+
+// end judges an end that an answer announced by Connection: close.
+func (c *conn) end(t *tally) error {
+	if err := t.ended(); err != nil {
+		return err
+	}
+	return c.expectEOF()
 }
 
 // expectEOF sees that the server closes, as it announced, and adds nothing.

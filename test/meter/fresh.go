@@ -44,7 +44,9 @@ func (m *Meter) freshOne(ctx context.Context, t *tally, path string, last bool) 
 	}
 	t.answered(took)
 	if a.close && !last {
-		t.ended()
+		if err := t.ended(); err != nil {
+			t.lost(c.LocalAddr(), err, 1)
+		}
 	}
 }
 

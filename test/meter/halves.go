@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
-// halves sends each request in two parts on a kept connection. Even clients
+// halves sends each request in two parts on a kept connection; every other one
+// has a body, with its length or chunked, and mostly is split there. Even clients
 // wait a random pause before the second part; odd ones wait for the next Mark,
 // for seven pauses at most.
 func (m *Meter) halves(ctx context.Context, t *tally, id int) {
@@ -21,11 +23,13 @@ func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.
 	for n := id; ctx.Err() == nil; n++ {
 		path := m.cfg.Paths[n%len(m.cfg.Paths)]
 		request, head := m.request(path, false), math.MaxInt
-		if n%4 == 3 {
-			request = m.post(path)
-			head = len(request) - postBody
+		if n%2 == 1 {
+			request, head = m.post(path, n%4 == 1)
 		}
 		at := 1 + rnd.IntN(len(request)-1)
+		if n%2 == 1 && rnd.IntN(4) > 0 { // mostly in the body
+			at = head + rnd.IntN(len(request)-head)
+		}
 		if err := c.send(request[:at]); err != nil {
 			return err
 		}
@@ -41,11 +45,28 @@ func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.
 			return err
 		}
 		if closed {
-			t.ended()
-			return c.expectEOF()
+			return c.end(t)
 		}
 	}
 	return nil
+}
+
+// halvesBody reads as requests to a server that forgets that it is in a body.
+const halvesBody = "GET /body HTTP/1.1\r\nHost: body\r\n\r\nGET /body HTTP/1.1\r\nHost: body\r\n\r\n"
+
+// post is a request with a body, and the length of its head.
+func (m *Meter) post(path string, chunked bool) (request []byte, head int) {
+	request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: lossmeter\r\n", path, m.cfg.Host)
+	if !chunked {
+		request = fmt.Appendf(request, "Content-Length: %d\r\n\r\n", len(halvesBody))
+		return append(request, halvesBody...), len(request)
+	}
+	request = append(request, "Transfer-Encoding: chunked\r\n\r\n"...)
+	head = len(request)
+	for chunk := range slices.Chunk([]byte(halvesBody), 30) {
+		request = fmt.Appendf(request, "%x;note=1\r\n%s\r\n", len(chunk), chunk)
+	}
+	return append(request, "0\r\nTrailer-Field: 1\r\n\r\n"...), head
 }
 
 func (m *Meter) secondHalf(t *tally, c *conn, path string, rest []byte, early bool) (closed bool, err error) {

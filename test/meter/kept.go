@@ -45,8 +45,7 @@ func (m *Meter) keep(ctx context.Context, t *tally, c *conn, n int) error {
 		}
 		t.answered(time.Since(began))
 		if a.close {
-			t.ended()
-			return c.expectEOF()
+			return c.end(t)
 		}
 		if last {
 			return nil

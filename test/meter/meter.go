@@ -1,7 +1,7 @@
 // Package meter counts what a server's clients lose while the server is
 // reloaded, upgraded or killed.
 //
-// It owns client connections of six kinds and the judgement of what was lost.
+// It owns client connections of eight kinds and the judgement of what was lost.
 // It must never be the reason for a loss itself: it keeps to bounded numbers
 // of descriptors and connects a second, finishes every exchange it began
 // before it stops, and never retries in silence.
@@ -9,7 +9,7 @@
 // What is lost: every request or stream that did not get the whole and right
 // answer, and every kept connection that the server ended otherwise than by an
 // answer with "Connection: close" (RFC 9112 section 9.6), whether or not a
-// request was under way.
+// request was under way. When the measure is strict, that is a loss as well.
 package meter
 
 import (
@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,9 @@ type Config struct {
 	// Check judges an answer. By default status and body must be the ones that
 	// the same path gave at Start.
 	Check func(path string, status int, body []byte) error
+	// Strict makes an answer with "Connection: close" a loss where the client
+	// had not asked for it: for a server that hands its connections over.
+	Strict bool
 
 	Fresh    int // clients that connect for each request
 	Kept     int // clients that send request after request on one connection
@@ -43,6 +47,14 @@ type Config struct {
 	Pipeline int // clients that send several requests at once
 	Stream   int // echo streams at a time
 	Burst    int // connects at once in each burst
+	Idle     int // connections that are silent between Start and Stop
+	Download int // clients that fetch one file slowly
+
+	// DownloadPath is where the file is, and DownloadFile its content on this
+	// machine. A client reads at most DownloadRate bytes a second, and at most
+	// a tenth of what is left, so that its download lasts until Stop.
+	DownloadPath, DownloadFile string
+	DownloadRate               int
 
 	FreshRate  int           // connects a second over all Fresh clients, at most 2000
 	KeptPause  time.Duration // between two requests on a kept connection
@@ -60,8 +72,9 @@ type Config struct {
 
 // Bounds on what one Meter asks of its machine.
 const (
-	maxDescriptors = 4000
-	maxRate        = 2000 // fresh and burst connects a second, each
+	maxClients     = 4000  // that need a goroutine or two
+	maxDescriptors = 12000 // of all kinds together
+	maxRate        = 2000  // fresh, burst and idle connects a second, each
 )
 
 // Defaults measures with every kind of client, in numbers that leave a
@@ -80,6 +93,7 @@ func Defaults(http, echo string) Config {
 func (c *Config) fill() error {
 	if c.HTTP == "" {
 		c.Fresh, c.Kept, c.Halves, c.Pipeline, c.Burst = 0, 0, 0, 0, 0
+		c.Idle, c.Download = 0, 0
 	}
 	if c.Echo == "" {
 		c.Stream = 0
@@ -100,9 +114,21 @@ func (c *Config) fill() error {
 	setDefault(&c.StreamLife, time.Second)
 	setDefault(&c.Timeout, 5*time.Second)
 	setDefault(&c.Seed, uint64(time.Now().UnixNano()))
+	setDefault(&c.DownloadRate, 1<<20)
+	return c.bound()
+}
 
-	if n := c.Fresh + c.Kept + c.Halves + c.Pipeline + c.Stream + c.Burst; n > maxDescriptors {
-		return fmt.Errorf("%d clients: at most %d at a time", n, maxDescriptors)
+// bound keeps within what may be asked of this machine.
+func (c *Config) bound() error {
+	n := c.Fresh + c.Kept + c.Halves + c.Pipeline + c.Stream + c.Burst + c.Download
+	if n > maxClients {
+		return fmt.Errorf("%d clients: at most %d at a time", n, maxClients)
+	}
+	if n += c.Idle; n > maxDescriptors {
+		return fmt.Errorf("%d clients and idle connections: at most %d at a time", n, maxDescriptors)
+	}
+	if err := raiseLimit(n); err != nil {
+		return fmt.Errorf("%d clients: %w", n, err)
 	}
 	if c.FreshRate > maxRate {
 		return fmt.Errorf("%d fresh connects a second: at most %d", c.FreshRate, maxRate)
@@ -129,7 +155,9 @@ type Meter struct {
 	tallies map[Kind]*tally
 	learned map[string]reference // answers at Start, by path
 	source  sources
-	syn     uint64 // TCPSynRetrans at Start
+	syn     uint64     // TCPSynRetrans at Start
+	silent  []*rawConn // of Idle
+	file    *os.File   // DownloadFile
 
 	mu     sync.Mutex
 	mark   string
@@ -137,9 +165,9 @@ type Meter struct {
 	marked chan struct{} // closed by the next Mark
 }
 
-// Start asks for every path once, to learn the answers, and then lets all
-// clients loose until Stop or the end of ctx. Its error says why there is
-// nothing to measure.
+// Start asks for every path once, to learn the answers, opens the idle
+// connections, and then lets all clients loose until Stop or the end of ctx.
+// Its error says why there is nothing to measure.
 func Start(ctx context.Context, cfg Config) (*Meter, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("meter: %w", err)
@@ -157,13 +185,21 @@ func Start(ctx context.Context, cfg Config) (*Meter, error) {
 			return nil, fmt.Errorf("meter: %w", err)
 		}
 	}
+	if cfg.Download > 0 {
+		if err := m.openFile(); err != nil {
+			return nil, fmt.Errorf("meter: %w", err)
+		}
+	}
 	ctx, m.cancel = context.WithCancel(ctx)
+	m.openIdle(ctx)
 	m.run(ctx, Fresh, cfg.Fresh, m.fresh)
 	m.run(ctx, Kept, cfg.Kept, m.kept)
 	m.run(ctx, Halves, cfg.Halves, m.halves)
 	m.run(ctx, Pipeline, cfg.Pipeline, m.pipeline)
 	m.run(ctx, Stream, cfg.Stream, m.stream)
 	m.run(ctx, Burst, min(cfg.Burst, 1), m.burst)
+	m.run(ctx, Idle, min(cfg.Idle, 1), m.idle)
+	m.run(ctx, Download, cfg.Download, m.download)
 	return m, nil
 }
 
@@ -173,11 +209,18 @@ func (m *Meter) run(ctx context.Context, kind Kind, n int, client func(context.C
 	if n == 0 {
 		return
 	}
-	t := newTally(m, kind)
-	m.tallies[kind] = t
+	t := m.tally(kind)
 	for id := range n {
 		m.clients.Go(func() { client(ctx, t, id) })
 	}
+}
+
+// tally is the account of a kind.
+func (m *Meter) tally(kind Kind) *tally {
+	if m.tallies[kind] == nil {
+		m.tallies[kind] = newTally(m, kind)
+	}
+	return m.tallies[kind]
 }
 
 // Mark names what is being done to the server from now on; a loss is reported
@@ -196,6 +239,9 @@ func (m *Meter) Mark(format string, args ...any) {
 func (m *Meter) Stop() *Result {
 	m.cancel()
 	m.clients.Wait()
+	if m.file != nil {
+		m.file.Close()
+	}
 	r := &Result{Duration: time.Since(m.started), Seed: m.cfg.Seed}
 	if now := synRetrans(); now >= m.syn {
 		r.SynRetrans = now - m.syn

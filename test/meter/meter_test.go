@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,8 +30,10 @@ type server struct {
 	each      func(n int64, c *net.TCPConn) bool // before the n-th answer; false ends the connection
 	body      func(n int64, path string) string
 	idleLimit time.Duration
+	forgets   bool                               // that a request has a body
 	echoes    func(total int64, b []byte) []byte // what is sent back for b
 	requests  atomic.Int64
+	files     sync.Map // bodies by path
 	conns     sync.Map
 	done      sync.WaitGroup
 }
@@ -77,6 +82,9 @@ func (s *server) serveHTTP(c *net.TCPConn) {
 		if err != nil {
 			return
 		}
+		if s.forgets {
+			req.Body = http.NoBody
+		}
 		_, _ = io.Copy(io.Discard, req.Body)
 		n := s.requests.Add(1)
 		if s.each != nil && !s.each(n, c) {
@@ -85,6 +93,9 @@ func (s *server) serveHTTP(c *net.TCPConn) {
 		body := "hello from " + req.URL.Path
 		if s.body != nil {
 			body = s.body(n, req.URL.Path)
+		}
+		if file, ok := s.files.Load(req.URL.Path); ok {
+			body = file.(string)
 		}
 		head := ""
 		if req.Close {
@@ -137,10 +148,25 @@ func measure(t *testing.T, d time.Duration, cfg Config) *Result {
 	return r
 }
 
+// withDownload has the server serve 8 MiB at /big, and lets a client fetch it.
+func withDownload(t *testing.T, s *server, cfg *Config) {
+	t.Helper()
+	big := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(big) // never fails
+	cfg.DownloadFile = filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(cfg.DownloadFile, big, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Download, cfg.DownloadPath, cfg.DownloadRate = 1, "/big", 32<<20
+	s.files.Store("/big", string(big))
+}
+
 func TestHonestServerLosesNothing(t *testing.T) {
 	s := new(server).start(t)
 	cfg := Defaults(s.http, s.echo)
 	cfg.Paths = []string{"/", "/a", "/b"}
+	cfg.Strict, cfg.Idle = true, 500
+	withDownload(t, s, &cfg)
 	r := measure(t, 2*time.Second, cfg)
 	if r.Lost() != 0 {
 		t.Errorf("lost %d of an honest server's", r.Lost())
@@ -192,7 +218,7 @@ func TestFaultsAreFound(t *testing.T) {
 			server: &server{idleLimit: 50 * time.Millisecond},
 			adjust: func(c *Config) { c.KeptPause = 150 * time.Millisecond; c.HalfPause = 400 * time.Millisecond },
 			kinds:  []Kind{Kept, Halves, Pipeline},
-			phases: []Phase{Idle, ReadHead, Write}, // the latter when the close crosses a request
+			phases: []Phase{Pause, ReadHead, Write}, // the latter when the close crosses a request
 			text:   "EOF",
 		},
 		{
@@ -205,7 +231,7 @@ func TestFaultsAreFound(t *testing.T) {
 				return true
 			}},
 			kinds:  []Kind{""},
-			phases: []Phase{ReadHead, Write, Idle},
+			phases: []Phase{ReadHead, Write, Pause},
 			text:   "reset",
 		},
 		{
@@ -232,6 +258,48 @@ func TestFaultsAreFound(t *testing.T) {
 			kinds:  []Kind{Fresh, Kept, Halves, Pipeline, Burst},
 			phases: []Phase{ReadBody, Write, ReadHead},
 			text:   "after 5 bytes of the body",
+		},
+		{
+			name:   "idle connections closed",
+			server: &server{idleLimit: 50 * time.Millisecond},
+			adjust: func(c *Config) { *c = Config{HTTP: c.HTTP, Idle: 200} },
+			kinds:  []Kind{Idle},
+			phases: []Phase{Pause, Connect, ReadHead}, // the latter while others are opened
+			text:   "EOF",
+		},
+		{
+			name: "idle connections lost from sight",
+			server: &server{each: func(n int64, c *net.TCPConn) bool {
+				if n > 1+200 {
+					reset(c)
+				}
+				return n <= 1+200
+			}},
+			adjust: func(c *Config) { *c = Config{HTTP: c.HTTP, Idle: 200} },
+			kinds:  []Kind{Idle},
+			phases: []Phase{ReadHead},
+			text:   "reset",
+		},
+		{
+			name: "idle connections spoken to",
+			server: &server{each: func(n int64, c *net.TCPConn) bool {
+				if n == 101 {
+					time.AfterFunc(300*time.Millisecond, func() { _, _ = io.WriteString(c, "?") })
+				}
+				return true
+			}},
+			adjust: func(c *Config) { *c = Config{HTTP: c.HTTP, Idle: 200} },
+			kinds:  []Kind{Idle},
+			phases: []Phase{Pause},
+			text:   errUnasked.Error(),
+		},
+		{
+			name:   "a body taken for requests",
+			server: &server{forgets: true},
+			adjust: func(c *Config) { c.Burst, c.Stream, c.HalfPause = 0, 0, 20*time.Millisecond },
+			kinds:  []Kind{Halves},
+			phases: []Phase{ReadBody, ReadHead, Write, Pause},
+			text:   "hello from /body",
 		},
 		{
 			name: "one byte of an echo dropped",
@@ -334,6 +402,68 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 }
 
+// A download is wrong when a byte is, when one is missing, and when one is
+// promised less.
+func TestFaultsOfDownloadsAreFound(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault func(good string) string
+		cut   bool
+		phase Phase
+		text  string
+	}{
+		{"one bit turned", func(s string) string { return s[:len(s)/2] + string(s[len(s)/2]^1) + s[len(s)/2+1:] }, false, ReadBody, "byte 4194304 of the file is"},
+		{"one byte dropped", func(s string) string { return s[:len(s)/2] + s[len(s)/2+1:] }, false, ReadBody, "status 200 with 8388607 bytes"},
+		{"one byte twice", func(s string) string { return s[:len(s)/2+1] + s[len(s)/2:len(s)-1] }, false, ReadBody, "byte 4194305 of the file is"},
+		{"cut", func(s string) string { return s }, true, ReadBody, "of the file: "},
+		{"never begun", func(string) string { return "" }, false, ReadBody, "status 200 with 0 bytes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := new(server).start(t)
+			cfg := Config{HTTP: s.http}
+			withDownload(t, s, &cfg)
+			good, _ := s.files.Load("/big")
+			s.files.Store("/big", tt.fault(good.(string)))
+			m, err := Start(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.cut {
+				for received(m) == 0 {
+					time.Sleep(5 * time.Millisecond)
+				}
+				s.conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
+			}
+			time.Sleep(200 * time.Millisecond)
+			r := m.Stop()
+			t.Logf("\n%v", r)
+			if len(r.Losses) == 0 {
+				t.Fatal("nothing found")
+			}
+			if l := r.Losses[0]; l.Kind != Download || l.Phase != tt.phase || !strings.Contains(l.Error, tt.text) {
+				t.Errorf("loss %v, want one in %s that says %q", l, tt.phase, tt.text)
+			}
+		})
+	}
+}
+
+// received is what downloads of m have received so far, in bytes.
+func received(m *Meter) uint64 {
+	s, _ := m.tallies[Download].result()
+	return s.Bytes
+}
+
+// A download that is read only slowly keeps the server waiting until Stop.
+func TestDownloadSpansTheMeasurement(t *testing.T) {
+	s := new(server).start(t)
+	cfg := Config{HTTP: s.http}
+	withDownload(t, s, &cfg)
+	r := measure(t, time.Second, cfg)
+	if got := r.Kind(Download); got.Lost > 0 || got.Requests != 1 || got.Bytes != 8<<20 || got.Max < 900*time.Millisecond {
+		t.Errorf("%+v, want one whole download that took the whole second", got)
+	}
+}
+
 // Answers to pipelined requests in the wrong order are whole and right, each
 // by itself.
 func TestPipelineOrder(t *testing.T) {
@@ -353,9 +483,9 @@ func TestPipelineOrder(t *testing.T) {
 	}
 }
 
-// A polite end is none of the losses, and what was pipelined behind it is sent
-// again.
-func TestPoliteEndIsNoLoss(t *testing.T) {
+// politeServer ends every tenth connection by an answer with Connection: close.
+func politeServer(t *testing.T) (address string) {
+	t.Helper()
 	var n atomic.Int64
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -369,11 +499,21 @@ func TestPoliteEndIsNoLoss(t *testing.T) {
 	})}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	r := measure(t, 500*time.Millisecond, Config{HTTP: l.Addr().String(), Kept: 4, Halves: 4, Pipeline: 4})
+	t.Cleanup(func() {
+		srv.Close()
+		<-served
+	})
+	return l.Addr().String()
+}
+
+// A polite end is none of the losses, and what was pipelined behind it is sent
+// again.
+func TestPoliteEndIsNoLoss(t *testing.T) {
+	r := measure(t, 500*time.Millisecond, Config{HTTP: politeServer(t), Kept: 4, Halves: 4, Pipeline: 4, Idle: 50})
 	if r.Lost() != 0 {
 		t.Errorf("%d polite ends taken for losses", r.Lost())
 	}
-	for _, k := range []Kind{Kept, Pipeline} {
+	for _, k := range []Kind{Kept, Pipeline, Idle} {
 		if r.Kind(k).Ended == 0 {
 			t.Errorf("%s saw no polite end", k)
 		}
@@ -381,8 +521,24 @@ func TestPoliteEndIsNoLoss(t *testing.T) {
 	if r.Kind(Pipeline).Unanswered == 0 {
 		t.Error("nothing was left unanswered")
 	}
-	srv.Close()
-	<-served
+}
+
+// To a strict measure it is one.
+func TestPoliteEndIsALossWhenStrict(t *testing.T) {
+	r := measure(t, 500*time.Millisecond, Config{
+		HTTP: politeServer(t), Strict: true,
+		Fresh: 4, Kept: 4, Halves: 8, Pipeline: 4, Burst: 50, Idle: 50, HalfPause: 10 * time.Millisecond,
+	})
+	for _, k := range r.Kinds {
+		if k.Lost == 0 || k.Ended > 0 {
+			t.Errorf("%s: %d lost, %d ended; want the ends among the losses", k.Kind, k.Lost, k.Ended)
+		}
+	}
+	for _, l := range r.Losses {
+		if l.Phase != Ending || l.Error != errEnded.Error() {
+			t.Errorf("lost otherwise: %v", l)
+		}
+	}
 }
 
 // A full accept queue drops the last step of handshakes; clients send their
@@ -447,7 +603,9 @@ func TestSlowConnectsAreNoLosses(t *testing.T) {
 func TestStartRefuses(t *testing.T) {
 	for _, cfg := range []Config{
 		{HTTP: "127.0.0.1:1", Kept: 1},
-		{HTTP: "127.0.0.1:1", Kept: maxDescriptors + 1},
+		{HTTP: "127.0.0.1:1", Kept: maxClients + 1},
+		{HTTP: "127.0.0.1:1", Idle: maxDescriptors + 1},
+		{HTTP: politeServer(t), Download: 1, DownloadPath: "/", DownloadFile: "/no/such/file"},
 		{HTTP: "127.0.0.1:1", Fresh: 1, FreshRate: maxRate + 1},
 		{HTTP: "127.0.0.1:1", Burst: 400, BurstPause: time.Millisecond},
 	} {

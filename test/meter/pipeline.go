@@ -50,7 +50,9 @@ func (m *Meter) pipe(ctx context.Context, t *tally, c *conn, again []string, rnd
 			return nil
 		}
 		if closed {
-			t.ended()
+			if err := t.ended(); err != nil {
+				t.lost(c.LocalAddr(), err, 1)
+			}
 			t.unanswered(len(open))
 			return open
 		}

@@ -30,7 +30,7 @@ type Summary struct {
 	// Connection: close. The server has not processed them (RFC 9112 section
 	// 9.6) and they were sent again on a new connection, so they are not lost.
 	Unanswered uint64
-	Bytes      uint64 // echoed
+	Bytes      uint64 // echoed or downloaded
 	Lost       uint64
 
 	P50, P99, Max  time.Duration // of an answer; of stream, of a chunk's echo

@@ -22,10 +22,12 @@ const (
 	Pipeline Kind = "pipeline"
 	Burst    Kind = "burst"
 	Stream   Kind = "stream"
+	Idle     Kind = "idle"
+	Download Kind = "download"
 )
 
 // Kinds holds every kind in the order of a report.
-var Kinds = []Kind{Fresh, Kept, Halves, Pipeline, Burst, Stream}
+var Kinds = []Kind{Fresh, Kept, Halves, Pipeline, Burst, Stream, Idle, Download}
 
 // Phase is the step of an exchange in which it was lost.
 type Phase string
@@ -36,7 +38,8 @@ const (
 	Write    Phase = "write"
 	ReadHead Phase = "read head"
 	ReadBody Phase = "read body" // of a stream: every read
-	Idle     Phase = "idle"      // no request was under way
+	Pause    Phase = "pause"     // no request was under way
+	Ending   Phase = "ending"    // the answer came, and the end of its connection with it
 )
 
 // fault is the error that ends an exchange, with the phase it was in.
@@ -116,11 +119,18 @@ func (t *tally) finished() {
 	t.sum.Requests++
 }
 
-// ended counts a connection that an answer with Connection: close ended.
-func (t *tally) ended() {
+var errEnded = errors.New("the server ended the connection by Connection: close")
+
+// ended counts a connection that an answer with Connection: close ended
+// unasked. When the measure is strict it is the fault of such an answer.
+func (t *tally) ended() error {
+	if t.m.cfg.Strict {
+		return &fault{Ending, errEnded}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Ended++
+	return nil
 }
 
 func (t *tally) unanswered(n int) {
