@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime"
+	"mime/multipart"
 	"net"
 	"os"
 	"path/filepath"
@@ -399,6 +401,99 @@ func TestUnreadAnswersTravel(t *testing.T) {
 				conn.send("TP/1.1\r\nHost: test\r\n\r\n")
 				conn.wantKept(body["/two"])
 			}
+		})
+	}
+}
+
+// Of several ranges of a file, those not yet sent travel, and so does the client's
+// wish to have the connection closed.
+func TestRangesTravel(t *testing.T) {
+	const size, part = 12 << 20, 4 << 20
+	dir := randomFile(t, "big.bin", size)
+	file := randomBytes(1, size)
+	c := harness.Default(t)
+	c = c.WithListeners(site("web", c.Address("web"), "hello", dir), c.Listeners[1])
+	s := harness.Start(t, c)
+	const ranges = "GET /files/big.bin HTTP/1.1\r\nHost: test\r\nRange: bytes=0-4194303,4194304-8388607,-4194304\r\n"
+	kept, closing := dialNarrow(t, c.Address("web")), dialNarrow(t, c.Address("web"))
+	kept.send(ranges + "\r\n")
+	closing.send(ranges + "Connection: close\r\n\r\n")
+	for _, change := range bothChanges {
+		waitBlocked(s)
+		if r := replace(t, s, change); r.HandedOver != 2 {
+			t.Errorf("receipt %+v, want 2 handed over", r)
+		}
+		for _, conn := range []*client{kept, closing} { // a part of the first part
+			conn.soon()
+			if _, err := conn.r.Peek(conn.r.Size()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, conn := range []*client{kept, closing} {
+		resp, body := conn.answer()
+		_, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		must(t, err)
+		if resp.StatusCode != 206 || resp.Close != (conn == closing) {
+			t.Errorf("status %d, Connection: close %t", resp.StatusCode, resp.Close)
+		}
+		r := multipart.NewReader(strings.NewReader(body), params["boundary"])
+		for i := range size / part {
+			p, err := r.NextPart()
+			must(t, err)
+			got, err := io.ReadAll(p)
+			if err != nil || !bytes.Equal(got, file[i*part:(i+1)*part]) {
+				t.Errorf("part %d: %d bytes, error %v", i, len(got), err)
+			}
+		}
+	}
+	closing.wantEOF()
+	kept.send(get)
+	kept.wantKept("hello\n")
+}
+
+// A request that the next generation would refuse was begun under other rules,
+// and ends under them.
+func TestRequestOverNewLimitStays(t *testing.T) {
+	for _, change := range bothChanges {
+		t.Run(change, func(t *testing.T) {
+			c := harness.Default(t).With("drain_timeout: 1m")
+			address := c.Address("web")
+			web := func(limits string) harness.Config {
+				return c.WithListeners(harness.Listener{
+					Name: "web", Address: address,
+					Service: fmt.Sprintf(`http: {%s, routes: [{respond: {body: "hello\n"}}]}`, limits),
+				})
+			}
+			s := harness.Start(t, web("max_body: 1MiB"))
+			idle, posting, short := dial(t, address), dial(t, address), dial(t, address)
+			idle.get()
+			half := strings.Repeat("x", 50<<10)
+			const head = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
+			large, small := fmt.Sprintf(head, 2*len(half))+half, fmt.Sprintf(head, 10)+half[:5]
+			posting.send(large)
+			short.send(small)
+			s.WaitStatus("the halves to be read", func(st *control.Status) bool {
+				return st.Totals.BytesIn == uint64(len(get)+len(large)+len(small))
+			})
+			s.WriteConfig(web("max_body: 1KiB"))
+			r := s.Change(change)
+			if !r.OK {
+				t.Fatalf("%s: %+v", change, r)
+			}
+			s.WaitStatus("the others to have left", func(st *control.Status) bool {
+				return len(st.Groups) == 2 && open(st, 1) == 1 && open(st, 2) == 2
+			})
+			posting.send(half)
+			if resp, got := posting.answer(); resp.StatusCode != 200 || got != "hello\n" {
+				t.Errorf("answer %d %q", resp.StatusCode, got)
+			}
+			short.send(half[:5])
+			short.wantKept("hello\n")
+			idle.send(get)
+			idle.wantKept("hello\n")
+			posting.Close()
+			s.WaitServing(r.Generation)
 		})
 	}
 }
