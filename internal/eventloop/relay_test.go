@@ -116,21 +116,45 @@ func (s *server) arrive(d *eventloop.Departure) (c *eventloop.Conn, err error) {
 	return c, err
 }
 
-// pass is the whole of a handover of what Depart gives out: made, answered, begun.
-func (s *server) pass(to *server) (conns []*eventloop.Conn) {
+// give hands over what Depart has given out: made, answered, begun.
+func (s *server) give(to *server, ds []eventloop.Departure) (conns []*eventloop.Conn) {
 	s.t.Helper()
-	for _, d := range s.depart(1 << 20) {
-		c, err := to.arrive(&d)
-		if err != nil {
-			s.t.Fatalf("arrive: %v", err)
-		}
-		s.do(func() { s.Departed(&d) })
-		to.do(func() { to.Begin(c) })
-		conns = append(conns, c)
+	parcels := make([]eventloop.Parcel, len(ds))
+	for i := range ds {
+		parcels[i] = carry(s.t, ds[i].Parcel)
 	}
-	s.do(func() {})
+	to.do(func() {
+		for i := range parcels {
+			c, err := to.Arrive(to.service, &parcels[i])
+			if err != nil {
+				s.t.Errorf("arrive: %v", err)
+				return
+			}
+			conns = append(conns, c)
+		}
+	})
+	if len(conns) < len(ds) {
+		s.t.FailNow()
+	}
+	s.do(func() {
+		for i := range ds {
+			s.Departed(&ds[i])
+		}
+	})
+	to.do(func() {
+		for _, c := range conns {
+			to.Begin(c)
+		}
+	})
+	s.do(func() {}) // all invariants hold
 	to.do(func() {})
 	return conns
+}
+
+// pass hands over all that Depart gives out.
+func (s *server) pass(to *server) (conns []*eventloop.Conn) {
+	s.t.Helper()
+	return s.give(to, s.depart(1<<20))
 }
 
 // move drains the first loop of its only connection.

@@ -5,7 +5,7 @@ import "slices"
 // Giver decides what a draining worker offers to whom, and knows what becomes of
 // it. T is a connection as its caller sees it.
 //
-// Invariant: a T that went into Offer comes out exactly once, of Answer or of
+// Invariant: a T that went into Offer comes out exactly once, of Answer, Unsent or
 // Leave.
 type Giver[T any] struct {
 	heirs []*heir[T]
@@ -86,6 +86,15 @@ func (g *Giver[T]) Offer(id uint64, items []T, unused int) (seq uint64, ok bool)
 	g.seq++
 	h.offers = append(h.offers, offer[T]{g.seq, items})
 	return g.seq, true
+}
+
+// Unsent takes back an offer that could not be sent, with the room that it took.
+func (g *Giver[T]) Unsent(id, seq uint64, n int) []T {
+	_, kept := g.Answer(id, seq, true, nil)
+	if h := g.find(id); h != nil {
+		h.room += n
+	}
+	return kept
 }
 
 // Answer tells who owns what was offered: taken are the heir's from here on, kept

@@ -54,7 +54,7 @@ func rescueSocket(dir, name string, f func(fd int, sa unix.Sockaddr) error) (int
 }
 
 // makeRescue makes the rescue that a worker is started with: only this user can
-// reach it.
+// reach it. The worker listens itself, so that SO_PEERCRED names it.
 func (co *coordinator) makeRescue(w *worker) (int, error) {
 	co.removeRescue(w)
 	fd, err := rescueSocket(co.opts.RuntimeDir, rescueName(w), func(fd int, sa unix.Sockaddr) error {
@@ -64,7 +64,7 @@ func (co *coordinator) makeRescue(w *worker) (int, error) {
 		if err := unix.Bind(fd, sa); err != nil {
 			return err
 		}
-		return unix.Listen(fd, 1)
+		return nil
 	})
 	if err != nil {
 		return -1, fmt.Errorf("make the socket %s: %w", rescueName(w), err)
@@ -87,18 +87,14 @@ func (co *coordinator) adoptOrphans() (int, error) {
 	cu := newHoldings()
 	found := 0
 	for _, path := range names {
-		ch, err := greetOrphan(co.opts.RuntimeDir, filepath.Base(path))
+		err := cu.takeOrphan(co.opts.RuntimeDir, filepath.Base(path))
 		if errors.Is(err, unix.ECONNREFUSED) {
 			_ = os.Remove(path) // its worker has ended
 			continue
 		}
-		if err == nil {
-			cu.own = ch
-			err = cu.receive(ch, orphanTimeout)
-		}
 		if err != nil {
 			co.log.Error().Err(err).Str("socket", path).
-				Msg("a worker of an earlier master does not hand itself over; it serves on unmanaged")
+				Msg("a worker of an earlier master does not hand itself over: it hangs, and is ended")
 			continue
 		}
 		found++
@@ -113,22 +109,30 @@ func (co *coordinator) adoptOrphans() (int, error) {
 	return found, co.inherit(cu)
 }
 
-// greetOrphan connects to a rescue and asks for all that its worker has.
-func greetOrphan(dir, name string) (*wire.Conn, error) {
+// takeOrphan connects to a rescue and receives all that its worker has. A worker
+// that doesn't answer is killed: it would keep its share of the connections.
+func (cu *holdings) takeOrphan(dir, name string) error {
 	fd, err := rescueSocket(dir, name, unix.Connect)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	cred, credErr := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED) // of who listens
 	ch, err := wire.FromFD(fd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_ = ch.SetWriteDeadline(time.Now().Add(orphanTimeout))
-	if err := ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid()}); err != nil {
-		_ = ch.Close()
-		return nil, err
+	if err = ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid()}); err == nil {
+		cu.own = ch
+		err = cu.receive(ch, orphanTimeout)
 	}
-	return ch, nil
+	if err != nil {
+		_ = ch.Close()
+		if credErr == nil && cred.Pid > 0 {
+			_ = unix.Kill(int(cred.Pid), unix.SIGKILL)
+		}
+	}
+	return err
 }
 
 // inherit makes the orphans this master's.
@@ -139,6 +143,11 @@ func (co *coordinator) inherit(cu *holdings) error {
 	}
 	_ = co.core.ledger.Close()
 	co.core.ledger = ledger
+	if co.pred == nil {
+		cu.end.Receipts = loadReceipts(co.opts.RuntimeDir)
+	} else {
+		cu.end.Receipts = co.pred.cu.end.Receipts
+	}
 	cu.shards = make(map[string][]int)
 	for key, shards := range cu.leased {
 		top := 0
@@ -153,11 +162,18 @@ func (co *coordinator) inherit(cu *holdings) error {
 			}
 			fds[i] = fd
 		}
-		cu.shards[key] = fds
+		if co.core.groups[key] == nil {
+			cu.shards[key] = fds
+			continue
+		}
+		for _, fd := range fds { // they came from the old master before it died
+			if fd >= 0 {
+				_ = unix.Close(fd)
+			}
+		}
 	}
 	slices.SortFunc(cu.gens, func(a, b *generation) int { return int(a.id) - int(b.id) })
 	cu.end.LastID, cu.end.Seq = co.core.lastID, co.core.seq
-	cu.end.Receipts = loadReceipts(co.opts.RuntimeDir)
 	cu.end.Loaded = co.core.now
 	if err := co.core.adoptSockets(cu); err != nil {
 		return err

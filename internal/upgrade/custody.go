@@ -225,7 +225,9 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 			case custody.FileControl:
 				cu.control = m.Take(i)
 			case custody.FileLedger:
-				cu.ledger = m.Take(i)
+				if cu.ledger < 0 { // else another orphan has sent the same
+					cu.ledger = m.Take(i)
+				}
 			case custody.FileImage:
 				cu.image = os.NewFile(uintptr(m.Take(i)), custody.FileImage)
 			case custody.FileConfig:
@@ -312,6 +314,7 @@ func (co *coordinator) adoptWorkers(cu *holdings) {
 		p.attend()
 	}
 	co.core.lastID, co.core.seq = max(co.core.lastID, cu.end.LastID), max(co.core.seq, cu.end.Seq)
+	co.core.refused = cu.end.Refused
 	co.core.receipts, co.core.loaded = cu.end.Receipts, cu.end.Loaded
 	for _, g := range cu.gens {
 		lf, err := openLogs(g.conf)

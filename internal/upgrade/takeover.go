@@ -127,51 +127,91 @@ func (co *coordinator) Predecessor() *os.File {
 	return f
 }
 
-// Commit implements host. A first master may go ahead. One that was started by
-// an upgrade asks for the workers, says that it is ready, and waits until the
-// old one has let go: that is either its Goodbye or its end.
+// Commit implements host. A master that is known already may go ahead. One that
+// comes after another asks for the workers, says that it is ready, and waits until
+// the old one has let go: that is either its Goodbye or its end.
 func (co *coordinator) Commit() {
-	if co.announced {
-		co.core.activate()
-		return
-	}
-	if co.pred != nil {
-		if err := co.takeWorkers(); err != nil {
+	if !co.announced {
+		if err := co.succeed(); err != nil {
 			co.core.fail(err)
 			return
 		}
 	}
+	co.core.now = time.Now()
+	co.core.activate()
+}
+
+// succeed makes this master the one that is known, in place of the one before it,
+// if there was one.
+func (co *coordinator) succeed() error {
+	p := co.pred
+	if p == nil {
+		return co.announce()
+	}
+	err := co.takeWorkers()
+	if errors.Is(err, io.EOF) {
+		return co.succeedDead()
+	}
+	if err != nil {
+		return err
+	}
+	if err := co.announce(); err != nil {
+		return err
+	}
+	if p.asked {
+		if err := p.ch.Send(wire.KindTaken, struct{}{}); err != nil {
+			co.log.Error().Err(err).Msg("can't announce readiness")
+		}
+	}
+	if err := co.awaitGoodbye(); err != nil {
+		return err
+	}
+	co.owner, p.gone = true, true
+	co.adoptWorkers(p.cu)
+	co.core.change.fatal = false // from here on there is a generation to serve on with
+	co.serveControl()
+	return nil
+}
+
+// succeedDead goes on when the old master has died before it gave its workers
+// away: they are adopted.
+func (co *coordinator) succeedDead() error {
+	co.log.Warn().Msg("the old master died before it gave its workers away")
+	co.owner, co.core.keeper, co.pred.gone = true, true, true
+	if _, err := co.adoptOrphans(); err != nil {
+		return err
+	}
+	if err := co.announce(); err != nil {
+		return err
+	}
+	co.core.change.fatal = false
+	co.serveControl()
+	return nil
+}
+
+// announce tells whoever waits that this is the master now, and writes the PID
+// file: a master that can't be found is none.
+func (co *coordinator) announce() error {
 	if err := co.upg.Ready(); err != nil {
 		if !strings.Contains(err.Error(), "notify parent") { // tableflip's word for a parent that is dead
-			co.core.fail(err) // the PID file: a master that can't be found is none
-			return
+			return err
 		}
 		// The old master died just now and nobody else serves: go on.
 		co.log.Error().Err(err).Msg("can't announce readiness")
 	}
 	co.announced = true
-	if co.pred != nil {
-		if co.pred.asked {
-			if err := co.pred.ch.Send(wire.KindTaken, struct{}{}); err != nil {
-				co.log.Error().Err(err).Msg("can't announce readiness")
-			}
-		}
-		if err := co.awaitGoodbye(); err != nil {
-			co.core.fail(err)
-			return
-		}
-		co.owner, co.pred.gone = true, true
-		co.adoptWorkers(co.pred.cu)
-		co.core.change.fatal = false // from here on there is a generation to serve on with
+	if co.pred == nil {
+		co.serveControl()
 	}
-	co.serveControl()
-	co.core.now = time.Now()
-	co.core.activate()
+	return nil
 }
 
 // takeWorkers receives the second part of the custody.
 func (co *coordinator) takeWorkers() error {
 	if err := co.pred.ch.Send(wire.KindCommit, struct{}{}); err != nil {
+		if errors.Is(err, wire.ErrGone) {
+			err = io.EOF
+		}
 		return fmt.Errorf("ask the old master for its workers: %w", err)
 	}
 	if err := co.pred.cu.receive(co.pred.ch, custodyTimeout); err != nil {

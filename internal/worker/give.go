@@ -178,8 +178,7 @@ func (w *worker) offer(lp *loop, id uint64, room int, ds []eventloop.Departure) 
 		// hear tells of it too, once what the heir said last has been heard.
 	case err != nil:
 		w.log.Error().Err(err).Int("connections", len(ds)).Msg("connections can't be handed over; they end here")
-		_, kept := w.giving.giver.Answer(id, seq, true, nil)
-		w.giveBack(kept, false)
+		w.giveBack(w.giving.giver.Unsent(id, seq, min(room, len(fds))), false)
 	}
 	_ = failpoint.Hit("handover-offered")
 }

@@ -88,6 +88,9 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	}
 	var rescue *os.File
 	if fd := files.take(wire.FileRescue); fd >= 0 {
+		if err := unix.Listen(fd, 1); err != nil {
+			return nil, fmt.Errorf("listen for a master that may come: %w", err)
+		}
 		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
 	}
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
