@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"reuseportd/bench/internal/rig"
 )
@@ -51,12 +55,13 @@ func haproxy(dir, echo string) (*contender, error) {
 		return nil, err
 	}
 	conf, pidFile := filepath.Join(dir, "haproxy.cfg"), filepath.Join(dir, "haproxy.pid")
+	masterSocket := filepath.Join(dir, "haproxy-master.sock")
 	c := &contender{
 		Server: &rig.Server{
 			Name:    "HAProxy",
 			Version: rig.FirstLine(exec.Command(path, "-v")),
 			Address: web,
-			Args:    []string{path, "-W", "-f", conf, "-p", pidFile},
+			Args:    []string{path, "-W", "-f", conf, "-p", pidFile, "-S", masterSocket},
 			Quit:    syscall.SIGTERM,
 			Log:     filepath.Join(dir, "haproxy.log"),
 		},
@@ -73,10 +78,29 @@ func haproxy(dir, echo string) (*contender, error) {
 		return err == nil && p.PID != master
 	}
 	c.reload = func(ctx context.Context) error {
+		err := c.await(ctx, func() bool { return haproxyReady(masterSocket) })
+		if err != nil {
+			return fmt.Errorf("wait for the master's readiness: %w", err)
+		}
 		return c.anew(ctx, func() error { return c.signal(ctx, syscall.SIGUSR2) })
 	}
 	c.upgrade, c.upgradeNote = c.reload, "a reload: the master executes its binary anew"
 	return c, nil
+}
+
+// haproxyReady asks the master on its own socket. After loading a configuration
+// it executes itself once more; a signal that comes just then is forgotten.
+func haproxyReady(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(conn, "show proc\n")
+	answer := make([]byte, 4096) // more than it says, and it comes at once
+	n, _ := conn.Read(answer)
+	return bytes.Contains(answer[:n], []byte("worker"))
 }
 
 // readPID reads the first line of a PID file; a HAProxy master writes its own
