@@ -79,10 +79,29 @@ func Run(opts Options) int {
 			continue
 		}
 		if status, done := d.reap(); done {
+			if status == 0 {
+				awaitChildren(signals)
+			}
 			return status
 		}
 	}
 	panic("unreachable: signals is never closed")
+}
+
+// awaitChildren waits for the workers that hand over to a master in another
+// container, for the end of PID 1 would end them. A signal ends the wait.
+func awaitChildren(signals <-chan os.Signal) {
+	for {
+		switch pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); {
+		case pid > 0 || errors.Is(err, unix.EINTR):
+		case err != nil:
+			return // there are none
+		default:
+			if <-signals != unix.SIGCHLD {
+				return
+			}
+		}
+	}
 }
 
 // start runs a master. It is in a process group of its own: a terminal's ^C
