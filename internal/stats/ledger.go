@@ -111,4 +111,27 @@ func (l *Ledger) Used(generation uint64) []Run {
 	return runs
 }
 
+// Sum adds up n pages from first on.
+func (l *Ledger) Sum(first, n int) eventloop.Counters {
+	var sum eventloop.Counters
+	for i := range n {
+		c := l.Read(first + i)
+		sum.Add(&c)
+	}
+	return sum
+}
+
+// Total adds up all that was ever counted. Only where no Fold can happen meanwhile
+// is it exact.
+func (l *Ledger) Total() eventloop.Counters {
+	sum := l.Past()
+	for _, g := range l.Generations() {
+		for _, run := range l.Used(g) {
+			c := l.Sum(run.First, run.N)
+			sum.Add(&c)
+		}
+	}
+	return sum
+}
+
 func (l *Ledger) head() *head { return (*head)(unsafe.Pointer(&l.mapping[0])) }

@@ -205,7 +205,6 @@ func TestOpenLedgerRefuses(t *testing.T) {
 	for name, fd := range map[string]int{
 		"another version":  dup(t, newer.Region),
 		"other counters":   dup(t, newerPages.Region),
-		"a region":         dup(t, create1(t, 1)),
 		"memory unsealed":  memory(t, ledgerSize, false),
 		"memory of zeros":  memory(t, ledgerSize, true),
 		"a page too many":  memory(t, ledgerSize+PageSize, true),

@@ -24,40 +24,6 @@ type Region struct {
 	mem []byte
 }
 
-// Create makes a region of so many pages, all counters zero. Its size is
-// sealed: no holder of the descriptor can make another's access fault.
-func Create(pages int) (*Region, error) {
-	if pages < 1 || pages > MaxPages {
-		return nil, fmt.Errorf("statistics: %d pages, want 1 to %d", pages, MaxPages)
-	}
-	fd, err := create(pages)
-	if err != nil {
-		return nil, err
-	}
-	r, err := mapped(fd, 0, pages)
-	if err != nil {
-		return nil, err
-	}
-	for i := range pages {
-		r.page(i).header = header
-	}
-	return r, nil
-}
-
-// Open maps the region of a received descriptor, which it owns from here on
-// and closes if it fails. It refuses memory whose size is not sealed, and pages
-// whose words mean something else in this release.
-func Open(fd int) (*Region, error) {
-	size, err := sealedSize(fd)
-	if err != nil {
-		return nil, refuse(fd, err)
-	}
-	if size < PageSize || size > MaxPages*PageSize || size%PageSize != 0 {
-		return nil, refuse(fd, fmt.Errorf("%d bytes are not 1 to %d pages", size, MaxPages))
-	}
-	return checked(fd, 0, int(size/PageSize))
-}
-
 // MapPages maps n pages of a ledger, which its master has reserved for this
 // worker from the page first on. They are pages 0 to n-1 of the region. It owns
 // fd from here on and closes it if it fails; it refuses what OpenLedger

@@ -199,7 +199,7 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 		g := part.Generation
 		for _, known := range cu.gens {
 			if known.id == g.ID { // another of its workers has sent it
-				addCounters(&known.base, g.Base)
+				known.base.Add(&g.Base)
 				return nil
 			}
 		}

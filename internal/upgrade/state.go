@@ -155,7 +155,8 @@ type change struct {
 	merged  int                // further requests that it answers
 	receipt *control.Receipt   // after the cut-over: what is left is that the old generation lets go
 	base    eventloop.Counters // a stop's: what had been counted when it began
-	back    *prior             // a rollback's aim
+	back    *prior             // a rollback's aim; nil in the master that it leads to
+	of      uint64             // a rollback's: the generation that is bad
 	masters bool               // this master takes over from another
 	// progress is how far it is, in words.
 	progress string
@@ -176,31 +177,15 @@ type request struct {
 
 // counters adds up a worker's loops, those of earlier processes in its place too.
 func (c *core) counters(w *worker) eventloop.Counters {
-	var sum eventloop.Counters
-	for i := range w.slots {
-		addCounters(&sum, c.ledger.Read(w.page+i))
-	}
-	return sum
+	return c.ledger.Sum(w.page, len(w.slots))
 }
 
 // sum adds up a generation.
 func (c *core) sum(g *generation) eventloop.Counters {
 	var sum eventloop.Counters
 	for _, w := range g.workers {
-		addCounters(&sum, c.counters(w))
-	}
-	return sum
-}
-
-// total adds up everything that was ever counted.
-func (c *core) total() eventloop.Counters {
-	sum := c.ledger.Past()
-	for _, id := range c.ledger.Generations() {
-		for _, run := range c.ledger.Used(id) {
-			for i := range run.N {
-				addCounters(&sum, c.ledger.Read(run.First+i))
-			}
-		}
+		counts := c.counters(w)
+		sum.Add(&counts)
 	}
 	return sum
 }
@@ -219,5 +204,3 @@ func (c *core) sweep() {
 		}
 	}
 }
-
-func addCounters(sum *eventloop.Counters, c eventloop.Counters) { sum.Add(&c) }

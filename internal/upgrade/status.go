@@ -34,7 +34,7 @@ func (c *core) status() *control.Status {
 		}
 		st.Groups = append(st.Groups, c.generationStatus(g))
 	}
-	st.Totals = totals(c.total())
+	st.Totals = totals(c.ledger.Total())
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		st.Listeners = append(st.Listeners, c.listenerStatus(key))
 	}

@@ -48,7 +48,7 @@ func (c *core) beginStop() {
 		return
 	}
 	c.change, c.pending = c.pending[0], nil
-	c.change.base = c.total()
+	c.change.base = c.ledger.Total()
 	c.log.Info().Str("cause", c.change.cause).Msg("stopping: no new connections; open ones are finished")
 	for _, g := range c.gens {
 		if g.state == serving {
@@ -66,7 +66,7 @@ func (c *core) exitIfStopped() {
 		return
 	}
 	r := c.receipt(nil)
-	sum, base := c.total(), c.change.base
+	sum, base := c.ledger.Total(), c.change.base
 	r.HandedOver, r.Finished, r.Cut = sum.HandedOver-base.HandedOver, sum.Finished-base.Finished, sum.Cut-base.Cut
 	c.finish(r)
 	c.host.Exit(0)
@@ -93,7 +93,7 @@ func (c *core) stopNow() {
 	}
 	if c.change == nil || c.change.action != "stop" {
 		// An upgrade is being cancelled, which nobody waits for any more.
-		c.change = &change{action: "stop", cause: causeSignal, started: c.now, base: c.total()}
+		c.change = &change{action: "stop", cause: causeSignal, started: c.now, base: c.ledger.Total()}
 		for _, p := range c.pending {
 			c.change.waiting = append(c.change.waiting, p.waiting...)
 		}
