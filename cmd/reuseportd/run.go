@@ -62,12 +62,12 @@ func exitWith(status int) error {
 // to come: an upgrade runs what stands there, and initd as well. The working
 // directory may be another one by then, if it was reached by a symbolic link.
 func (r *runCmd) settle(c *cli) error {
-	argv0 := os.Args[0]
-	if path := os.Getenv(upgrade.BinaryEnv); path != "" {
-		argv0 = path // this one was started from an open file
-		_ = os.Unsetenv(upgrade.BinaryEnv)
+	// Started from an open file, it is told the path, where there may be no file now.
+	binary, err := os.Getenv(upgrade.BinaryEnv), error(nil)
+	_ = os.Unsetenv(upgrade.BinaryEnv)
+	if binary == "" {
+		binary, err = binaryPath(os.Args[0])
 	}
-	binary, err := binaryPath(argv0)
 	if err != nil {
 		return fmt.Errorf("find the path of this binary, for upgrades: %w", err)
 	}

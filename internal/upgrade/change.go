@@ -157,6 +157,10 @@ func (c *core) cutOver() {
 	r := c.receipt(nil)
 	r.CutOver = c.now
 	c.beginTrial(g)
+	c.refused = ""
+	if c.change.action == "rollback" {
+		c.rolledBack(r.Previous)
+	}
 	for _, old := range c.gens {
 		if old.state == serving {
 			r.Previous = old.id
@@ -224,8 +228,12 @@ func (c *core) fail(err error) {
 			c.abandon(g)
 		}
 	}
-	if c.change.action == "reload" && !c.stop {
+	switch {
+	case c.stop:
+	case c.change.action == "reload":
 		c.refused = err.Error()
+	case c.change.action == "rollback":
+		c.rollbackFailed(err)
 	}
 	r := c.receipt(err)
 	if c.change.fatal {

@@ -194,7 +194,7 @@ func (co *coordinator) Switched(r *control.Receipt) {
 		return
 	}
 	if r.OK || co.watcher == nil {
-		co.watch(conf, r.Action)
+		co.watch(conf, co.core.seen(conf, r))
 	}
 	if r.OK {
 		for _, g := range co.core.gens {
@@ -233,15 +233,9 @@ func (co *coordinator) changes() <-chan config.Change {
 	return co.watcher.C
 }
 
-// watch brings the watching of the file into line with the configuration.
-// What was rolled back must not be loaded again because it still stands there.
-func (co *coordinator) watch(conf *config.Config, action string) {
-	known := conf.SHA256
-	if action == "rollback" {
-		if raw, err := os.ReadFile(conf.Path); err == nil {
-			known = config.Hash(raw)
-		}
-	}
+// watch brings the watching of the file into line with the configuration. known is
+// the hash of the content that is not to be loaded again.
+func (co *coordinator) watch(conf *config.Config, known string) {
 	switch {
 	case !conf.Watch || conf.Path == "":
 		if co.unwatch != nil {

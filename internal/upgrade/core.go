@@ -37,7 +37,7 @@ type core struct {
 	receipts []*control.Receipt
 	drained  []drainedRequest // that wait
 	trial    *trial           // the serving generation's probation, nil when it is over
-	refused  string           // why the file's present content was refused
+	refused  string           // why the file's present content does not serve
 	loaded   time.Time        // when the serving configuration was
 	ledger   *stats.Ledger    // the counters of all workers, alive and gone
 	keeper   bool             // no other master may be changing the ledger
@@ -144,11 +144,8 @@ func (c *core) begin(ch *change) {
 		ch.waiting = nil // the next master has its receipt by other ways
 		c.host.StartTakeover(tell)
 		return
-	case ch.action == "rollback" && ch.back.image != nil:
-		c.host.StartUpgrade(ch.back)
-		return
 	case ch.action == "rollback":
-		c.bringUp(ch.back.conf)
+		c.rollBack(ch)
 		return
 	}
 	c.host.Reloading()

@@ -3,9 +3,11 @@ package upgrade
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/control"
 )
 
 // trialDeaths is how many deaths of its workers a generation on probation may
@@ -23,39 +25,76 @@ type trial struct {
 // prior is what a change replaced, as far as it is needed to bring it back.
 type prior struct {
 	generation uint64
-	version    string
 	conf       *config.Config
 	// image is the binary, open since before its file may have been replaced; nil
 	// is this master's own.
 	image *os.File
+	// proven is what served before, if this was still on probation itself. It has
+	// none of its own, so that no sequence of changes makes a chain.
+	proven *prior
+	bad    uint64 // the generation on probation, once it is to go
 }
 
-// close lets go of the image.
+// close lets go of the images.
 func (p *prior) close() {
 	if p.image != nil {
 		_ = p.image.Close()
+	}
+	if p.proven != nil {
+		p.proven.close()
 	}
 }
 
 // beginTrial puts a generation that is about to serve on probation. It is called
 // before the one that it replaces drains.
 func (c *core) beginTrial(g *generation) {
+	p := c.priorOf()
 	c.endTrial()
-	d := g.conf.Probation
-	if a := c.change.action; d == 0 || a != "reload" && a != "upgrade" && a != "takeover" {
-		return
+	switch d := g.conf.Probation; {
+	case p == nil:
+	case d == 0:
+		p.close()
+	default:
+		c.trial = &trial{gen: g, until: c.now.Add(d), prior: p}
 	}
-	for _, old := range c.gens {
-		if old.state == serving {
-			p := &prior{generation: old.id, version: c.version, conf: old.conf}
-			if c.change.action != "reload" {
-				if p.image = c.host.Predecessor(); p.image == nil {
-					return
-				}
-			}
-			c.trial = &trial{gen: g, until: c.now.Add(d), prior: p}
+}
+
+// priorOf returns what to bring back if the change in progress turns out to be
+// bad, nil if there is nothing.
+func (c *core) priorOf() *prior {
+	var old *generation
+	for _, g := range c.gens {
+		if g.state == serving {
+			old = g
 		}
 	}
+	switch ch := c.change; {
+	case old == nil:
+		return nil
+	case ch.action == "reload":
+		return &prior{generation: old.id, conf: old.conf, proven: c.provenBefore(old)}
+	case ch.action == "upgrade" || ch.action == "takeover":
+		if image := c.host.Predecessor(); image != nil {
+			return &prior{generation: old.id, conf: old.conf, image: image}
+		}
+	case ch.action == "rollback" && ch.back != nil: // it is nil in the next master
+		return ch.back.proven // to what was on probation itself
+	}
+	return nil
+}
+
+// provenBefore returns what served before a generation that is on probation, and
+// takes it out of the trial that ends.
+func (c *core) provenBefore(g *generation) *prior {
+	t := c.trial
+	if t == nil || t.gen != g {
+		return nil
+	}
+	c.trial = nil
+	if p := t.prior.proven; p != nil {
+		return p
+	}
+	return t.prior
 }
 
 func (c *core) endTrial() {
@@ -80,20 +119,68 @@ func (c *core) judge(g *generation, began time.Time) {
 		return
 	}
 	why := fmt.Sprintf("%d workers of generation %d died on probation", t.deaths, g.id)
-	for _, r := range c.receipts {
-		if r.OK && r.Generation == g.id {
-			r.Undone = why
-		}
-	}
-	what := "the previous configuration"
-	if t.prior.image != nil {
-		what = "the previous binary and configuration"
-	}
 	c.log.Error().Uint64("generation", g.id).Int("deaths", t.deaths).Uint64("previous", t.prior.generation).
-		Msg(why + ": rolling back to " + what)
-	c.refused = why + "; " + what + " was brought back"
+		Msg(why + ": rolling back to " + whatComesBack(t.prior.image != nil))
 	c.trial = nil
+	t.prior.bad = g.id
 	ch := &change{action: "rollback", cause: why, started: c.now, back: t.prior}
 	c.pending = append([]*change{ch}, c.pending...)
 	c.next()
+}
+
+func whatComesBack(binary bool) string {
+	if binary {
+		return "the previous binary and configuration"
+	}
+	return "the previous configuration"
+}
+
+// rollBack begins a rollback, unless another change has replaced the bad generation
+// while it was waited for.
+func (c *core) rollBack(ch *change) {
+	if s := c.serving(); s == nil || s.id != ch.back.bad {
+		c.log.Info().Uint64("generation", ch.back.bad).Msg("another change has replaced the generation already: nothing is rolled back")
+		ch.back.close()
+		c.change = nil
+		c.next()
+		return
+	}
+	if ch.back.image != nil {
+		c.host.StartUpgrade(ch.back)
+		return
+	}
+	c.bringUp(ch.back.conf)
+}
+
+// rolledBack notes at the cut-over of a rollback what has become of the change
+// that it undoes, and of the file.
+func (c *core) rolledBack(bad uint64) {
+	for _, r := range c.receipts {
+		if r.OK && r.Generation == bad {
+			r.Undone = c.change.cause
+		}
+	}
+	c.refused = c.change.cause + "; " + whatComesBack(c.change.upgrades()) + " was brought back"
+}
+
+// rollbackFailed notes that the bad generation serves on.
+func (c *core) rollbackFailed(err error) {
+	c.refused = fmt.Sprintf("%s; %s could not be brought back: %v", c.change.cause, whatComesBack(c.change.upgrades()), err)
+	if c.change.back != nil {
+		c.change.back.close()
+	}
+}
+
+// seen returns the hash of the file's content that was dealt with. What was rolled
+// back must not be loaded again because it still stands there; what was written
+// since then must be.
+func (c *core) seen(conf *config.Config, r *control.Receipt) string {
+	if r.Action == "rollback" && r.OK {
+		for _, bad := range slices.Backward(c.receipts) {
+			if bad.OK && bad.Generation == r.Previous {
+				return bad.ConfigSHA256
+			}
+		}
+	}
+	return conf.SHA256
 }
