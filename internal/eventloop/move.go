@@ -223,6 +223,8 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 		return nil, errors.New("the service does not know connections of kind " + p.Kind)
 	case l.full():
 		return nil, ErrFull
+	case len(p.Tail) > 0 && p.File >= 0:
+		return nil, errors.New("both bytes and a file are behind its output")
 	case len(p.In) > l.maxMessage:
 		return nil, errors.New("its input is more than this worker holds")
 	}

@@ -23,7 +23,7 @@ type sending struct {
 }
 
 func sendings(t *testing.T) map[string]sending {
-	head, body := pattern(1, 300<<10), pattern(2, 8<<20)
+	head, body := pattern(1, 300<<10), pattern(2, 5<<20)
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, append(pattern(3, 1000), body...), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,6 +80,7 @@ func TestMoveOutput(t *testing.T) {
 					}}
 				})
 				c := r.from.dial()
+				_ = c.SetReadBuffer(64 << 10)
 				_, _ = c.Write([]byte("x"))
 				blockedIn(r.from)
 				first := make([]byte, 100<<10)
@@ -121,7 +122,7 @@ func TestMoveOutput(t *testing.T) {
 // A client that sent one request after another and reads no answer is answered all
 // of them, in order, from where the first loop stopped.
 func TestMovePaused(t *testing.T) {
-	const messages = 400
+	const messages = 300
 	for _, tail := range []bool{false, true} {
 		answered := 0
 		r := moves(t, func(*eventloop.Loop) *mover {

@@ -58,7 +58,7 @@ func (w *worker) wakeIfEmpty() {
 		for _, n := range counts {
 			open += n
 		}
-		if open == 0 && w.leases <= 0 {
+		if open == 0 && w.leases <= 0 && w.taking.busy == 0 {
 			w.leave("drained", 0)
 		}
 	})

@@ -24,6 +24,7 @@ const (
 type taking struct {
 	granted int // descriptors that givers may send
 	next    int // the loop that takes the next offer
+	busy    int // offers that loops are taking: the worker is not empty
 }
 
 // ward takes on a channel to a worker whose connections are to be taken.
@@ -88,10 +89,15 @@ func (w *worker) take(ch *wire.Conn, b wire.Offer, m wire.Message, done func()) 
 	}
 	lp := w.loops[w.taking.next%len(w.loops)]
 	w.taking.next++
+	w.taking.busy++
 	lp.Post(func() {
 		defer done()
 		w.takeOn(lp, ch, b.Seq, items)
-		w.mail.post(func() { w.regrant(ch, used) })
+		w.mail.post(func() {
+			w.taking.busy--
+			w.regrant(ch, used)
+			w.wakeIfEmpty() // it may have asked meanwhile
+		})
 	})
 }
 

@@ -5,6 +5,7 @@
 package echo
 
 import (
+	"errors"
 	"time"
 
 	"reuseportd/internal/eventloop"
@@ -49,7 +50,10 @@ func (h *Handler) Kind() string { return "echo.1" }
 func (h *Handler) Freeze(_ *eventloop.Conn, b []byte) ([]byte, []int) { return b, nil }
 
 // Thaw implements eventloop.Mover.
-func (h *Handler) Thaw(c *eventloop.Conn, _ []byte, _ []int) error {
+func (h *Handler) Thaw(c *eventloop.Conn, state []byte, fds []int) error {
+	if len(state)+len(fds) > 0 {
+		return errors.New("an echo connection has no state of its own")
+	}
 	c.SetTimeout(h.idle)
 	return nil
 }

@@ -56,12 +56,13 @@ var errState = errors.New("the state of an HTTP connection is not understood")
 func (h *Handler) Thaw(c *eventloop.Conn, b []byte, fds []int) error {
 	if len(b) == 0 {
 		c.SetTimeout(h.keepalive)
-		return nil
+		return wantFiles(fds, 0)
 	}
 	r := pack.NewReader(b)
 	st := h.state(c)
 	st.phase = phase(r.Int(int(inParts)))
 	var err error
+	files := 0
 	switch st.phase {
 	case inHead:
 		st.blank = r.Uint() == 1
@@ -70,12 +71,13 @@ func (h *Handler) Thaw(c *eventloop.Conn, b []byte, fds []int) error {
 		err = h.thawBody(st, r)
 		c.SetTimeout(h.body)
 	case inParts:
-		if st.thawParts(r); len(fds) != 1 {
-			err = errState
-		}
+		err, files = st.thawParts(r), 1
 	}
 	if err == nil && r.End() != nil {
 		err = errState
+	}
+	if err == nil {
+		err = wantFiles(fds, files)
 	}
 	if err != nil {
 		h.release(c)
@@ -99,18 +101,30 @@ func (h *Handler) thawBody(st *state, r *pack.Reader) error {
 		return errState
 	}
 	n, status := parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
-	if status != 0 || n != len(st.head) || h.req.chunked != (st.length < 0) ||
+	if status != 0 || n == 0 || n != len(st.head) || h.req.chunked != (st.length < 0) ||
 		h.req.length > h.site.limit.body || st.body.total > h.site.limit.body {
 		return errors.New("the new limits are too low for a request that is under way")
 	}
 	return nil
 }
 
-func (st *state) thawParts(r *pack.Reader) {
+// wantFiles refuses descriptors that nobody would close.
+func wantFiles(fds []int, n int) error {
+	if len(fds) != n {
+		return errState
+	}
+	return nil
+}
+
+func (st *state) thawParts(r *pack.Reader) error {
 	st.closing = r.Uint() == 1
 	st.tail = append([]byte(nil), r.Bytes()...)
 	for range r.Int(maxRanges) {
 		p := part{head: append([]byte(nil), r.Bytes()...), off: int64(r.Uint()), n: int64(r.Uint())}
+		if p.off < 0 || p.n <= 0 {
+			return errState
+		}
 		st.parts = append(st.parts, p)
 	}
+	return nil
 }

@@ -58,6 +58,7 @@ func descriptors() (n int) {
 type server struct {
 	*eventloop.Loop
 	network, addr string
+	svc           *eventloop.Service
 }
 
 // serve starts a server; o.AccessLog is used if the configuration has a log.
@@ -76,9 +77,9 @@ func serve(t testing.TB, network string, conf *config.HTTP, o service.Options) *
 	}
 	s := &server{Loop: l, network: network}
 	fd := s.bind(t)
-	svc := l.NewService(service.New(l, site), conf.WriteTimeout)
+	s.svc = l.NewService(service.New(l, site), conf.WriteTimeout)
 	done := make(chan error, 1)
-	if _, err := l.Listen(fd, svc, false); err != nil {
+	if _, err := l.Listen(fd, s.svc, false); err != nil {
 		t.Fatal(err)
 	}
 	go func() { done <- l.Run() }()

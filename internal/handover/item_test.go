@@ -1,0 +1,155 @@
+package handover
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"testing"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
+)
+
+// samples are items of every shape, with descriptors that are only numbers.
+func samples() []Item {
+	return []Item{
+		{Key: "127.0.0.1:80", Parcel: eventloop.Parcel{FD: 5, File: -1, Kind: "echo.1"}},
+		{Key: "/run/s", Parcel: eventloop.Parcel{
+			FD: 6, Facts: math.MaxUint32, In: []byte("in"), Out: bytes.Repeat([]byte("out"), 70),
+			File: 0, Off: math.MaxInt64, Left: 1, Due: math.MaxInt64, Kind: "http.1", State: []byte("state"), Files: []int{7},
+		}},
+		{Parcel: eventloop.Parcel{FD: 8, Tail: []byte("tail"), File: -1, Due: 1, Files: []int{9, 10, 11}}},
+		{Key: "k", Parcel: eventloop.Parcel{FD: 12, File: 13, Off: 0, Left: math.MaxInt64}},
+	}
+}
+
+// plain makes items comparable: to have no bytes is to have an empty slice.
+func plain(items []Item) []Item {
+	for i := range items {
+		p := &items[i].Parcel
+		for _, b := range []*[]byte{&p.In, &p.Out, &p.Tail, &p.State} {
+			if *b == nil {
+				*b = []byte{}
+			}
+			*b = slices.Clip(*b)
+		}
+	}
+	return items
+}
+
+func TestRoundTrip(t *testing.T) {
+	for n := range len(samples()) + 1 {
+		want := samples()[:n]
+		b, fds := Encode(want)
+		got, err := Decode(Format, b, fds)
+		if err != nil || len(got) != n || n > 0 && !reflect.DeepEqual(plain(got), plain(want)) {
+			t.Errorf("%d items: got %+v, %v", n, got, err)
+		}
+	}
+	if _, fds := Encode(samples()); fmt.Sprint(fds) != "[5 6 0 7 8 9 10 11 12 13]" {
+		t.Errorf("descriptors travel as %v", fds)
+	}
+}
+
+// TestCut: whatever is missing, bytes or descriptors, or too much, is an error.
+func TestCut(t *testing.T) {
+	b, fds := Encode(samples())
+	whole := map[int]int{0: 0} // bytes and descriptors of the first items
+	for n := range samples() {
+		b, fds := Encode(samples()[:n+1])
+		whole[len(b)] = len(fds)
+	}
+	for n := range b {
+		for k := range len(fds) + 1 {
+			items, err := Decode(Format, b[:n], fds[:k])
+			if own, ok := whole[n]; ok && own == k {
+				if err != nil {
+					t.Errorf("%d bytes, %d descriptors: %v", n, k, err)
+				}
+				continue
+			}
+			if !errors.Is(err, pack.ErrMalformed) || items != nil {
+				t.Fatalf("%d bytes of %d, %d descriptors of %d: %d items, %v", n, len(b), k, len(fds), len(items), err)
+			}
+		}
+	}
+	for k := range fds {
+		if _, err := Decode(Format, b, fds[:k]); !errors.Is(err, pack.ErrMalformed) {
+			t.Errorf("%d descriptors of %d: %v", k, len(fds), err)
+		}
+	}
+	if _, err := Decode(Format, b, append(fds, 99)); !errors.Is(err, pack.ErrMalformed) {
+		t.Errorf("one descriptor too many: %v", err)
+	}
+	if _, err := Decode(Format, append(b, 0), fds); !errors.Is(err, pack.ErrMalformed) {
+		t.Errorf("one byte too many: %v", err)
+	}
+}
+
+func TestUnknownFormat(t *testing.T) {
+	b, fds := Encode(samples())
+	for _, format := range []int{-1, 0, Format + 1, math.MaxInt} {
+		if items, err := Decode(format, b, fds); !errors.Is(err, ErrFormat) || items != nil {
+			t.Errorf("format %d: %d items, %v", format, len(items), err)
+		}
+	}
+}
+
+// TestFirstFormat: what the first release wrote is read by this one, as it will be
+// by all that follow. These bytes must never change.
+func TestFirstFormat(t *testing.T) {
+	b := []byte("\x03key\x04kind\x85\x01\xe8\x07\x02in\x03out\x00\x05state\x06\x0a\x14\x01" +
+		"\x00\x00\x00\x00\x00\x00\x04tail\x00\x00\x00")
+	got, err := Decode(1, b, []int{3, 4, 5, 6})
+	want := []Item{
+		{Key: "key", Parcel: eventloop.Parcel{
+			FD: 3, Facts: 133, Due: 1000, In: []byte("in"), Out: []byte("out"), File: 4, Off: 10, Left: 20,
+			Kind: "kind", State: []byte("state"), Files: []int{5},
+		}},
+		{Parcel: eventloop.Parcel{FD: 6, Tail: []byte("tail"), File: -1}},
+	}
+	if err != nil || !reflect.DeepEqual(plain(got), plain(want)) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// FuzzDecode: no bytes make it panic, lose a descriptor or give one to two.
+func FuzzDecode(f *testing.F) {
+	for n := range len(samples()) + 1 {
+		b, fds := Encode(samples()[:n])
+		f.Add(Format, b, uint8(len(fds)))
+		f.Add(1, b, uint8(len(fds)))
+	}
+	f.Fuzz(func(t *testing.T, format int, b []byte, n uint8) {
+		fds := make([]int, n)
+		for i := range fds {
+			fds[i] = 100 + i
+		}
+		items, err := Decode(format, b, slices.Clone(fds))
+		if err != nil {
+			if items != nil {
+				t.Error("items with an error: both own the descriptors")
+			}
+			return
+		}
+		var got []int
+		for i := range items {
+			if items[i].Off < 0 || items[i].Left < 0 || items[i].Due < 0 {
+				t.Errorf("negative: %+v", items[i])
+			}
+			got = append(got, items[i].FDs()...)
+		}
+		if !slices.Equal(got, fds) {
+			t.Errorf("descriptors %v became %v", fds, got)
+		}
+		// What was understood is written again and understood the same.
+		b, fds = Encode(items)
+		again, err := Decode(Format, b, fds)
+		if err != nil || !reflect.DeepEqual(plain(again), plain(items)) {
+			t.Errorf("%+v became %+v, %v", items, again, err)
+		}
+	})
+}
