@@ -45,13 +45,25 @@ type Parcel struct {
 	Files []int  // Mover.Freeze
 }
 
-// FDs returns the parcel's descriptors, the socket first.
-func (p *Parcel) FDs() []int {
-	fds := []int{p.FD}
+// AppendFDs appends the parcel's descriptors, the socket first.
+func (p *Parcel) AppendFDs(fds []int) []int {
+	fds = append(fds, p.FD)
 	if p.File >= 0 {
 		fds = append(fds, p.File)
 	}
 	return append(fds, p.Files...)
+}
+
+// FDs returns the parcel's descriptors, the socket first.
+func (p *Parcel) FDs() []int { return p.AppendFDs(nil) }
+
+// countFDs returns their number.
+func (p *Parcel) countFDs() int {
+	n := 1 + len(p.Files)
+	if p.File >= 0 {
+		n++
+	}
+	return n
 }
 
 // carried are the facts that are as true in another loop.
@@ -115,7 +127,7 @@ const maxDepart = 1 << 20
 // Depart takes up to max descriptors' worth of connections out of a draining
 // loop. What Parcel's slices refer to is not touched until the answer.
 func (l *Loop) Depart(max int) []Departure {
-	var out []Departure
+	out := make([]Departure, 0, min(max, len(l.departing)))
 	size := 0
 	for len(l.departing) > 0 && size < maxDepart {
 		m := l.departing[0]
@@ -134,7 +146,7 @@ func (l *Loop) Depart(max int) []Departure {
 		if !l.pack(c, mover, &d.Parcel) {
 			continue // closed, and found so in the next pass
 		}
-		if max -= len(d.FDs()); max < 0 && len(out) > 0 {
+		if max -= d.countFDs(); max < 0 && len(out) > 0 {
 			break
 		}
 		size += len(d.In) + len(d.Out) + len(d.Tail) + len(d.State)

@@ -114,6 +114,9 @@ func (g *Giver[T]) Answer(id, seq uint64, all bool, refused []int) (taken, kept 
 	if all {
 		return nil, items
 	}
+	if len(refused) == 0 {
+		return items, nil
+	}
 	for i, it := range items {
 		if slices.Contains(refused, i) {
 			kept = append(kept, it)

@@ -43,7 +43,7 @@ func Encode(items []Item) (b []byte, fds []int) {
 		}
 		b = pack.Uint(b, uint64(len(it.Files)))
 		b = appendLater(b)
-		fds = append(fds, it.FDs()...)
+		fds = it.AppendFDs(fds)
 	}
 	return b, fds
 }

@@ -10,8 +10,10 @@ import (
 // MaxMemfd bounds the bytes that ReadMemfd accepts: 16 MiB.
 const MaxMemfd = 16 << 20
 
-// seals make a memfd's contents final, fcntl(2).
-const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+// seals make a memfd's contents final, fcntl(2). F_SEAL_WRITE would say the same of
+// memory that nobody has mapped, but waits until the pages just written have left
+// the kernel's batches: milliseconds, at times tens of them.
+const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE
 
 // Memfd returns a descriptor, close-on-exec, of memory that holds data and that
 // nobody can change any more. The name shows in /proc/PID/fd only.

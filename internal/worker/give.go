@@ -14,7 +14,7 @@ import (
 
 // giftBatch bounds the descriptors of one offer: what a loop gives out in one turn,
 // and another takes in in one.
-const giftBatch = 64
+const giftBatch = 250
 
 // giving is the handover of a draining worker's connections. It belongs to the
 // worker's goroutine.
@@ -63,6 +63,7 @@ func (w *worker) heir(b wire.Heir, m wire.Message) error {
 	if err != nil {
 		return err
 	}
+	w.seq = max(w.seq, b.ID) // its number is one of the master's
 	if w.giving.heirs == nil {
 		w.giving.heirs = make(map[uint64]*wire.Conn)
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	// takeWindow bounds the descriptors that one giver may have on the way.
-	takeWindow = 256
+	takeWindow = 1000
 	// spareFDs are kept back of the descriptor limit, for files and new connections.
 	spareFDs = 256
 )
