@@ -445,7 +445,11 @@ func (w *world) owners() map[*client]*node {
 		}
 		own[c] = n
 	}
-	given := make(map[*client]bool) // its taker has said that it is its own
+	type gift struct {
+		c    *client
+		from *node
+	}
+	given := make(map[gift]bool) // its taker has said that it is its own
 	for _, n := range w.live(func(*node) bool { return true }) {
 		for _, c := range n.here {
 			claim(c, n, "one that it serves")
@@ -454,7 +458,7 @@ func (w *world) owners() map[*client]*node {
 	for _, l := range w.links {
 		for _, a := range l.said {
 			for _, c := range a.made {
-				given[c] = true
+				given[gift{c, l.from}] = true
 			}
 		}
 		if !l.to.alive {
@@ -474,7 +478,7 @@ func (w *world) owners() map[*client]*node {
 	// What is away is its giver's in reserve, until the taker has said that it is not.
 	for _, n := range w.live(func(*node) bool { return true }) {
 		for c := range n.away {
-			if _, taken := own[c]; !taken && !given[c] {
+			if _, taken := own[c]; !taken && !given[gift{c, n}] {
 				own[c] = n
 			}
 		}
