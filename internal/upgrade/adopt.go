@@ -84,12 +84,21 @@ func (co *coordinator) adoptOrphans() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	own := make(map[string]bool) // of a generation that gets ready
+	for _, p := range co.procs() {
+		own[rescueName(p.w)] = true
+	}
 	cu := newHoldings()
 	found := 0
 	for _, path := range names {
+		if own[filepath.Base(path)] {
+			continue
+		}
 		err := cu.takeOrphan(co.opts.RuntimeDir, filepath.Base(path))
+		if err != nil {
+			_ = os.Remove(path) // its worker has ended, or is about to
+		}
 		if errors.Is(err, unix.ECONNREFUSED) {
-			_ = os.Remove(path) // its worker has ended
 			continue
 		}
 		if err != nil {
@@ -137,6 +146,7 @@ func (cu *holdings) takeOrphan(dir, name string) error {
 
 // inherit makes the orphans this master's.
 func (co *coordinator) inherit(cu *holdings) error {
+	co.core.now = time.Now() // orphans that hang may have taken their time
 	ledger, err := stats.OpenLedger(cu.ledger)
 	if err != nil {
 		return err
@@ -178,7 +188,14 @@ func (co *coordinator) inherit(cu *holdings) error {
 	if err := co.core.adoptSockets(cu); err != nil {
 		return err
 	}
+	for key := range cu.shards {
+		if err := co.core.groups[key].settle(cu.gens, co.core.now); err != nil {
+			co.log.Error().Err(err).Str("address", key).Msg("an address keeps something of what an earlier master had begun")
+		}
+	}
 	co.adoptWorkers(cu)
+	co.core.settleGenerations(cu.gens)
+	co.core.reconcile()
 	var pids []string
 	for _, p := range co.procs() {
 		pids = append(pids, fmt.Sprint(p.pid))
@@ -186,4 +203,45 @@ func (co *coordinator) inherit(cu *holdings) error {
 	co.log.Warn().Int("workers", len(pids)).Str("pids", strings.Join(pids, " ")).
 		Msg("workers of an earlier master were found and are this one's now")
 	return nil
+}
+
+// settle ends or goes on with what a killed master had begun with a group: its
+// steering is undone, as every shard is served; a removal goes on.
+func (g *group) settle(gens []*generation, now time.Time) error {
+	if g.Refused() {
+		g.retiring = newRetirement(g, 0, now)
+		return nil
+	}
+	for _, gen := range gens { // the newest that knows it, last
+		for i := range gen.conf.Listeners {
+			if l := &gen.conf.Listeners[i]; l.Key() == g.Key() {
+				if err := g.Update(l); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return g.Unsteer()
+}
+
+// settleGenerations ends an activation in whose middle a master was killed: of
+// the generations that accept, the newest that has all its workers serves on, and
+// the others drain.
+func (c *core) settleGenerations(gens []*generation) {
+	var accepting []*generation
+	var stays *generation
+	for _, g := range gens {
+		if g.state != serving {
+			continue
+		}
+		accepting = append(accepting, g)
+		if stays == nil || len(g.workers) >= g.conf.Workers {
+			stays = g
+		}
+	}
+	for _, g := range accepting {
+		if g != stays {
+			c.drain(g)
+		}
+	}
 }

@@ -55,7 +55,7 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 func (c *core) numbers() custody.End {
 	end := custody.End{LastID: c.lastID, Seq: c.seq, Receipts: c.receipts, Refused: c.refused, Loaded: c.loaded}
 	if c.change != nil {
-		end.Action, end.Cause = c.change.action, c.change.cause
+		end.Action, end.Cause, end.Started = c.change.action, c.change.cause, c.change.started
 	}
 	return end
 }
@@ -166,6 +166,12 @@ func (cu *holdings) receive(ch *wire.Conn, timeout time.Duration) error {
 			}
 		case wire.KindCustodyEnd:
 			return m.Decode(&cu.end)
+		case wire.KindFailed:
+			var b wire.Failed
+			if err := m.Decode(&b); err != nil {
+				return err
+			}
+			return fmt.Errorf("take custody: %s", b.Error)
 		default:
 			m.Close()
 			return fmt.Errorf("take custody: %s came in between", m.Kind)
@@ -258,7 +264,7 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 		w := &worker{
 			gen: g, index: b.Index, slots: b.Slots, page: b.Page, pid: b.PID, state: state(b.State), since: b.Since,
 			restarts: b.Restarts, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
-			heirs: make(map[int]bool),
+			heirs: make(map[bond]bool),
 		}
 		for _, le := range b.Leases {
 			w.leases[leaseOf(le.Lease)] = le.Acknowledged
@@ -282,6 +288,17 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 		return nil
 	}
 	return fmt.Errorf("worker %d belongs to generation %d, which did not come", b.Index, b.Generation)
+}
+
+// dropWorkers lets go of the workers that arrived: they must see that their master
+// is gone.
+func (cu *holdings) dropWorkers() {
+	for _, l := range cu.workers {
+		_ = l.ch.Close()
+		_ = unix.Close(l.pidfd)
+	}
+	clear(cu.workers)
+	cu.gens = nil
 }
 
 // adoptSockets makes the received shards the core's groups.

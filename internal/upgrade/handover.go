@@ -269,10 +269,13 @@ func (u *upgrade) takeBack() {
 	u.co.core.woken()
 }
 
-// lastWords reads what the next master, which is dead by now, may have said of
-// its reasons, and closes the channel. There is no end of file to wait for: this
-// process holds the other end too, for tableflip.
+// lastWords reads what the next master, which is dead by now or hangs, may have
+// said of its reasons, and closes the channel. There is no end of file to wait for:
+// this process holds the other end too, for tableflip. A master that only hung
+// must not take the end of the channel for this one's death.
 func (u *upgrade) lastWords() {
+	_ = u.ch.Send(wire.KindFailed, wire.Failed{Error: "the old master has given this one up"})
+	_ = u.co.lock.WritePID()
 	_ = u.ch.StopReading()
 	<-u.listened
 	for {

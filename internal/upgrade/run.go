@@ -68,7 +68,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			return err
 		}
 		if end := co.pred.cu.end; end.Action != "" {
-			ch.action, ch.cause = end.Action, end.Cause
+			ch.action, ch.cause, ch.started = end.Action, end.Cause, end.Started
 		}
 	} else {
 		if confErr != nil {
@@ -76,6 +76,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 		}
 		orphans, err := co.own()
 		if err != nil {
+			co.owner = co.owner && orphans == 0 // else what is there is theirs
 			return err
 		}
 		if orphans > 0 {
@@ -83,6 +84,10 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			ch.fatal = false // they serve on, whatever becomes of the new generation
 			if err := co.announce(); err != nil {
 				return err
+			}
+			if co.core.rebindBlocked() { // closeShards goes on with it
+				co.core.pending = append(co.core.pending, ch)
+				return nil
 			}
 		}
 	}

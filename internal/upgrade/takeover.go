@@ -155,18 +155,25 @@ func (co *coordinator) succeed() error {
 	if err != nil {
 		return err
 	}
-	if err := co.announce(); err != nil {
-		return err
-	}
 	if p.asked {
-		if err := p.ch.Send(wire.KindTaken, struct{}{}); err != nil {
-			co.log.Error().Err(err).Msg("can't announce readiness")
+		// The old one may have given this one up: what it says now decides, and
+		// until then the PID file is its.
+		if err := p.ch.Send(wire.KindTaken, struct{}{}); err != nil && !errors.Is(err, wire.ErrGone) {
+			return err
 		}
+	} else if err := co.announce(); err != nil {
+		return err
 	}
 	if err := co.awaitGoodbye(); err != nil {
 		return err
 	}
 	co.owner, p.gone = true, true
+	if p.asked {
+		if err := co.announce(); err != nil {
+			co.log.Error().Err(err).Msg("can't announce readiness")
+		}
+		co.announced = true
+	}
 	co.adoptWorkers(p.cu)
 	co.core.change.fatal = false // from here on there is a generation to serve on with
 	co.serveControl()
@@ -178,6 +185,7 @@ func (co *coordinator) succeed() error {
 func (co *coordinator) succeedDead() error {
 	co.log.Warn().Msg("the old master died before it gave its workers away")
 	co.owner, co.core.keeper, co.pred.gone = true, true, true
+	co.pred.cu.dropWorkers()
 	if _, err := co.adoptOrphans(); err != nil {
 		return err
 	}
@@ -208,10 +216,8 @@ func (co *coordinator) announce() error {
 
 // takeWorkers receives the second part of the custody.
 func (co *coordinator) takeWorkers() error {
-	if err := co.pred.ch.Send(wire.KindCommit, struct{}{}); err != nil {
-		if errors.Is(err, wire.ErrGone) {
-			err = io.EOF
-		}
+	// It may be dead, or have given this one up: what it has said last tells.
+	if err := co.pred.ch.Send(wire.KindCommit, struct{}{}); err != nil && !errors.Is(err, wire.ErrGone) {
 		return fmt.Errorf("ask the old master for its workers: %w", err)
 	}
 	if err := co.pred.cu.receive(co.pred.ch, custodyTimeout); err != nil {

@@ -13,245 +13,204 @@ import (
 )
 
 // giftBatch bounds the descriptors of one offer: what a loop gives out in one turn,
-// and another takes in in one.
-const giftBatch = 250
+// and another takes in in one. Those that are being served wait for that long.
+const giftBatch = 128
 
-// giving is the handover of a draining worker's connections. It belongs to the
-// worker's goroutine.
+// giving is the handover of a draining loop's connections. It belongs to the
+// loop's goroutine.
 type giving struct {
-	on     bool
-	giver  handover.Giver[gift]
-	heirs  map[uint64]*wire.Conn
-	keys   map[*eventloop.Service]string
-	next   int // the loop that is asked next
-	giveUp <-chan time.Time
-	last   time.Time // when a connection was taken over
+	on    bool
+	asked bool // give will be called in the next turn
+	rule  handover.Giver[eventloop.Departure]
+	heirs map[uint64]*wire.Port
+	keys  map[*eventloop.Service]string
 }
 
-// gift is a connection that was offered.
-type gift struct {
-	lp *loop
-	d  eventloop.Departure
-}
-
-// beginGiving lets the loops give out what they have. Half of the drain's time is
-// for heirs to come and take it; the other half is for the clients to be told.
-func (w *worker) beginGiving(timeout time.Duration) {
-	w.giving.on = true
-	w.giving.giveUp = time.After(timeout / 2)
-	w.giving.keys = make(map[*eventloop.Service]string)
-	for _, lp := range w.loops {
+// drainTo lets the loop's connections go to its heirs.
+func (lp *loop) drainTo() {
+	g := &lp.giving
+	g.on = true
+	if g.keys == nil {
+		g.keys = make(map[*eventloop.Service]string)
 		for key, s := range lp.services {
-			w.giving.keys[s] = key
+			g.keys[s] = key
 		}
 	}
+	lp.DrainTo(lp.giveSoon)
 }
 
-// drainTo is called on each loop's goroutine.
-func (w *worker) drainTo(lp *loop) {
-	lp.DrainTo(func() {
-		w.mail.post(func() {
-			lp.laden = true
-			w.give()
-		})
-	})
-}
-
-// heir takes on a channel to a worker that takes connections.
-func (w *worker) heir(b wire.Heir, m wire.Message) error {
-	ch, err := wire.FromFD(m.Take(0))
-	if err != nil {
+// heir takes on a channel to a loop that takes connections.
+func (lp *loop) heir(b wire.Heir, port *wire.Port) error {
+	g := &lp.giving
+	if err := lp.Watch(port.FD(), func() { lp.hear(b.ID, port) }); err != nil {
+		port.Close()
 		return err
 	}
-	w.seq = max(w.seq, b.ID) // its number is one of the master's
-	if w.giving.heirs == nil {
-		w.giving.heirs = make(map[uint64]*wire.Conn)
+	if g.heirs == nil {
+		g.heirs = make(map[uint64]*wire.Port)
 	}
-	w.giving.heirs[b.ID] = ch
-	w.giving.giver.Join(b.ID, b.Generation)
-	go w.hear(b.ID, ch)
-	if w.giving.keys != nil && !w.giving.on { // an earlier heir had no room
-		w.giving.on = true
-		for _, lp := range w.loops {
-			lp.Post(func() { w.drainTo(lp) })
-		}
+	g.heirs[b.ID] = port
+	g.rule.Join(b.ID, b.Generation)
+	if g.keys != nil && !g.on { // an earlier heir had no room
+		lp.drainTo()
 	}
 	return nil
 }
 
-// hear passes on what an heir says, until its end.
-func (w *worker) hear(id uint64, ch *wire.Conn) {
-	for {
-		m, err := ch.Recv()
-		if _, unknown := wire.IsUnknown(err); err != nil && !unknown {
-			w.mail.post(func() { w.bereave(id) })
-			return
-		}
-		w.mail.post(func() {
-			defer m.Close()
-			if err := w.heard(id, m); err != nil {
-				w.log.Error().Err(err).Stringer("message", m.Kind).Msg("a message from a worker was not understood")
-			}
-		})
+// hear takes one message of an heir.
+func (lp *loop) hear(id uint64, port *wire.Port) {
+	m, err := port.Recv()
+	if _, unknown := wire.IsUnknown(err); unknown || errors.Is(err, wire.ErrWouldBlock) {
+		return
+	}
+	if err == nil {
+		defer m.Close()
+		err = lp.heard(id, m)
+	}
+	if err != nil { // mostly: the heir has gone
+		lp.bereave(id, true)
 	}
 }
 
-func (w *worker) heard(id uint64, m wire.Message) error {
+func (lp *loop) heard(id uint64, m wire.Message) error {
 	switch m.Kind {
 	case wire.KindGrant:
 		var b wire.Grant
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		w.giving.giver.Grant(id, b.Room)
+		lp.giving.rule.Grant(id, b.Room)
 		if b.Room == 0 {
-			w.log.Warn().Msg("the next generation has no room for more connections; the rest ends here")
+			lp.warn("the next generation has no room for more connections; the rest ends here", 0, "")
 		}
-		w.give()
+		lp.giveSoon()
 	case wire.KindAnswer:
 		var b wire.Answer
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		w.answered(id, b)
+		lp.answered(id, b)
 	case wire.KindUnknown:
-		w.log.Warn().Msg("the next generation's release does not know this handover; connections end here")
-		w.giveBack(w.giving.giver.Leave(id), false)
-		w.stay()
+		lp.warn("the next generation's release does not know this handover; connections end here", 0, "")
+		lp.bereave(id, false)
+		lp.stay()
 	}
 	return nil
 }
 
-// give asks the loops for connections as long as somebody has room for them.
-func (w *worker) give() {
-	if !w.giving.on || w.exit {
-		return
-	}
-	for range w.loops {
-		lp := w.loops[w.giving.next%len(w.loops)]
-		w.giving.next++
-		if !lp.laden || lp.asked {
-			continue
-		}
-		id, n, ok := w.giving.giver.Pick(giftBatch)
-		if !ok {
-			break
-		}
-		lp.asked = true
+// giveSoon has give called when those that are being served have had their turn.
+func (lp *loop) giveSoon() {
+	if g := &lp.giving; g.on && !g.asked {
+		g.asked = true
 		lp.Post(func() {
-			ds := lp.Depart(n)
-			w.mail.post(func() {
-				lp.asked = false
-				w.offer(lp, id, n, ds)
-				w.give()
-			})
+			g.asked = false
+			lp.give()
 		})
-	}
-	if w.giving.giver.Full() {
-		w.stay()
 	}
 }
 
-// offer sends connections to an heir.
-func (w *worker) offer(lp *loop, id uint64, room int, ds []eventloop.Departure) {
-	if len(ds) == 0 {
-		lp.laden = false
-	}
-	items := make([]handover.Item, len(ds))
-	gifts := make([]gift, len(ds))
-	for i, d := range ds {
-		items[i] = handover.Item{Key: w.giving.keys[d.Service], Parcel: d.Parcel}
-		gifts[i] = gift{lp, d}
-	}
-	b, fds := handover.Encode(items)
-	seq, ok := w.giving.giver.Offer(id, gifts, room-len(fds))
-	if !ok {
-		w.giveBack(gifts, true)
+// give makes one offer, if there is something to give and somebody has room.
+func (lp *loop) give() {
+	g := &lp.giving
+	if !g.on {
 		return
 	}
-	if len(ds) == 0 {
+	id, room, ok := g.rule.Pick(giftBatch)
+	if !ok {
+		if g.rule.Full() {
+			lp.stay()
+		}
+		return
+	}
+	gifts := lp.Depart(room)
+	items := make([]handover.Item, len(gifts))
+	for i := range gifts {
+		items[i] = handover.Item{Key: g.keys[gifts[i].Service], Parcel: gifts[i].Parcel}
+	}
+	b, fds := handover.Encode(items)
+	seq, _ := g.rule.Offer(id, gifts, room-len(fds))
+	if len(gifts) == 0 {
 		return
 	}
 	_ = failpoint.Hit("handover-offer")
-	err := w.sendOffer(w.giving.heirs[id], seq, b, fds)
+	err := sendOffer(g.heirs[id], seq, b, fds)
 	switch {
+	case err == nil:
+		_ = failpoint.Hit("handover-offered")
+		lp.giveSoon()
 	case errors.Is(err, wire.ErrGone):
-		// hear tells of it too, once what the heir said last has been heard.
-	case err != nil:
-		w.log.Error().Err(err).Int("connections", len(ds)).Msg("connections can't be handed over; they end here")
-		w.giveBack(w.giving.giver.Unsent(id, seq, min(room, len(fds))), false)
+		// What the heir said last is heard first, then its end.
+	case errors.Is(err, wire.ErrWouldBlock):
+		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true) // it says more when it has read
+	default:
+		lp.warn("connections can't be handed over; they end here", len(gifts), err.Error())
+		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), false)
+		lp.giveSoon()
 	}
-	_ = failpoint.Hit("handover-offered")
 }
 
 // sendOffer sends one offer.
-func (w *worker) sendOffer(ch *wire.Conn, seq uint64, b []byte, fds []int) error {
+func sendOffer(port *wire.Port, seq uint64, b []byte, fds []int) error {
 	memfd, err := wire.Memfd("reuseportd-handover", b)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(memfd)
-	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	return ch.Send(wire.KindOffer, wire.Offer{Seq: seq, Format: handover.Format}, append([]int{memfd}, fds...)...)
+	return port.Send(wire.KindOffer, wire.Offer{Seq: seq, Format: handover.Format}, append([]int{memfd}, fds...)...)
 }
 
 // answered lets go of what an heir has taken, and goes on with what it has not.
-func (w *worker) answered(id uint64, b wire.Answer) {
-	taken, kept := w.giving.giver.Answer(id, b.Seq, b.None, b.Refused)
+func (lp *loop) answered(id uint64, b wire.Answer) {
+	taken, kept := lp.giving.rule.Answer(id, b.Seq, b.None, b.Refused)
 	if len(kept) > 0 {
-		w.log.Warn().Int("connections", len(kept)).Str("reason", b.Reason).
-			Msg("connections were not taken over; they end here")
+		lp.warn("connections were not taken over; they end here", len(kept), b.Reason)
 	}
 	_ = failpoint.Hit("handover-answered")
 	if len(taken) > 0 {
-		w.giving.last = time.Now()
+		lp.w.handedOver.Store(time.Now().UnixNano())
 	}
-	w.each(taken, func(g *gift) { g.lp.Departed(&g.d) })
-	w.giveBack(kept, false)
-}
-
-// bereave goes on with what an heir that has died had not answered for.
-func (w *worker) bereave(id uint64) {
-	back := w.giving.giver.Leave(id)
-	if ch := w.giving.heirs[id]; ch != nil {
-		_ = ch.Close()
-		delete(w.giving.heirs, id)
+	for i := range taken {
+		lp.Departed(&taken[i])
 	}
-	w.giveBack(back, true)
-	w.give()
+	lp.keep(kept, false)
 }
 
-func (w *worker) giveBack(gifts []gift, again bool) {
-	w.each(gifts, func(g *gift) { g.lp.Return(&g.d, again) })
+// bereave forgets an heir and goes on with what it had not answered for.
+func (lp *loop) bereave(id uint64, again bool) {
+	back := lp.giving.rule.Leave(id)
+	if port := lp.giving.heirs[id]; port != nil {
+		lp.Unwatch(port.FD())
+		port.Close()
+		delete(lp.giving.heirs, id)
+	}
+	lp.keep(back, again)
+	lp.giveSoon()
 }
 
-// each calls f for every gift on its loop's goroutine.
-func (w *worker) each(gifts []gift, f func(*gift)) {
-	for _, lp := range w.loops {
-		var own []*gift
-		for i := range gifts {
-			if gifts[i].lp == lp {
-				own = append(own, &gifts[i])
-			}
-		}
-		if len(own) > 0 {
-			lp.Post(func() {
-				for _, g := range own {
-					f(g)
-				}
-			})
-		}
+// keep goes on with connections that nobody has taken.
+func (lp *loop) keep(gifts []eventloop.Departure, again bool) {
+	for i := range gifts {
+		lp.Return(&gifts[i], again)
 	}
 }
 
 // stay ends the handover: what is here still ends here, each connection with its
 // next answer. What was offered is answered for all the same.
-func (w *worker) stay() {
-	if !w.giving.on {
-		return
-	}
-	w.giving.on, w.giving.giveUp = false, nil
-	for _, lp := range w.loops {
-		lp.Post(lp.Stay)
-	}
+func (lp *loop) stay() {
+	lp.giving.on = false
+	lp.Stay()
+}
+
+// warn has the worker's goroutine write a line: a loop doesn't wait for the log.
+func (lp *loop) warn(text string, connections int, reason string) {
+	lp.w.mail.offer(func() {
+		ev := lp.w.log.Warn()
+		if connections > 0 {
+			ev = ev.Int("connections", connections)
+		}
+		if reason != "" {
+			ev = ev.Str("reason", reason)
+		}
+		ev.Msg(text)
+	})
 }

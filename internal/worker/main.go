@@ -88,7 +88,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	}
 	var rescue *os.File
 	if fd := files.take(wire.FileRescue); fd >= 0 {
-		if err := unix.Listen(fd, 1); err != nil {
+		if err := unix.Listen(fd, rescueQueue); err != nil {
 			return nil, fmt.Errorf("listen for a master that may come: %w", err)
 		}
 		rescue = os.NewFile(uintptr(fd), wire.FileRescue)

@@ -17,6 +17,10 @@ import (
 // to say that it is a master.
 const helloTimeout = 3 * time.Second
 
+// rescueQueue is how many masters may die waiting for a worker that hangs before
+// one finds no place in its queue and can't tell whom to end.
+const rescueQueue = 128
+
 // orphaned is called when the master is gone. What serves serves on; what was
 // never asked to is of no use.
 func (w *worker) orphaned() {
