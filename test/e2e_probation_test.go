@@ -301,14 +301,14 @@ func TestHangsCount(t *testing.T) {
 
 // A hang that began on probation counts, though it is found out later.
 func TestHangFoundOutLate(t *testing.T) {
-	c := harness.Default(t).With("worker_timeout: 2s", "probation: 1s")
+	c := harness.Default(t).With("worker_timeout: 6s", "probation: 5s")
 	s := harness.Start(t, c)
 	s.WriteConfig(answering(c, "bad"))
 	s.Reload()
-	st := s.WaitServing(2)
+	s.WaitServing(2)
 	killOne(t, s)
 	killOne(t, s)
-	st = s.WaitStatus("all workers to serve", func(st *control.Status) bool { return harness.Serving(st) != nil })
+	st := s.WaitStatus("all workers to serve", func(st *control.Status) bool { return harness.Serving(st) != nil })
 	harness.StopProcess(t, pids(st)[0])
 	wantChanges(t, waitChange(s, "rollback"), "start reload~ rollback")
 }
@@ -437,6 +437,7 @@ func TestWatcherAfterRollback(t *testing.T) {
 				s.WriteConfig(answering(c, "bad"))
 			}
 			s.Wait("the bad answer", func() bool { return body(c.Address("web")) == "bad\n" })
+			s.WaitServing(2)
 			killThree(t, s)
 			st := waitChange(s, "rollback")
 			now := time.Now()
@@ -467,6 +468,7 @@ func TestRemedyWrittenDuringRollback(t *testing.T) {
 	s := harness.Start(t, c)
 	s.WriteConfig(answering(c, "bad"))
 	s.Wait("the bad answer", func() bool { return body(c.Address("web")) == "bad\n" })
+	s.WaitServing(2)
 	killOne(t, s)
 	killOne(t, s)
 	s.WaitServing(2)

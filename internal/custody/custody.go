@@ -92,9 +92,10 @@ type End struct {
 	LastID   uint64             `json:"last_id"`
 	Seq      uint64             `json:"seq"`
 	Receipts []*control.Receipt `json:"receipts"`
-	Loaded   time.Time          `json:"loaded"` // when the serving configuration was
-	Action   string             `json:"action"` // of the change: upgrade, takeover or rollback
-	Cause    string             `json:"cause"`  // of it
+	Loaded   time.Time          `json:"loaded"`  // when the serving configuration was
+	Action   string             `json:"action"`  // of the change: upgrade, takeover or rollback
+	Cause    string             `json:"cause"`   // of it
+	Started  time.Time          `json:"started"` // when it was asked for
 	Refused  string             `json:"refused"`
 }
 

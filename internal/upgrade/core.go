@@ -217,12 +217,15 @@ func (c *core) replaced(id uint64) *control.Receipt {
 // drainedRequest waits for the end of a generation.
 type drainedRequest struct {
 	generation uint64
-	answer     func(control.Response)
+	// receipt is of the change that replaced it, which others may crowd out of
+	// those that are kept; nil if it isn't known yet.
+	receipt *control.Receipt
+	answer  func(control.Response)
 }
 
 // awaitDrained answers when a generation is gone, with its receipt.
 func (c *core) awaitDrained(generation uint64, answer func(control.Response)) {
-	c.drained = append(c.drained, drainedRequest{generation, answer})
+	c.drained = append(c.drained, drainedRequest{generation, c.replaced(generation), answer})
 	c.tellDrained()
 }
 
@@ -231,8 +234,11 @@ func (c *core) tellDrained() {
 		if slices.ContainsFunc(c.gens, func(g *generation) bool { return g.id == d.generation && g.state != gone }) {
 			return false
 		}
-		if r := c.replaced(d.generation); r != nil {
-			r := *r
+		if d.receipt == nil {
+			d.receipt = c.replaced(d.generation)
+		}
+		if d.receipt != nil {
+			r := *d.receipt
 			d.answer(control.Response{Receipt: &r})
 		} else {
 			d.answer(control.Response{Error: fmt.Sprintf("generation %d is not known any more", d.generation)})

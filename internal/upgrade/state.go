@@ -155,8 +155,7 @@ type change struct {
 	merged  int                // further requests that it answers
 	receipt *control.Receipt   // after the cut-over: what is left is that the old generation lets go
 	base    eventloop.Counters // a stop's: what had been counted when it began
-	back    *prior             // a rollback's aim; nil in the master that it leads to
-	of      uint64             // a rollback's: the generation that is bad
+	back    *prior             // a rollback's aim
 	masters bool               // this master takes over from another
 	// progress is how far it is, in words.
 	progress string
@@ -180,12 +179,15 @@ func (c *core) counters(w *worker) eventloop.Counters {
 	return c.ledger.Sum(w.page, len(w.slots))
 }
 
-// sum adds up a generation.
+// sum adds up a generation, with those of its workers that an earlier master saw
+// end: this one was not told of them.
 func (c *core) sum(g *generation) eventloop.Counters {
 	var sum eventloop.Counters
-	for _, w := range g.workers {
-		counts := c.counters(w)
-		sum.Add(&counts)
+	for _, run := range c.ledger.Used(g.id) {
+		for i := range run.N {
+			counts := c.ledger.Read(run.First + i)
+			sum.Add(&counts)
+		}
 	}
 	return sum
 }
