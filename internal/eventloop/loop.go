@@ -51,6 +51,7 @@ type Loop struct {
 	// Owned by the loop's goroutine.
 	table     table
 	listeners []*Listener
+	watchers  []watcher
 	classes   []class // classes[0] is unused: no timeout
 	ready     []mark  // connections that go on next turn
 	going     []mark  // …this turn
@@ -234,6 +235,12 @@ func (l *Loop) dispatchSpecial(fd int32) {
 	for _, ln := range l.listeners {
 		if ln.fd == fd && ln.watched {
 			l.accept(ln)
+			return
+		}
+	}
+	for _, w := range l.watchers {
+		if w.fd == fd {
+			w.f()
 			return
 		}
 	}

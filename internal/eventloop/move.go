@@ -121,8 +121,12 @@ func (l *Loop) leave(c *Conn) {
 	l.departing = append(l.departing, mark{c, c.gen})
 }
 
-// maxDepart bounds the bytes that one Depart hands out, but for the last parcel's.
-const maxDepart = 1 << 20
+// maxDepart bounds the bytes that one Depart hands out, but for the last parcel's;
+// maxParcel those of one connection that may move.
+const (
+	maxDepart = 1 << 20
+	maxParcel = 8 << 20
+)
 
 // Depart takes up to max descriptors' worth of connections out of a draining
 // loop. What Parcel's slices refer to is not touched until the answer.
@@ -149,8 +153,13 @@ func (l *Loop) Depart(max int) []Departure {
 		if max -= d.countFDs(); max < 0 && len(out) > 0 {
 			break
 		}
-		size += len(d.In) + len(d.Out) + len(d.Tail) + len(d.State)
+		n := len(d.In) + len(d.Out) + len(d.Tail) + len(d.State)
 		l.departing = l.departing[1:]
+		if n > maxParcel {
+			c.flags |= stays
+			continue
+		}
+		size += n
 		l.suspend(c)
 		out = append(out, d)
 	}
@@ -287,6 +296,9 @@ func (l *Loop) thaw(c *Conn, m Mover, p *Parcel) (err error) {
 
 // Begin serves a connection that Arrive made, once the old owner has been told.
 func (l *Loop) Begin(c *Conn) {
+	if !c.has(open) {
+		return // cut meanwhile
+	}
 	defer l.guard(c)
 	l.count.TakenOver++
 	if l.moving {

@@ -122,7 +122,7 @@ func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
 func (w *world) StartUpgrade(*prior)                        {}
 func (w *world) StartTakeover(func(control.Response))       {}
 func (w *world) Predecessor() *os.File                      { return nil }
-func (w *world) Introduce(from, to *worker, id uint64)      {}
+func (w *world) Introduce(from, to seat, id uint64)         {}
 func (w *world) CancelUpgrade()                             {}
 func (w *world) Commit()                                    { w.core.activate() }
 func (w *world) Switched(*control.Receipt)                  {}

@@ -1,8 +1,17 @@
 package upgrade
 
-// introduceHeirs brings every draining worker together with those of the serving
+// seat is one event loop.
+type seat struct {
+	w    *worker
+	slot int
+}
+
+// bond names a channel between a draining loop and its heir.
+type bond struct{ slot, pid, heirSlot int }
+
+// introduceHeirs brings every draining loop together with those of the serving
 // generation that are to take its connections. Like the leases, that is computed
-// anew after every event: a heir that dies is replaced by its neighbour and then by
+// anew after every event: an heir that dies is replaced by its neighbour and then by
 // its replacement, and a worker that was draining already gets heirs of the
 // newest generation.
 func (c *core) introduceHeirs() {
@@ -10,41 +19,49 @@ func (c *core) introduceHeirs() {
 	if s == nil || s.state != serving || c.stop {
 		return
 	}
-	var heirs []*worker
-	for _, w := range s.workers {
-		if w.state == serving {
-			heirs = append(heirs, w)
-		}
-	}
+	heirs := s.seats(serving)
 	for _, g := range c.gens {
 		if g.state != draining {
 			continue
 		}
-		for i, from := range g.workers {
-			if from.state != draining || from.proc == nil {
-				continue
-			}
-			for _, to := range heirsOf(i, len(g.workers), heirs) {
-				if !from.heirs[to.pid] {
-					from.heirs[to.pid] = true
+		from := g.seats(draining)
+		for i, f := range from {
+			for _, to := range heirsOf(i, len(from), heirs) {
+				b := bond{f.slot, to.w.pid, to.slot}
+				if !f.w.heirs[b] {
+					f.w.heirs[b] = true
 					c.seq++
-					c.host.Introduce(from, to, c.seq)
+					c.host.Introduce(f, to, c.seq)
 				}
 			}
 		}
 	}
 }
 
-// heirsOf returns the heirs of worker i of n: each worker has at least one, each
-// heir too, and the load is as even as it was.
-func heirsOf(i, n int, heirs []*worker) []*worker {
+// seats returns the loops of a generation's workers that are in a state and alive.
+func (g *generation) seats(st state) []seat {
+	var all []seat
+	for _, w := range g.workers {
+		if w.state != st || w.proc == nil {
+			continue
+		}
+		for _, slot := range w.slots {
+			all = append(all, seat{w, slot})
+		}
+	}
+	return all
+}
+
+// heirsOf returns the heirs of loop i of n: each loop has at least one, each heir
+// too, and the load is as even as it was.
+func heirsOf(i, n int, heirs []seat) []seat {
 	if len(heirs) == 0 {
 		return nil
 	}
 	if len(heirs) <= n {
 		return heirs[i%len(heirs):][:1]
 	}
-	var own []*worker
+	var own []seat
 	for j := i; j < len(heirs); j += n {
 		own = append(own, heirs[j])
 	}

@@ -111,14 +111,14 @@ func startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
 }
 
 // Introduce implements host.
-func (co *coordinator) Introduce(from, to *worker, id uint64) {
+func (co *coordinator) Introduce(from, to seat, id uint64) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		co.log.Error().Err(err).Msg("can't make a channel for handover; connections end with their generation")
 		return
 	}
-	co.core.tell(from, wire.KindHeir, wire.Heir{ID: id, Generation: to.gen.id}, pair[0])
-	co.core.tell(to, wire.KindWard, wire.Ward{Generation: from.gen.id, PID: from.pid}, pair[1])
+	co.core.tell(from.w, wire.KindHeir, wire.Heir{ID: id, Generation: to.w.gen.id, Slot: from.slot}, pair[0])
+	co.core.tell(to.w, wire.KindWard, wire.Ward{Generation: from.w.gen.id, PID: from.w.pid, Slot: to.slot}, pair[1])
 	_ = unix.Close(pair[0])
 	_ = unix.Close(pair[1])
 }

@@ -76,8 +76,8 @@ type worker struct {
 	leases map[lease]bool
 	// waiting holds the leases of each message that was not acknowledged yet.
 	waiting map[uint64][]lease
-	// heirs are the processes that a draining worker knows as its heirs.
-	heirs map[int]bool
+	// heirs are the channels to heirs that a draining worker was given.
+	heirs map[bond]bool
 
 	pingSeq  uint64
 	pingedAt time.Time // when the unanswered ping was sent; zero if none is
@@ -116,8 +116,8 @@ type host interface {
 	// Spawn starts a process for w and sends it Start. Its messages and its
 	// death come back as calls of the core's received and exited.
 	Spawn(w *worker) (process, int, error)
-	// Introduce gives a draining worker and a serving one a channel for handover.
-	Introduce(from, to *worker, id uint64)
+	// Introduce gives a draining loop and a serving one a channel for handover.
+	Introduce(from, to seat, id uint64)
 	// StartUpgrade starts the next master; upgraded is called when that is over.
 	// StartTakeover gives a custody channel to a master that was started by others.
 	StartTakeover(answer func(control.Response))

@@ -31,7 +31,7 @@ func (c *core) spawn(w *worker) error {
 		return fmt.Errorf("start worker %d: %w", w.index, err)
 	}
 	w.proc, w.pid = proc, pid
-	w.leases, w.waiting, w.heirs = make(map[lease]bool), make(map[uint64][]lease), make(map[int]bool)
+	w.leases, w.waiting, w.heirs = make(map[lease]bool), make(map[uint64][]lease), make(map[bond]bool)
 	w.pingedAt, w.pongAt, w.doomed = time.Time{}, c.now, time.Time{}
 	w.enter(starting, c.now)
 	return nil

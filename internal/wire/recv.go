@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,22 +26,7 @@ func (c *Conn) Recv() (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	fds, err := rights(c.oob[:oobn])
-	if err == nil && n == 0 && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == 0 && len(fds) == 0 {
-		return Message{}, io.EOF
-	}
-	if err == nil {
-		err = whole(flags)
-	}
-	m, perr := decode(c.buf[:n], fds)
-	if err == nil {
-		err = perr
-	}
-	if err != nil {
-		closeFDs(fds)
-		return Message{Version: m.Version, Kind: m.Kind}, fmt.Errorf("receive: %w", err)
-	}
-	return m, nil
+	return received(c.buf[:n], c.oob[:oobn], flags)
 }
 
 // recvmsg reads one datagram, recvmsg(2). The kernel reports the death of a

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -13,47 +12,28 @@ import (
 // full, up to the write deadline (os.ErrDeadlineExceeded). It fails with
 // ErrTooLarge or ErrGone; a message is sent whole or not at all.
 func (c *Conn) Send(kind Kind, body any, fds ...int) error {
-	b, err := json.Marshal(body)
+	p, err := encode(kind, body, fds)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", kind, err)
+		return err
 	}
-	if len(b) > MaxBody || len(fds) > MaxFDs {
-		return fmt.Errorf("send %s: %w: %d of %d bytes, %d of %d descriptors",
-			kind, ErrTooLarge, len(b), MaxBody, len(fds), MaxFDs)
-	}
-	h := header{version: Version, kind: kind, fds: len(fds), length: len(b)}
-	p := append(h.appendTo(make([]byte, 0, headerSize+len(b))), b...)
 	if err := c.send(p, fds); err != nil {
 		return fmt.Errorf("send %s: %w", kind, err)
 	}
 	return nil
 }
 
-// send puts out one datagram, sendmsg(2).
+// send puts out one datagram.
 func (c *Conn) send(p []byte, fds []int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
 	var err error
 	werr := c.raw.Write(func(s uintptr) bool {
-		for {
-			_, err = unix.SendmsgN(int(s), p, oob, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-			if !errors.Is(err, unix.EINTR) {
-				return !errors.Is(err, unix.EAGAIN)
-			}
-		}
+		err = sendmsg(int(s), p, fds)
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	if werr != nil {
 		return werr
 	}
-	switch {
-	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
-		return ErrGone
-	case errors.Is(err, unix.ETOOMANYREFS):
-		return fmt.Errorf("sendmsg: more descriptors in flight than RLIMIT_NOFILE allows: %w", err)
-	case err != nil:
-		return fmt.Errorf("sendmsg: %w", err)
+	if err != nil {
+		return explainSend(err)
 	}
 	return nil
 }

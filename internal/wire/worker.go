@@ -70,16 +70,18 @@ type Drain struct {
 	Heirs     bool   `json:"heirs"`
 }
 
-// Heir comes with one descriptor: a channel to a worker that takes connections.
+// Heir comes with one descriptor: a channel to a loop that takes connections.
 type Heir struct {
 	ID         uint64 `json:"id"`         // of the channel
 	Generation uint64 `json:"generation"` // of that worker: the highest one counts
+	Slot       int    `json:"slot"`       // of the loop that gives
 }
 
 // Ward comes with the other end of an Heir's channel.
 type Ward struct {
 	Generation uint64 `json:"generation"` // of the worker whose connections come
 	PID        int    `json:"pid"`
+	Slot       int    `json:"slot"` // of the loop that takes
 }
 
 // Grant lets the giver offer so many descriptors more. None says that the taker

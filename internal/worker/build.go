@@ -15,12 +15,13 @@ import (
 )
 
 // loop is one event loop of the worker with its services and what it was lent.
-// But for slot, laden and asked it belongs to the loop's goroutine once that runs.
+// But for w and slot it belongs to the loop's goroutine once that runs.
 type loop struct {
 	*eventloop.Loop
+	w        *worker
 	slot     int
-	laden    bool                          // it has connections to hand over
-	asked    bool                          // …and is being asked for some
+	giving   giving
+	wards    []*ward
 	services map[string]*eventloop.Service // by config.Listener.Key
 	leases   map[lease]*eventloop.Listener
 }
@@ -49,7 +50,7 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			return fmt.Errorf("event loop for slot %d: %w", slot, err)
 		}
 		lp := &loop{
-			Loop: el, slot: slot,
+			Loop: el, w: w, slot: slot,
 			services: make(map[string]*eventloop.Service),
 			leases:   make(map[lease]*eventloop.Listener),
 		}

@@ -13,6 +13,9 @@ import (
 func (w *worker) drain(timeout time.Duration, heirs bool) {
 	w.deadline, w.drainUntil = time.After(timeout), time.Now().Add(timeout)
 	if w.draining {
+		if !heirs {
+			w.stay()
+		}
 		return
 	}
 	w.draining = true
@@ -22,16 +25,28 @@ func (w *worker) drain(timeout time.Duration, heirs bool) {
 	}
 	w.log.Debug().Dur("timeout", timeout).Bool("heirs", heirs).Msg("draining")
 	if heirs {
-		w.beginGiving(timeout)
+		w.awaitHeirs()
 	}
 	w.onLoops(func(lp *loop) error {
 		if heirs {
-			w.drainTo(lp)
+			lp.drainTo()
 		} else {
 			lp.Drain()
 		}
 		return nil
 	}, func(error) { w.wakeIfEmpty() })
+}
+
+// awaitHeirs sets the time until which heirs may take what there is: half of what is
+// left. The other half is for clients to be told.
+func (w *worker) awaitHeirs() { w.giveUp = time.After(time.Until(w.drainUntil) / 2) }
+
+// stay ends the handover of all loops.
+func (w *worker) stay() {
+	w.giveUp = nil
+	for _, lp := range w.loops {
+		lp.Post(lp.stay)
+	}
 }
 
 // wake is called by a draining loop that has become empty, on its goroutine.
@@ -40,7 +55,8 @@ func (w *worker) wake() {
 }
 
 // wakeIfEmpty ends the worker if nothing is left. A loop may have accepted since
-// it said that it was empty, so all are asked again.
+// it said that it was empty, so all are asked again; one that is empty still takes
+// nothing from others any more.
 func (w *worker) wakeIfEmpty() {
 	if !w.draining || w.leases > 0 || w.exit {
 		return
@@ -53,12 +69,15 @@ func (w *worker) wakeIfEmpty() {
 				counts[i] = lp.Open()
 			}
 		}
+		if lp.Open() == 0 {
+			lp.dismissAll()
+		}
 		return nil
 	}, func(error) {
 		for _, n := range counts {
 			open += n
 		}
-		if open == 0 && w.leases <= 0 && w.taking.busy == 0 {
+		if open == 0 && w.leases <= 0 {
 			w.leave("drained", 0)
 		}
 	})
@@ -106,7 +125,11 @@ func (w *worker) leave(reason string, status int) {
 		return
 	}
 	w.exit, w.status = true, status
-	w.send(wire.KindBye, wire.Bye{Reason: reason, HandedOver: w.giving.last})
+	bye := wire.Bye{Reason: reason}
+	if at := w.handedOver.Load(); at != 0 {
+		bye.HandedOver = time.Unix(0, at)
+	}
+	w.send(wire.KindBye, bye)
 }
 
 // panicked is called on a loop's goroutine, which must not wait for the log.

@@ -3,7 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,94 +15,105 @@ import (
 
 const (
 	// takeWindow bounds the descriptors that one giver may have on the way.
-	takeWindow = 1000
+	takeWindow = 4 * giftBatch
 	// spareFDs are kept back of the descriptor limit, for files and new connections.
 	spareFDs = 256
 )
 
-// taking is the other end of giving.
-type taking struct {
-	granted int // descriptors that givers may send
-	next    int // the loop that takes the next offer
-	busy    int // offers that loops are taking: the worker is not empty
+// ward is a loop that gives this one its connections.
+type ward struct {
+	port    *wire.Port
+	granted int // descriptors that it may send
 }
 
-// ward takes on a channel to a worker whose connections are to be taken.
-func (w *worker) ward(m wire.Message) error {
-	ch, err := wire.FromFD(m.Take(0))
-	if err != nil {
+// ward takes on a channel to a loop whose connections are to be taken.
+func (lp *loop) ward(port *wire.Port) error {
+	wd := &ward{port: port}
+	lp.wards = append(lp.wards, wd)
+	if err := lp.Watch(port.FD(), func() { lp.take(wd) }); err != nil {
+		lp.dismiss(wd)
 		return err
 	}
-	w.grant(ch, takeWindow)
-	go w.takeAll(ch)
+	lp.grant(wd, takeWindow)
 	return nil
 }
 
-// takeAll takes one offer after another, until the giver has gone.
-func (w *worker) takeAll(ch *wire.Conn) {
-	defer ch.Close()
-	for {
-		m, err := ch.Recv()
-		unknown, isUnknown := wire.IsUnknown(err)
-		switch {
-		case isUnknown:
-			_ = ch.Send(wire.KindUnknown, unknown)
-			continue
-		case errors.Is(err, wire.ErrTruncated):
-			// Which offer it was can't be read: the oldest that has no answer.
-			w.refuse(ch, 0, err)
-			_ = ch.Send(wire.KindGrant, wire.Grant{Room: 0})
-			continue
-		case err != nil:
-			return
-		case m.Kind != wire.KindOffer:
-			m.Close()
-			continue
-		}
-		var b wire.Offer
-		if err := m.Decode(&b); err != nil {
-			m.Close()
-			return // the giver takes all back
-		}
-		done := make(chan struct{})
-		w.mail.post(func() { w.take(ch, b, m, func() { close(done) }) })
-		<-done
+// take takes one message of a ward.
+func (lp *loop) take(wd *ward) {
+	m, err := wd.port.Recv()
+	unknown, isUnknown := wire.IsUnknown(err)
+	switch {
+	case errors.Is(err, wire.ErrWouldBlock):
+	case isUnknown:
+		_ = wd.port.Send(wire.KindUnknown, unknown)
+	case errors.Is(err, wire.ErrTruncated):
+		// Which offer it was can't be read: the oldest that has no answer.
+		_ = wd.port.Send(wire.KindAnswer, wire.Answer{None: true, Reason: err.Error()})
+		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0})
+	case err != nil:
+		lp.dismiss(wd)
+	case m.Kind == wire.KindOffer:
+		lp.takeOffer(wd, m)
+	default:
+		m.Close()
 	}
 }
 
-func (w *worker) refuse(ch *wire.Conn, seq uint64, err error) {
-	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_ = ch.Send(wire.KindAnswer, wire.Answer{Seq: seq, None: true, Reason: err.Error()})
+// dismiss ends a channel. What was offered over it and not answered for is the
+// giver's again, if that lives.
+func (lp *loop) dismiss(wd *ward) {
+	lp.Unwatch(wd.port.FD())
+	wd.port.Close()
+	lp.w.granted.Add(int64(-wd.granted))
+	wd.granted = 0
+	lp.wards = slices.DeleteFunc(lp.wards, func(o *ward) bool { return o == wd })
 }
 
-// take makes connections of an offer on one of the loops, and calls done there.
-func (w *worker) take(ch *wire.Conn, b wire.Offer, m wire.Message, done func()) {
+// dismissAll ends all channels: from here on the loop takes nothing.
+func (lp *loop) dismissAll() {
+	for len(lp.wards) > 0 {
+		lp.dismiss(lp.wards[0])
+	}
+}
+
+// takeOffer is the taker's side of the rule: make, answer, and only then begin to
+// read.
+func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	used := len(m.FDs) - 1
-	items, err := w.unpack(b, m)
+	var b wire.Offer
+	var items []handover.Item
+	err := m.Decode(&b)
+	if err == nil {
+		items, err = unpack(b, m)
+	}
+	answer := wire.Answer{Seq: b.Seq}
 	if err != nil {
 		m.Close()
-		w.log.Error().Err(err).Msg("an offer of connections is refused whole")
-		w.refuse(ch, b.Seq, err)
-		w.regrant(ch, used)
-		done()
+		lp.warn("an offer of connections is refused whole", 0, err.Error())
+		answer.None, answer.Reason = true, err.Error()
+	}
+	conns := lp.arriveAll(items, &answer)
+	_ = failpoint.Hit("handover-taken")
+	// A giver that has died has given: there is nobody else to serve them. One that
+	// lives and can't be told goes on with them when the channel ends.
+	if err := wd.port.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
+		lp.dismiss(wd)
+		for _, c := range conns {
+			c.Close()
+		}
 		return
 	}
-	lp := w.loops[w.taking.next%len(w.loops)]
-	w.taking.next++
-	w.taking.busy++
-	lp.Post(func() {
-		defer done()
-		w.takeOn(lp, ch, b.Seq, items)
-		w.mail.post(func() {
-			w.taking.busy--
-			w.regrant(ch, used)
-			w.wakeIfEmpty() // it may have asked meanwhile
-		})
-	})
+	_ = failpoint.Hit("handover-begin")
+	for _, c := range conns {
+		lp.Begin(c)
+	}
+	wd.granted -= used
+	lp.w.granted.Add(int64(-used))
+	lp.grant(wd, used)
 }
 
 // unpack reads an offer, whose descriptors are the items' if there is no error.
-func (w *worker) unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
+func unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
 	if len(m.FDs) == 0 {
 		return nil, errors.New("an offer without memory")
 	}
@@ -118,11 +129,9 @@ func (w *worker) unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
 	return items, nil
 }
 
-// takeOn is the taker's side of the rule, on the loop's goroutine: make, answer,
-// and only then begin to read.
-func (w *worker) takeOn(lp *loop, ch *wire.Conn, seq uint64, items []handover.Item) {
-	answer := wire.Answer{Seq: seq}
-	var conns []*eventloop.Conn
+// arriveAll makes connections of items, and notes in the answer which are refused.
+func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventloop.Conn {
+	conns := make([]*eventloop.Conn, 0, len(items))
 	for i := range items {
 		c, err := lp.arrive(&items[i])
 		if err != nil {
@@ -135,21 +144,7 @@ func (w *worker) takeOn(lp *loop, ch *wire.Conn, seq uint64, items []handover.It
 		}
 		conns = append(conns, c)
 	}
-	_ = failpoint.Hit("handover-taken")
-	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	// A giver that has died has given: there is nobody else to serve them. One that
-	// lives and can't be told goes on with them when the channel ends.
-	if err := ch.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
-		_ = ch.Close()
-		for _, c := range conns {
-			c.Close()
-		}
-		return
-	}
-	_ = failpoint.Hit("handover-begin")
-	for _, c := range conns {
-		lp.Begin(c)
-	}
+	return conns
 }
 
 func (lp *loop) arrive(it *handover.Item) (*eventloop.Conn, error) {
@@ -160,23 +155,22 @@ func (lp *loop) arrive(it *handover.Item) (*eventloop.Conn, error) {
 	return lp.Arrive(s, &it.Parcel)
 }
 
-// regrant lets a giver replace what was taken.
-func (w *worker) regrant(ch *wire.Conn, used int) {
-	w.taking.granted -= used
-	w.grant(ch, used)
+// grant lets a ward offer up to n descriptors, as far as there is room.
+func (lp *loop) grant(wd *ward, n int) {
+	n = max(0, min(n, lp.w.room()))
+	if n > 0 && wd.port.Send(wire.KindGrant, wire.Grant{Room: n}) == nil {
+		wd.granted += n
+		lp.w.granted.Add(int64(n))
+	}
+	if wd.granted == 0 {
+		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0})
+	}
 }
 
-// grant lets a giver offer up to n descriptors, as far as there is room.
-func (w *worker) grant(ch *wire.Conn, n int) {
-	n = max(0, min(n, w.room()))
-	w.taking.granted += n
-	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_ = ch.Send(wire.KindGrant, wire.Grant{Room: n})
-}
-
-// room is how many descriptors more the worker lets itself be given.
+// room is how many descriptors more the worker lets itself be given. Any of its
+// loops may ask.
 func (w *worker) room() int {
-	open := w.taking.granted
+	open := int(w.granted.Load())
 	for i := range w.loops {
 		open += int(w.region.Read(i).Open)
 	}

@@ -1,18 +1,20 @@
 package worker
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/handover"
 	"reuseportd/internal/service/echo"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -23,7 +25,7 @@ type taker struct {
 	*worker
 	t     *testing.T
 	lp    *loop
-	ch    *wire.Conn // the taker's end
+	wd    *ward
 	giver *wire.Conn
 }
 
@@ -33,7 +35,10 @@ func newTaker(t *testing.T) *taker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lp := &loop{Loop: el, services: map[string]*eventloop.Service{testKey: el.NewService(echo.New(el, 0), 0)}}
+	ledger, err := stats.NewLedger()
+	if err != nil {
+		t.Fatal(err)
+	}
 	giver, far, err := wire.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -43,25 +48,39 @@ func newTaker(t *testing.T) *taker {
 		t.Fatal(err)
 	}
 	far.Close()
-	ch, err := wire.FromFD(fd)
+	port, err := wire.NewPort(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk := &taker{
-		worker: &worker{log: zerolog.Nop(), mail: newMailbox(), loops: []*loop{lp}, orphan: true},
-		t:      t, lp: lp, ch: ch, giver: giver,
+	w := &worker{
+		log: zerolog.Nop(), mail: newMailbox(), orphan: true,
+		conf: &config.Config{}, region: ledger.Region, nofile: 1000,
 	}
+	lp := &loop{Loop: el, w: w, services: map[string]*eventloop.Service{testKey: el.NewService(echo.New(el, 0), 0)}}
+	w.loops = []*loop{lp}
+	tk := &taker{worker: w, t: t, lp: lp, wd: &ward{port: port}, giver: giver}
 	done := make(chan error, 1)
 	go func() { done <- el.Run() }()
 	t.Cleanup(func() {
-		el.Post(func() { el.Cut(); el.Stop() })
+		el.Post(func() { lp.dismissAll(); el.Cut(); el.Stop() })
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		_ = ch.Close()
+		port.Close()
 		_ = giver.Close()
+		_ = ledger.Close()
 	})
 	return tk
+}
+
+// do calls f on the loop's goroutine and waits for it.
+func (tk *taker) do(f func()) {
+	done := make(chan struct{})
+	tk.lp.Post(func() {
+		f()
+		close(done)
+	})
+	<-done
 }
 
 // item makes a connection and returns the client's end, which is blocking.
@@ -79,14 +98,19 @@ func (tk *taker) item(key string) (handover.Item, *os.File) {
 	return handover.Item{Key: key, Parcel: eventloop.Parcel{FD: pair[0], File: -1, Kind: "echo.1"}}, client
 }
 
-// takeOn has the loop take items on and waits for it.
-func (tk *taker) takeOn(items ...handover.Item) {
-	done := make(chan struct{})
-	tk.lp.Post(func() {
-		tk.worker.takeOn(tk.lp, tk.ch, 7, items)
-		close(done)
-	})
-	<-done
+// offer is what a giver sends with number 7. The connections are in it alone.
+func (tk *taker) offer(items ...handover.Item) wire.Message {
+	tk.t.Helper()
+	b, fds := handover.Encode(items)
+	memfd, err := wire.Memfd("test", b)
+	if err != nil {
+		tk.t.Fatal(err)
+	}
+	body, err := json.Marshal(wire.Offer{Seq: 7, Format: handover.Format})
+	if err != nil {
+		tk.t.Fatal(err)
+	}
+	return wire.Message{Kind: wire.KindOffer, Body: body, FDs: append([]int{memfd}, fds...)}
 }
 
 func (tk *taker) answer() (a wire.Answer) {
@@ -119,15 +143,14 @@ func closed(t *testing.T, c *os.File) {
 	}
 }
 
-// The giver is told what was taken and what was not, also when nothing has been
-// said for so long that the deadline of the last word has passed.
-func TestTakeOn(t *testing.T) {
+// The giver is told what was taken and what was not.
+func TestTakeOffer(t *testing.T) {
 	tk := newTaker(t)
-	_ = tk.ch.SetWriteDeadline(time.Unix(1, 0))
 	a, clientA := tk.item(testKey)
 	b, clientB := tk.item("a listener that is gone")
 	c, clientC := tk.item(testKey)
-	tk.takeOn(a, b, c)
+	m := tk.offer(a, b, c)
+	tk.do(func() { tk.lp.takeOffer(tk.wd, m) })
 	if got := tk.answer(); got.Seq != 7 || got.None || len(got.Refused) != 1 || got.Refused[0] != 1 || got.Reason == "" {
 		t.Errorf("answered %+v", got)
 	}
@@ -137,24 +160,38 @@ func TestTakeOn(t *testing.T) {
 }
 
 // A giver that is dead has given.
-func TestTakeOnFromTheDead(t *testing.T) {
+func TestTakeOfferOfTheDead(t *testing.T) {
 	tk := newTaker(t)
 	_ = tk.giver.Close()
 	a, client := tk.item(testKey)
-	tk.takeOn(a)
+	m := tk.offer(a)
+	tk.do(func() { tk.lp.takeOffer(tk.wd, m) })
 	echoed(t, client)
 }
 
 // What a giver that lives can't be told of is the giver's still, and by the end of
 // the channel it knows.
-func TestTakeOnUntold(t *testing.T) {
+func TestTakeOfferUntold(t *testing.T) {
 	tk := newTaker(t)
-	_ = tk.ch.Close()
+	for tk.wd.port.Send(wire.KindGrant, wire.Grant{}) == nil { // until the giver's queue is full
+	}
 	a, client := tk.item(testKey)
-	tk.takeOn(a)
+	m := tk.offer(a)
+	tk.do(func() {
+		if err := tk.lp.Watch(tk.wd.port.FD(), func() {}); err != nil {
+			t.Error(err)
+		}
+		tk.lp.takeOffer(tk.wd, m)
+	})
 	closed(t, client)
-	if _, err := tk.giver.Recv(); !errors.Is(err, io.EOF) {
-		t.Errorf("the giver hears: %v", err)
+	for {
+		m, err := tk.giver.Recv()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil || m.Kind != wire.KindGrant {
+			t.Fatalf("the giver hears: %s, %v", m.Kind, err)
+		}
 	}
 }
 
@@ -165,16 +202,12 @@ func TestTruncatedOffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = unix.Write(fd, make([]byte, wire.MaxBody+1000))
+	_, err = unix.Write(fd, make([]byte, 64<<10))
 	_ = unix.Close(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		tk.takeAll(tk.ch)
-		close(done)
-	}()
+	tk.do(func() { tk.lp.take(tk.wd) })
 	if got := tk.answer(); got.Seq != 0 || !got.None {
 		t.Errorf("answered %+v", got)
 	}
@@ -183,41 +216,26 @@ func TestTruncatedOffer(t *testing.T) {
 	if err != nil || m.Kind != wire.KindGrant || m.Decode(&g) != nil || g.Room != 0 {
 		t.Errorf("said %s %+v, %v", m.Kind, g, err)
 	}
-	_ = tk.giver.Close()
-	<-done
 }
 
-// A draining worker that has asked its loops whether they are empty, and is given
-// connections before it hears their answers, does not end with them.
-func TestTakeWhileAsking(t *testing.T) {
+// A draining loop that has said that it is empty takes nothing more: the worker may
+// end any moment.
+func TestNothingIsTakenOnceEmpty(t *testing.T) {
 	tk := newTaker(t)
+	tk.do(func() {
+		if err := tk.lp.ward(tk.wd.port); err != nil {
+			t.Error(err)
+		}
+	})
+	if m, err := tk.giver.Recv(); err != nil || m.Kind != wire.KindGrant {
+		t.Fatalf("%s, %v", m.Kind, err)
+	}
 	tk.draining = true
 	tk.wakeIfEmpty()
-	<-tk.mail.ready // the loop was empty
-	a, client := tk.item(testKey)
-	b, fds := handover.Encode([]handover.Item{a})
-	memfd, err := wire.Memfd("test", b)
-	if err != nil {
-		t.Fatal(err)
+	if _, err := tk.giver.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the giver hears: %v", err)
 	}
-	err = tk.giver.Send(wire.KindOffer, wire.Offer{Seq: 3, Format: handover.Format}, append([]int{memfd}, fds...)...)
-	_, _ = unix.Close(memfd), unix.Close(a.FD)
-	if err != nil {
-		t.Fatal(err)
+	if n := tk.granted.Load(); n != 0 {
+		t.Errorf("%d descriptors are granted still", n)
 	}
-	m, err := tk.ch.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	tk.take(tk.ch, wire.Offer{Seq: 3, Format: handover.Format}, m, func() { close(done) })
-	<-done
-	tk.mail.take()[0]()
-	if tk.exit {
-		t.Error("the worker ends with a connection that it has just taken")
-	}
-	if got := tk.answer(); got.Seq != 3 || len(got.Refused) > 0 {
-		t.Errorf("answered %+v", got)
-	}
-	echoed(t, client)
 }

@@ -2,8 +2,10 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,8 +33,10 @@ type worker struct {
 	region    *stats.Region
 	nofile    int // descriptor limit
 	mail      *mailbox
-	giving    giving
-	taking    taking
+	giveUp    <-chan time.Time // when heirs are not waited for any more
+
+	handedOver atomic.Int64 // when a connection was taken over last, Unix nanoseconds; 0 if none was
+	granted    atomic.Int64 // descriptors that other workers may hand over to this one
 
 	start      wire.Start
 	rescue     *os.File // where an orphan waits for a master
@@ -70,7 +74,7 @@ func (w *worker) run() int {
 			for _, f := range w.mail.take() {
 				f()
 			}
-		case <-w.giving.giveUp:
+		case <-w.giveUp:
 			w.stay()
 		case <-w.deadline:
 			w.deadline = nil
@@ -135,9 +139,17 @@ func (w *worker) handle(m wire.Message) error {
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		return w.heir(b, m)
+		w.seq = max(w.seq, b.ID) // its number is one of the master's
+		if w.draining && w.giveUp == nil {
+			w.awaitHeirs() // once more
+		}
+		return w.introduce(b.Slot, m, func(lp *loop, port *wire.Port) error { return lp.heir(b, port) })
 	case wire.KindWard:
-		return w.ward(m)
+		var b wire.Ward
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		return w.introduce(b.Slot, m, (*loop).ward)
 	case wire.KindPing:
 		var b wire.Ping
 		if err := m.Decode(&b); err != nil {
@@ -156,6 +168,26 @@ func (w *worker) handle(m wire.Message) error {
 		w.send(wire.KindUnknown, wire.Unknown{Version: wire.Version, Kind: m.Kind})
 	}
 	return nil
+}
+
+// introduce gives a loop a channel to another worker's.
+func (w *worker) introduce(slot int, m wire.Message, f func(*loop, *wire.Port) error) error {
+	for _, lp := range w.loops {
+		if lp.slot != slot {
+			continue
+		}
+		port, err := wire.NewPort(m.Take(0))
+		if err != nil {
+			return err
+		}
+		lp.Post(func() {
+			if err := f(lp, port); err != nil {
+				lp.warn("can't watch a channel to another worker", 0, err.Error())
+			}
+		})
+		return nil
+	}
+	return fmt.Errorf("slot %d is not this worker's", slot)
 }
 
 // send speaks to the master, if there is one.
