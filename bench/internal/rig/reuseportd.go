@@ -28,7 +28,10 @@ func NewReuseportd(ctx context.Context, dir, binary string) (*Reuseportd, error)
 	}
 	path := filepath.Join(dir, "reuseportd")
 	if binary == "" {
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "reuseportd/cmd/reuseportd").CombinedOutput()
+		// As `make build` does: a static binary starts in two thirds of the time.
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "reuseportd/cmd/reuseportd")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("build reuseportd: %w\n%s", err, out)
 		}
