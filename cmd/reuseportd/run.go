@@ -31,8 +31,12 @@ func (r *runCmd) Run(c *cli) error {
 		}
 	}
 	if os.Getpid() == 1 || r.Init {
+		args := os.Args[1:]
+		if r.Takeover { // settle has left it out, for masters that come by upgrades
+			args = append(args, "--takeover")
+		}
 		return exitWith(initd.Run(initd.Options{
-			Path: os.Args[0], Args: os.Args[1:],
+			Path: os.Args[0], Args: args,
 			PIDFile: filepath.Join(dir, upgrade.PIDFile), Stderr: c.err,
 		}))
 	}
