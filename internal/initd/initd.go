@@ -152,7 +152,8 @@ func (d *initd) reap() (status int, done bool) {
 		case pid != d.master:
 			continue
 		}
-		if d.follow(); d.master != pid {
+		// A master that took over from outside is another parent's to wait for.
+		if d.follow(); d.master != pid && parent(d.master) == os.Getpid() {
 			continue
 		}
 		if !d.crashed(ws) || !d.restart(ws) {

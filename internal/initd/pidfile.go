@@ -40,12 +40,27 @@ func (f pidFile) same(g pidFile) bool {
 
 // alive reports whether pid runs; one that is dead and not yet buried doesn't.
 func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	state, _ := stat(pid)
+	return state != "" && state != "Z" && state != "X"
+}
+
+// parent returns the PID of a process's parent, 0 if there is no such process.
+func parent(pid int) int {
+	_, ppid := stat(pid)
+	return ppid
+}
+
+// stat reads the state of a process and its parent's PID, "" and 0 if there is no
+// such process.
+func stat(pid int) (state string, ppid int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return "", 0
 	}
 	// The name in parentheses may hold anything; the state follows it
 	// (proc_pid_stat(5)).
-	_, rest, ok := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(" "))
-	return ok && len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+	if _, err := fmt.Sscan(string(text[bytes.LastIndexByte(text, ')')+1:]), &state, &ppid); err != nil {
+		return "", 0
+	}
+	return state, ppid
 }
