@@ -28,8 +28,8 @@ var ErrFormat = errors.New("unknown format")
 func Encode(items []Item) (b []byte, fds []int) {
 	for i := range items {
 		it := &items[i]
-		b = pack.Bytes(b, []byte(it.Key))
-		b = pack.Bytes(b, []byte(it.Kind))
+		b = pack.String(b, it.Key)
+		b = pack.String(b, it.Kind)
 		b = pack.Uint(b, uint64(it.Facts))
 		b = pack.Uint(b, uint64(it.Due))
 		b = pack.Bytes(b, it.In)
@@ -54,7 +54,8 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 	if format < 1 || format > Format {
 		return nil, fmt.Errorf("%w %d: this release knows up to %d", ErrFormat, format, Format)
 	}
-	var items []Item
+	items := make([]Item, 0, len(fds))
+	var key, kind string // of the item before, as most are of one kind
 	take := func() int {
 		if len(fds) == 0 {
 			return -1
@@ -65,8 +66,9 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 	}
 	r := pack.NewReader(b)
 	for r.Len() > 0 {
-		it := Item{Key: string(r.Bytes())}
-		it.Kind = string(r.Bytes())
+		key, kind = same(key, r.Bytes()), same(kind, r.Bytes())
+		it := Item{Key: key}
+		it.Kind = kind
 		it.Facts = uint32(r.Int(1<<32 - 1))
 		it.Due = time.Duration(r.Int(1<<63 - 1))
 		it.In, it.Out, it.Tail, it.State = r.Bytes(), r.Bytes(), r.Bytes(), r.Bytes()
@@ -95,4 +97,12 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 		return nil, pack.ErrMalformed
 	}
 	return items, nil
+}
+
+// same returns b as a string, which is s if it is the same.
+func same(s string, b []byte) string {
+	if string(b) == s {
+		return s
+	}
+	return string(b)
 }

@@ -20,6 +20,9 @@ func Uint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
 // Bytes appends a byte string.
 func Bytes(b, p []byte) []byte { return append(Uint(b, uint64(len(p))), p...) }
 
+// String appends a byte string.
+func String(b []byte, s string) []byte { return append(Uint(b, uint64(len(s))), s...) }
+
 // Reader takes apart what was packed. After a first failure every further value
 // is zero, so that only Err need be asked.
 type Reader struct {

@@ -14,7 +14,7 @@ import (
 
 // giftBatch bounds the descriptors of one offer: what a loop gives out in one turn,
 // and another takes in in one. Those that are being served wait for that long.
-const giftBatch = 128
+const giftBatch = 64
 
 // giving is the handover of a draining loop's connections. It belongs to the
 // loop's goroutine.
@@ -24,6 +24,7 @@ type giving struct {
 	rule  handover.Giver[eventloop.Departure]
 	heirs map[uint64]*wire.Port
 	keys  map[*eventloop.Service]string
+	items []handover.Item // room that is used again
 }
 
 // drainTo lets the loop's connections go to its heirs.
@@ -123,11 +124,11 @@ func (lp *loop) give() {
 		return
 	}
 	gifts := lp.Depart(room)
-	items := make([]handover.Item, len(gifts))
+	g.items = g.items[:0]
 	for i := range gifts {
-		items[i] = handover.Item{Key: g.keys[gifts[i].Service], Parcel: gifts[i].Parcel}
+		g.items = append(g.items, handover.Item{Key: g.keys[gifts[i].Service], Parcel: gifts[i].Parcel})
 	}
-	b, fds := handover.Encode(items)
+	b, fds := handover.Encode(g.items)
 	seq, _ := g.rule.Offer(id, gifts, room-len(fds))
 	if len(gifts) == 0 {
 		return

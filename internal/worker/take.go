@@ -15,7 +15,7 @@ import (
 
 const (
 	// takeWindow bounds the descriptors that one giver may have on the way.
-	takeWindow = 4 * giftBatch
+	takeWindow = 8 * giftBatch
 	// spareFDs are kept back of the descriptor limit, for files and new connections.
 	spareFDs = 256
 )
@@ -62,10 +62,10 @@ func (lp *loop) take(wd *ward) {
 // dismiss ends a channel. What was offered over it and not answered for is the
 // giver's again, if that lives.
 func (lp *loop) dismiss(wd *ward) {
-	lp.Unwatch(wd.port.FD())
-	wd.port.Close()
 	lp.w.granted.Add(int64(-wd.granted))
 	wd.granted = 0
+	lp.Unwatch(wd.port.FD())
+	wd.port.Close()
 	lp.wards = slices.DeleteFunc(lp.wards, func(o *ward) bool { return o == wd })
 }
 
