@@ -87,7 +87,7 @@ func (c *core) request(r request) {
 		c.refuse(ch, "the service is stopping")
 	default:
 		for _, p := range c.pending {
-			if p.action == r.action {
+			if p.action == r.action && !p.single() {
 				p.waiting = append(p.waiting, ch.waiting...)
 				p.merged++
 				return

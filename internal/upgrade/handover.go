@@ -358,7 +358,7 @@ func (c *core) superseded(r *control.Receipt) {
 	r.ReadyMS = float64(time.Since(ch.started).Microseconds()) / 1000
 	waiting := ch.waiting
 	for _, p := range c.pending {
-		if p.action == ch.action {
+		if p.action == ch.action && !p.single() {
 			r.Coalesced += 1 + p.merged
 			waiting = append(waiting, p.waiting...)
 		}
@@ -372,7 +372,7 @@ func (c *core) superseded(r *control.Receipt) {
 	}
 	c.drained = nil
 	for _, p := range c.pending {
-		if p.action != ch.action {
+		if p.action != ch.action || p.single() {
 			c.refuse(p, control.ErrSuperseded)
 		}
 	}

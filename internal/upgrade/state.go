@@ -167,6 +167,9 @@ func (ch *change) upgrades() bool {
 	return ch.masters || ch.action == "upgrade" || ch.action == "takeover" || ch.back != nil && ch.back.image != nil
 }
 
+// single tells whether a change is for one who asks only: there is one custody.
+func (ch *change) single() bool { return ch.action == "takeover" }
+
 // request asks for a change.
 type request struct {
 	action string

@@ -68,15 +68,27 @@ func (co *coordinator) greet() error {
 	return nil
 }
 
-// askCustody asks the running master for a custody channel.
+// askCustody asks the running master for a custody channel, and the next one if
+// that is being replaced.
 func askCustody(dir string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
+	defer cancel()
+	for {
+		f, err := askCustodyOnce(ctx, dir)
+		refused := (*control.RefusedError)(nil)
+		if !errors.As(err, &refused) || refused.Text != control.ErrSuperseded || ctx.Err() != nil {
+			return f, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func askCustodyOnce(ctx context.Context, dir string) (*os.File, error) {
 	client, err := control.Dial(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
-	defer cancel()
 	resp, err := client.Do(ctx, control.Request{Command: "takeover", Cause: "command"})
 	if err != nil {
 		return nil, err
