@@ -39,9 +39,7 @@ func adopts(t *testing.T, s *harness.Server) *control.Status {
 	m := s.RunMaster()
 	st := s.WaitAlone(m.PID())
 	for _, pid := range orphans {
-		if !harness.Gone(pid) {
-			t.Errorf("the orphan %d is still there", pid)
-		}
+		s.Wait(fmt.Sprintf("the orphan %d to be gone", pid), func() bool { return harness.Gone(pid) })
 	}
 	if last := st.LastChange; last == nil || !last.OK || last.Action != "start" || last.PID != m.PID() || last.Cut > 0 {
 		t.Errorf("last change %+v, want the start of master %d", last, m.PID())

@@ -158,6 +158,16 @@ func (h *held) kill(parties string) {
 		h.s.WaitAlone(m.PID())
 		return
 	}
+	h.s.WaitStatus("the deaths to be noticed", func(st *control.Status) bool {
+		for _, g := range st.Groups {
+			for _, w := range g.Workers {
+				if strings.Contains(parties, "taker") && w.PID == h.taker {
+					return false
+				}
+			}
+		}
+		return true
+	})
 	h.s.WaitServing(2)
 }
 
