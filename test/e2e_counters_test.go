@@ -126,7 +126,7 @@ func (a *account) settled(s *harness.Server, cut, lost uint64) *control.Status {
 
 // Through all that can happen to processes the totals are those of one service.
 func TestTotalsNeverGoBack(t *testing.T) {
-	c := harness.Default(t).With("drain_timeout: 2s", "probation: 0s")
+	c := harness.Default(t).With("drain_timeout: 2m", "probation: 0s")
 	both, more := without(t, c)
 	s := harness.Start(t, c)
 	sa := sample(t, s)
@@ -153,6 +153,11 @@ func TestTotalsNeverGoBack(t *testing.T) {
 			for _, conn := range end {
 				conn.Close()
 			}
+			s.WaitStatus("three to be finished", func(st *control.Status) bool { return st.Totals.Finished == 3 })
+			// With the generation that goes now that is one too many.
+			s.WriteConfig(c.With("max_draining: 1"))
+			s.Reload()
+			s.WriteConfig(c)
 			a.closed, cut = a.closed+3, cut+2
 		}},
 		{"a worker killed", func() {

@@ -299,20 +299,6 @@ func TestHangsCount(t *testing.T) {
 	}
 }
 
-// A hang that began on probation counts, though it is found out later.
-func TestHangFoundOutLate(t *testing.T) {
-	c := harness.Default(t).With("worker_timeout: 6s", "probation: 5s")
-	s := harness.Start(t, c)
-	s.WriteConfig(answering(c, "bad"))
-	s.Reload()
-	s.WaitServing(2)
-	killOne(t, s)
-	killOne(t, s)
-	st := s.WaitStatus("all workers to serve", func(st *control.Status) bool { return harness.Serving(st) != nil })
-	harness.StopProcess(t, pids(st)[0])
-	wantChanges(t, waitChange(s, "rollback"), "start reload~ rollback")
-}
-
 func TestDeathsThatDoNotCount(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -543,4 +529,87 @@ func TestTwoChangesOnProbation(t *testing.T) {
 		t.Errorf("answer %q after the second rollback", got)
 	}
 	wantChanges(t, st, "start upgrade reload~ rollback~ rollback")
+}
+
+// rollingBackUpgrade has a rollback of an upgrade under way, whose next master waits
+// for its workers to be let go from worker-ready.
+func rollingBackUpgrade(t *testing.T, c harness.Config) *harness.Server {
+	t.Helper()
+	s := harness.Start(t, c)
+	s.Install(harness.BuildVersion(t, "next"))
+	s.WriteConfig(answering(c, "bad"))
+	s.Upgrade()
+	killOne(t, s)
+	killOne(t, s)
+	s.WaitServing(2)
+	s.Arm("worker-ready", harness.Pause)
+	killOne(t, s)
+	s.WaitStatus("the rollback's master to get ready", func(st *control.Status) bool {
+		return st.Change == "rollback" && strings.Contains(st.Progress, "version test")
+	})
+	return s
+}
+
+func TestStopDuringRollbackOfUpgrade(t *testing.T) {
+	s := rollingBackUpgrade(t, trialOf(t))
+	pid := s.PID()
+	must(t, syscall.Kill(pid, syscall.SIGTERM))
+	// The next master is ended for it, and then those that never got ready.
+	s.WaitLog("stopping: no new connections")
+	s.Disarm("worker-ready")
+	if code := s.WaitPID(pid); code != 0 {
+		t.Errorf("master %d ended with status %d", pid, code)
+	}
+	s.Wait("all processes to end", func() bool { return len(s.Processes()) == 0 })
+}
+
+// Requests that come meanwhile are for the master that comes of it.
+func TestRequestsDuringRollbackOfUpgrade(t *testing.T) {
+	for _, change := range bothChanges {
+		t.Run(change, func(t *testing.T) {
+			c := trialOf(t)
+			s := rollingBackUpgrade(t, c)
+			answered := make(chan *control.Receipt, 1)
+			go func() { answered <- s.Change(change) }()
+			s.Signal(syscall.SIGHUP)
+			s.WriteConfig(answering(c, "fixed"))
+			s.Disarm("worker-ready")
+			if r := <-answered; !r.OK || r.Action != change || r.Generation < 4 {
+				t.Errorf("receipt %+v", r)
+			}
+			s.Wait("the remedy to be loaded", func() bool { return body(c.Address("web")) == "fixed\n" })
+			st := s.WaitServing(4)
+			if got := changesOf(st); !strings.HasPrefix(got, "start upgrade~ rollback ") {
+				t.Errorf("changes: %s", got)
+			}
+		})
+	}
+}
+
+// The master that is to come back does not start: what is bad serves on, as far as
+// it can, and is not tried again.
+func TestRollbackWhoseMasterDoesNotStart(t *testing.T) {
+	c := trialOf(t)
+	s := rollingBackUpgrade(t, c)
+	s.Disarm("worker-ready")
+	waitChange(s, "rollback")
+	// This time workers of whatever generation fail.
+	s.Install(harness.BuildVersion(t, "next"))
+	s.WriteConfig(answering(c, "bad"))
+	before := s.Upgrade()
+	killOne(t, s)
+	killOne(t, s)
+	s.WaitServing(4)
+	s.Arm("worker-ready", harness.Error)
+	killOne(t, s)
+	st := waitChange(s, "rollback")
+	wantChanges(t, st, "start upgrade~ rollback upgrade rollback!")
+	if st.PID != before.PID || st.Version != "next" || st.Generation != 4 {
+		t.Errorf("generation %d of master %d, version %s", st.Generation, st.PID, st.Version)
+	}
+	s.Disarm("worker-ready")
+	s.WaitServing(4)
+	if got := body(c.Address("web")); got != "bad\n" {
+		t.Errorf("answer %q", got)
+	}
 }

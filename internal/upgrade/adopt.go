@@ -77,6 +77,15 @@ func (co *coordinator) removeRescue(w *worker) {
 	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, rescueName(w)))
 }
 
+// removeRescues removes those that are left at the end of the service: a next master
+// that was ended before it had taken over can't remove its workers'.
+func removeRescues(dir string) {
+	names, _ := filepath.Glob(filepath.Join(dir, rescuePrefix+"*"+rescueSuffix))
+	for _, name := range names {
+		_ = os.Remove(name)
+	}
+}
+
 // adoptOrphans finds the workers that a killed master has left and takes custody
 // of what they have. It returns how many there are. The lock must be held.
 func (co *coordinator) adoptOrphans() (int, error) {

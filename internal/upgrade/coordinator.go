@@ -292,6 +292,7 @@ func (co *coordinator) close() {
 	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, PIDFile))
 	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
 	removeReceipts(co.opts.RuntimeDir)
+	removeRescues(co.opts.RuntimeDir)
 	if err := co.lock.Release(); err != nil {
 		co.log.Error().Err(err).Msg("leaving the runtime directory")
 	}

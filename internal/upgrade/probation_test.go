@@ -162,6 +162,35 @@ func TestDeathsThatDoNotCount(t *testing.T) {
 	}
 }
 
+// A hang that begins on probation counts, though it is found out later.
+func TestHangFoundOutLate(t *testing.T) {
+	w, _, _ := trialWorld(t)
+	w.crashes(2)
+	var hung *fakeProc
+	until := w.core.trial.until
+	for w.core.change == nil {
+		if hung == nil && w.core.now.After(until.Add(-3*time.Second)) {
+			hung = w.core.serving().workers[0].proc.(*fakeProc)
+		}
+		for _, p := range w.procs {
+			for p != hung && p.w.proc == process(p) && len(p.inbox) > 0 {
+				p.step()
+			}
+		}
+		if hung != nil && hung.dead {
+			w.core.workerExited(hung.w, "killed")
+			break
+		}
+		w.pass(20 * time.Millisecond)
+	}
+	if late := w.core.now.Sub(until); late <= 0 {
+		t.Fatalf("the hang was found out %v before the end of the probation", -late)
+	}
+	w.settle()
+	w.serves("a")
+	w.took("start reload~ rollback")
+}
+
 func TestNoProbation(t *testing.T) {
 	w := newWorld(t)
 	p := ports(t, 1)
