@@ -20,8 +20,9 @@ import (
 // Adoption: the workers of a master that was killed serve on, each with a socket
 // in the runtime directory (its rescue) at which it waits for the next master.
 
-// orphanTimeout is how long an orphan may take to hand itself over.
-const orphanTimeout = 3 * time.Second
+// orphanPatience is how long orphans may take to hand themselves over: as long as a
+// worker may leave a ping unanswered, and at least this.
+const orphanPatience = 3 * time.Second
 
 const (
 	rescuePrefix = "worker-"
@@ -88,7 +89,7 @@ func removeRescues(dir string) {
 
 // adoptOrphans finds the workers that a killed master has left and takes custody
 // of what they have. It returns how many there are. The lock must be held.
-func (co *coordinator) adoptOrphans() (int, error) {
+func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 	names, err := filepath.Glob(filepath.Join(co.opts.RuntimeDir, rescuePrefix+"*"+rescueSuffix))
 	if err != nil {
 		return 0, err
@@ -97,22 +98,28 @@ func (co *coordinator) adoptOrphans() (int, error) {
 	for _, p := range co.procs() {
 		own[rescueName(p.w)] = true
 	}
-	cu := newHoldings()
-	found := 0
+	var orphans []orphan
 	for _, path := range names {
 		if own[filepath.Base(path)] {
 			continue
 		}
-		err := cu.takeOrphan(co.opts.RuntimeDir, filepath.Base(path))
-		if err != nil {
-			_ = os.Remove(path) // its worker has ended, or is about to
+		o, err := greetOrphan(co.opts.RuntimeDir, filepath.Base(path))
+		switch {
+		case err == nil:
+			orphans = append(orphans, o)
+		case errors.Is(err, unix.ECONNREFUSED):
+			_ = os.Remove(path) // its worker has ended
+		default:
+			co.endOrphan(o, err)
 		}
-		if errors.Is(err, unix.ECONNREFUSED) {
-			continue
-		}
-		if err != nil {
-			co.log.Error().Err(err).Str("socket", path).
-				Msg("a worker of an earlier master does not hand itself over: it hangs, and is ended")
+	}
+	cu := newHoldings()
+	found := 0
+	deadline := time.Now().Add(max(patience, orphanPatience))
+	for _, o := range orphans {
+		cu.own = o.ch
+		if err := cu.receive(o.ch, time.Until(deadline)); err != nil {
+			co.endOrphan(o, err)
 			continue
 		}
 		found++
@@ -127,30 +134,46 @@ func (co *coordinator) adoptOrphans() (int, error) {
 	return found, co.inherit(cu)
 }
 
-// takeOrphan connects to a rescue and receives all that its worker has. A worker
-// that doesn't answer is killed: it would keep its share of the connections.
-func (cu *holdings) takeOrphan(dir, name string) error {
+func (co *coordinator) endOrphan(o orphan, err error) {
+	co.log.Error().Err(err).Str("socket", o.path).Int("worker_pid", o.pid).
+		Msg("a worker of an earlier master does not hand itself over: it hangs, and is ended")
+	o.end()
+}
+
+// orphan is a worker that has been asked for all that it has.
+type orphan struct {
+	path string
+	ch   *wire.Conn
+	pid  int // of who listens at the rescue; 0 if that is not to be had
+}
+
+// greetOrphan connects to a rescue and says hello.
+func greetOrphan(dir, name string) (orphan, error) {
 	fd, err := rescueSocket(dir, name, unix.Connect)
 	if err != nil {
-		return err
+		return orphan{}, err
 	}
-	cred, credErr := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED) // of who listens
-	ch, err := wire.FromFD(fd)
-	if err != nil {
-		return err
+	o := orphan{path: filepath.Join(dir, name)}
+	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+		o.pid = int(cred.Pid)
 	}
-	_ = ch.SetWriteDeadline(time.Now().Add(orphanTimeout))
-	if err = ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid()}); err == nil {
-		cu.own = ch
-		err = cu.receive(ch, orphanTimeout)
+	if o.ch, err = wire.FromFD(fd); err != nil {
+		return o, err
 	}
-	if err != nil {
-		_ = ch.Close()
-		if credErr == nil && cred.Pid > 0 {
-			_ = unix.Kill(int(cred.Pid), unix.SIGKILL)
-		}
+	_ = o.ch.SetWriteDeadline(time.Now().Add(time.Second))
+	return o, o.ch.Send(wire.KindHello, custody.Hello{PID: os.Getpid()})
+}
+
+// end kills an orphan that doesn't answer: it would keep its share of the
+// connections.
+func (o orphan) end() {
+	if o.ch != nil {
+		_ = o.ch.Close()
 	}
-	return err
+	if o.pid > 0 {
+		_ = unix.Kill(o.pid, unix.SIGKILL)
+	}
+	_ = os.Remove(o.path)
 }
 
 // inherit makes the orphans this master's.
@@ -162,6 +185,9 @@ func (co *coordinator) inherit(cu *holdings) error {
 	}
 	_ = co.core.ledger.Close()
 	co.core.ledger = ledger
+	for _, id := range ledger.Generations() { // also of those whose workers have all died
+		co.core.lastID = max(co.core.lastID, id)
+	}
 	if co.pred == nil {
 		cu.end.Receipts = loadReceipts(co.opts.RuntimeDir)
 	} else {

@@ -24,6 +24,7 @@ const (
 	custodyName    = "custody"       // of the one file that goes through tableflip
 	custodyTimeout = 5 * time.Second // for one message, or one part
 	parentTimeout  = 10 * time.Second
+	askTimeout     = 2 * time.Minute  // for a takeover's turn, behind a slow change
 	receiptTimeout = 10 * time.Second // from Goodbye to the next master's cut-over
 )
 

@@ -74,7 +74,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 		if confErr != nil {
 			return confErr
 		}
-		orphans, err := co.own()
+		orphans, err := co.own(conf.WorkerTimeout)
 		if err != nil {
 			co.owner = co.owner && orphans == 0 // else what is there is theirs
 			return err
@@ -98,7 +98,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 
 // own takes the runtime directory for a first master, with the workers that are
 // left of an earlier one. It returns their number.
-func (co *coordinator) own() (int, error) {
+func (co *coordinator) own(patience time.Duration) (int, error) {
 	lock, err := rundir.LockDir(co.opts.RuntimeDir)
 	if err != nil {
 		return 0, err
@@ -110,7 +110,7 @@ func (co *coordinator) own() (int, error) {
 	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
 		return 0, err
 	}
-	return co.adoptOrphans()
+	return co.adoptOrphans(patience)
 }
 
 // raiseNoFile raises the descriptor limit to the hard limit, for this process and

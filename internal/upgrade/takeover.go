@@ -71,7 +71,7 @@ func (co *coordinator) greet() error {
 // askCustody asks the running master for a custody channel, and the next one if
 // that is being replaced.
 func askCustody(dir string) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), parentTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	for {
 		f, err := askCustodyOnce(ctx, dir)
@@ -198,7 +198,7 @@ func (co *coordinator) succeedDead() error {
 	co.log.Warn().Msg("the old master died before it gave its workers away")
 	co.owner, co.core.keeper, co.pred.gone = true, true, true
 	co.pred.cu.dropWorkers()
-	if _, err := co.adoptOrphans(); err != nil {
+	if _, err := co.adoptOrphans(co.core.change.gen.conf.WorkerTimeout); err != nil {
 		return err
 	}
 	if err := co.announce(); err != nil {
