@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// takeWindow bounds the descriptors that one giver may have on the way.
-	takeWindow = 8 * giftBatch
+	// takeWindow bounds the descriptors that one giver may have on the way: one offer
+	// that is being taken, and the next. With more, those whose connection comes last
+	// wait for all before it, and it is the busiest that come last.
+	takeWindow = 2 * giftBatch
 	// spareFDs are kept back of the descriptor limit, for files and new connections.
 	spareFDs = 256
 )
