@@ -369,7 +369,7 @@ func TestStaticFile(t *testing.T) {
 	// Large answers under way are whole, whatever happens meanwhile.
 	mc := clients(c)
 	mc.Paths, mc.Burst, mc.FreshRate, mc.Kept, mc.KeptPause = []string{"/a.txt"}, 20, 20, 4, 20*time.Millisecond
-	mc.Halves, mc.Pipeline = 2, 1
+	mc.Halves, mc.Pipeline, mc.BodyMethod = 2, 1, "GET"
 	losingNothing(t, mc, func(m *meter.Meter) {
 		for i := range 3 {
 			m.Mark("reload %d", i)

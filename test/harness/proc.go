@@ -163,7 +163,12 @@ func (s *Server) WaitPID(pid int) int {
 func Gone(pid int) bool {
 	reap()
 	p, err := ReadProcess(pid)
-	return err != nil || p.State == 'Z' || p.State == 'X'
+	if err != nil || p.State == 'X' {
+		return true
+	}
+	// The first thread is a zombie while others may yet hold descriptors.
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return p.State == 'Z' && (err != nil || len(threads) <= 1)
 }
 
 // StopProcess stops a process (SIGSTOP) and returns when none of its threads

@@ -24,7 +24,7 @@ func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.
 		path := m.cfg.Paths[n%len(m.cfg.Paths)]
 		request, head := m.request(path, false), math.MaxInt
 		if n%2 == 1 {
-			request, head = m.post(path, n%4 == 1)
+			request, head = m.withBody(path, n%4 == 1)
 		}
 		at := 1 + rnd.IntN(len(request)-1)
 		if n%2 == 1 && rnd.IntN(4) > 0 { // mostly in the body
@@ -54,9 +54,9 @@ func (m *Meter) halve(ctx context.Context, t *tally, c *conn, id int, rnd *rand.
 // halvesBody reads as requests to a server that forgets that it is in a body.
 const halvesBody = "GET /body HTTP/1.1\r\nHost: body\r\n\r\nGET /body HTTP/1.1\r\nHost: body\r\n\r\n"
 
-// post is a request with a body, and the length of its head.
-func (m *Meter) post(path string, chunked bool) (request []byte, head int) {
-	request = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: lossmeter\r\n", path, m.cfg.Host)
+// withBody is a request with a body, and the length of its head.
+func (m *Meter) withBody(path string, chunked bool) (request []byte, head int) {
+	request = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: lossmeter\r\n", m.cfg.BodyMethod, path, m.cfg.Host)
 	if !chunked {
 		request = fmt.Appendf(request, "Content-Length: %d\r\n\r\n", len(halvesBody))
 		return append(request, halvesBody...), len(request)

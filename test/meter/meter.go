@@ -34,6 +34,9 @@ type Config struct {
 	// Paths are asked for in turn, by default "/". When their answers differ,
 	// the pipeline clients also prove the answers' order.
 	Paths []string
+	// BodyMethod is the method of requests with a body, by default POST. GET is for paths
+	// that allow nothing else.
+	BodyMethod string
 	// Check judges an answer. By default status and body must be the ones that
 	// the same path gave at Start.
 	Check func(path string, status int, body []byte) error
@@ -91,6 +94,9 @@ func Defaults(http, echo string) Config {
 }
 
 func (c *Config) fill() error {
+	if c.BodyMethod == "" {
+		c.BodyMethod = "POST"
+	}
 	if c.HTTP == "" {
 		c.Fresh, c.Kept, c.Halves, c.Pipeline, c.Burst = 0, 0, 0, 0, 0
 		c.Idle, c.Download = 0, 0

@@ -211,6 +211,7 @@ func TestFaultsAreFound(t *testing.T) {
 		adjust func(*Config)
 		kinds  []Kind
 		phases []Phase // the first must occur, the others may
+		any    bool    // …or another of them comes first
 		text   string
 	}{
 		{
@@ -299,7 +300,7 @@ func TestFaultsAreFound(t *testing.T) {
 			adjust: func(c *Config) { c.Burst, c.Stream, c.HalfPause = 0, 0, 20*time.Millisecond },
 			kinds:  []Kind{Halves},
 			phases: []Phase{ReadBody, ReadHead, Write, Pause},
-			text:   "hello from /body",
+			any:    true, // where it is found depends on who is faster
 		},
 		{
 			name: "one byte of an echo dropped",
@@ -392,7 +393,7 @@ func TestFaultsAreFound(t *testing.T) {
 					t.Errorf("a loss without its circumstances: %+v", l)
 				}
 			}
-			if !first {
+			if !first && !tt.any {
 				t.Errorf("no loss in %s", tt.phases[0])
 			}
 			if !found {
