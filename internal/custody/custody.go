@@ -67,7 +67,7 @@ type Generation struct {
 }
 
 // Worker comes with its pidfd and, from a master, before that its control channel;
-// a worker that sends it itself is at the other end of it.
+// a worker that sends it itself is at the other end of it. One in back-off has neither.
 type Worker struct {
 	Generation uint64                  `json:"generation"`
 	Index      int                     `json:"index"`

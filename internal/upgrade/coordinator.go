@@ -180,12 +180,16 @@ func load(path string) (*config.Config, error) {
 // Reloading implements host.
 func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
 
+// Keep implements host.
+func (co *coordinator) Keep(receipts []*control.Receipt) {
+	if err := saveReceipts(co.opts.RuntimeDir, receipts); err != nil {
+		co.log.Error().Err(err).Msg("receipts can't be kept for a master to come")
+	}
+}
+
 // Switched implements host.
 func (co *coordinator) Switched(r *control.Receipt) {
 	conf := co.core.conf()
-	if err := saveReceipts(co.opts.RuntimeDir, co.core.receipts); err != nil {
-		co.log.Error().Err(err).Msg("receipts can't be kept for a master to come")
-	}
 	if co.pred != nil {
 		co.pred.report(r)
 		co.pred = nil

@@ -202,6 +202,7 @@ const maxReceipts = 20
 func (c *core) remember(r *control.Receipt) {
 	c.receipts = append(c.receipts, r)
 	c.receipts = c.receipts[max(0, len(c.receipts)-maxReceipts):]
+	c.host.Keep(c.receipts)
 }
 
 // replaced returns the receipt of the change that replaced a generation, or nil.

@@ -67,10 +67,12 @@ func (co *coordinator) sendWorkers(ch *wire.Conn) error {
 			return err
 		}
 		for _, w := range g.workers {
-			if p, ok := w.proc.(*proc); ok {
-				if err := sendWorker(ch, w, p); err != nil {
-					return err
-				}
+			p, alive := w.proc.(*proc)
+			if !alive && w.state != backoff {
+				continue
+			}
+			if err := sendWorker(ch, w, p); err != nil {
+				return err
 			}
 		}
 	}
@@ -90,11 +92,15 @@ func sendGeneration(ch *wire.Conn, g *generation) error {
 }
 
 func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
-	channel, err := p.ch.Dup()
-	if err != nil {
-		return err
+	var fds []int
+	if p != nil { // else it is in back-off
+		channel, err := p.ch.Dup()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(channel)
+		fds = []int{channel, p.pidfd}
 	}
-	defer unix.Close(channel)
 	part := &custody.Worker{
 		Generation: w.gen.id, Index: w.index, Slots: w.slots, PID: w.pid, Page: w.page,
 		State: string(w.state), Since: w.since, Restarts: w.restarts,
@@ -108,7 +114,7 @@ func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
 			part.Waiting[seq] = append(part.Waiting[seq], le.wire())
 		}
 	}
-	return ch.Send(wire.KindCustody, custody.Part{Worker: part}, channel, p.pidfd)
+	return ch.Send(wire.KindCustody, custody.Part{Worker: part}, fds...)
 }
 
 func (le lease) wire() wire.Lease { return wire.Lease{Key: le.key, Index: le.index, Slot: le.slot} }
@@ -250,8 +256,11 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 
 func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 	want := 2
-	if cu.own != nil {
+	switch {
+	case cu.own != nil:
 		want = 1
+	case state(b.State) == backoff:
+		want = 0
 	}
 	if len(m.FDs) != want || len(b.Slots) == 0 {
 		return fmt.Errorf("worker %d of generation %d comes with %d descriptors and %d slots",
@@ -274,6 +283,11 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 				w.waiting[seq] = append(w.waiting[seq], leaseOf(le))
 			}
 		}
+		g.workers = append(g.workers, w)
+		if want == 0 {
+			w.pid, w.retryAt = 0, b.Since
+			return nil
+		}
 		l := link{ch: cu.own, pidfd: m.Take(want - 1)}
 		if l.ch == nil {
 			ch, err := wire.FromFD(m.Take(0))
@@ -283,7 +297,6 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 			}
 			l.ch = ch
 		}
-		g.workers = append(g.workers, w)
 		cu.workers[w] = l
 		return nil
 	}

@@ -131,6 +131,8 @@ type host interface {
 	// Predecessor returns the binary of the master that came before, for the caller
 	// to close; nil if it is not to be had.
 	Predecessor() *os.File
+	// Keep keeps the receipts for a master that comes after a killed one.
+	Keep(receipts []*control.Receipt)
 	// Switched is told of each cut-over and of each failed change.
 	Switched(r *control.Receipt)
 	// Reloading is told that a change of configuration begins.

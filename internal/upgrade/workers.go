@@ -205,6 +205,7 @@ func (c *core) bury(g *generation) {
 	g.files.Close()
 	c.log.Info().Uint64("generation", g.id).Uint64("finished", r.Finished).
 		Uint64("handed_over", r.HandedOver).Uint64("cut", r.Cut).Msg("generation gone")
+	c.host.Keep(c.receipts)
 	c.tellDrained()
 }
 
