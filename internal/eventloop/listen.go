@@ -12,7 +12,12 @@ type Service struct {
 	loop         *Loop
 	handler      Handler
 	writeTimeout Class
+	stays        bool // its connections end here
 }
+
+// Stay has the service's connections stay in a loop that drains, whoever may take
+// others. It must be called before DrainTo.
+func (s *Service) Stay() { s.stays = true }
 
 // NewService makes a service of h. A connection whose peer takes no output for
 // writeTimeout is cut; 0 is never.

@@ -115,6 +115,10 @@ func (c *Conn) Leaving() bool {
 }
 
 func (l *Loop) leave(c *Conn) {
+	if c.svc.stays {
+		c.flags |= stays
+		return
+	}
 	if len(l.departing) == 0 && l.nudge != nil {
 		l.nudge()
 	}

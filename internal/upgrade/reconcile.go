@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"reuseportd/internal/config"
 	"reuseportd/internal/wire"
 )
 
@@ -70,13 +71,16 @@ func (c *core) home(key string) *generation {
 	return nil
 }
 
-func (g *generation) knows(key string) bool {
+func (g *generation) knows(key string) bool { return g.listener(key) != nil }
+
+// listener returns the listener that the generation has at an address, or nil.
+func (g *generation) listener(key string) *config.Listener {
 	for i := range g.conf.Listeners {
-		if g.conf.Listeners[i].Key() == key {
-			return true
+		if l := &g.conf.Listeners[i]; l.Key() == key {
+			return l
 		}
 	}
-	return false
+	return nil
 }
 
 // assign distributes the listening shards of a group over the slots that are

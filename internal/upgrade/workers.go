@@ -167,6 +167,25 @@ func (c *core) drain(g *generation) {
 	c.forgetGone()
 }
 
+// withoutHeir returns the addresses of a generation whose service ends with it.
+func (c *core) withoutHeir(g *generation) []string {
+	heir := c.serving()
+	if ch := c.change; ch != nil && ch.gen != nil && ch.gen != g {
+		heir = ch.gen
+	}
+	var gone []string
+	for i := range g.conf.Listeners {
+		l := &g.conf.Listeners[i]
+		if heir == nil || heir == g {
+			continue // all of it ends
+		}
+		if next := heir.listener(l.Key()); next == nil || next.Service() != l.Service() {
+			gone = append(gone, l.Key())
+		}
+	}
+	return gone
+}
+
 // endOldest ends the oldest draining generations beyond the bound.
 func (c *core) endOldest(bound int) {
 	var old []*generation
@@ -190,7 +209,9 @@ func (c *core) endOldest(bound int) {
 func (c *core) drainWorker(w *worker) {
 	w.enter(draining, c.now)
 	left := max(0, w.gen.deadline.Sub(c.now))
-	c.tell(w, wire.KindDrain, wire.Drain{TimeoutMS: left.Milliseconds(), Heirs: !c.stop})
+	c.tell(w, wire.KindDrain, wire.Drain{
+		TimeoutMS: left.Milliseconds(), Heirs: !c.stop, Gone: c.withoutHeir(w.gen),
+	})
 }
 
 // bury ends a generation that has no process left.

@@ -63,11 +63,13 @@ type Withdrawn struct {
 }
 
 // Drain gives the worker TimeoutMS milliseconds to finish its connections; it
-// exits when it has none and no lease. Heirs says that others will take them over.
+// exits when it has none and no lease. Heirs says that others will take them over, but
+// for those of the listeners at Gone, which have no successor with the same service.
 type Drain struct {
-	Seq       uint64 `json:"seq"`
-	TimeoutMS int64  `json:"timeout_ms"`
-	Heirs     bool   `json:"heirs"`
+	Seq       uint64   `json:"seq"`
+	TimeoutMS int64    `json:"timeout_ms"`
+	Heirs     bool     `json:"heirs"`
+	Gone      []string `json:"gone,omitempty"`
 }
 
 // Heir comes with one descriptor: a channel to a loop that takes connections.

@@ -10,7 +10,7 @@ import (
 // case at the deadline, for which it needs no master.
 // With heirs, its connections are handed over. Asked again it has the time that is
 // said then: 0 ends it.
-func (w *worker) drain(timeout time.Duration, heirs bool) {
+func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	w.deadline, w.drainUntil = time.After(timeout), time.Now().Add(timeout)
 	if w.draining {
 		if !heirs {
@@ -29,6 +29,11 @@ func (w *worker) drain(timeout time.Duration, heirs bool) {
 	}
 	w.onLoops(func(lp *loop) error {
 		if heirs {
+			for _, key := range gone {
+				if s := lp.services[key]; s != nil {
+					s.Stay()
+				}
+			}
 			lp.drainTo()
 		} else {
 			lp.Drain()

@@ -133,7 +133,7 @@ func (w *worker) handle(m wire.Message) error {
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		w.drain(time.Duration(b.TimeoutMS)*time.Millisecond, b.Heirs)
+		w.drain(time.Duration(b.TimeoutMS)*time.Millisecond, b.Heirs, b.Gone)
 	case wire.KindHeir:
 		var b wire.Heir
 		if err := m.Decode(&b); err != nil {
