@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"reuseportd/internal/config"
 )
@@ -21,6 +22,7 @@ type verdict struct {
 	Workers   int              `json:"workers"`
 	Threads   int              `json:"threads"`
 	Listeners []listenerChoice `json:"listeners"`
+	Warnings  []string         `json:"warnings"`
 }
 
 type listenerChoice struct {
@@ -29,6 +31,8 @@ type listenerChoice struct {
 	Address string `json:"address"`
 	Service string `json:"service"`
 	Accept  string `json:"accept"`
+	// Steering is "" where there is nothing to choose among.
+	Steering string `json:"steering"`
 }
 
 // Run validates a configuration and says what it would serve.
@@ -52,17 +56,24 @@ func (k *checkCmd) Run(c *cli) error {
 
 // judge sums up what config.Load returned.
 func judge(conf *config.Config, err error) verdict {
-	v := verdict{OK: err == nil, Listeners: []listenerChoice{}}
+	v := verdict{OK: err == nil, Listeners: []listenerChoice{}, Warnings: []string{}}
 	if err != nil {
 		v.Error = err.Error()
 		return v
 	}
 	v.SHA256, v.Workers, v.Threads = conf.SHA256, conf.Workers, conf.Threads
+	for _, w := range conf.Warnings {
+		v.Warnings = append(v.Warnings, strings.TrimSuffix(w.Text(), "\n"))
+	}
 	for i := range conf.Listeners {
 		l := &conf.Listeners[i]
-		v.Listeners = append(v.Listeners, listenerChoice{
+		choice := listenerChoice{
 			Name: l.Name, Network: l.Network, Address: l.Address, Service: l.Service(), Accept: string(l.Accept),
-		})
+		}
+		if l.Accept == config.AcceptReuseport {
+			choice.Steering = string(l.Steering)
+		}
+		v.Listeners = append(v.Listeners, choice)
 	}
 	return v
 }
@@ -73,7 +84,14 @@ func printChecked(w io.Writer, path string, v verdict) {
 		plural(v.Workers, "worker", "workers"), plural(v.Threads, "event loop", "event loops"))
 	table(w, func(t io.Writer) {
 		for _, l := range v.Listeners {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", l.Name, l.Service, l.Address, l.Accept)
+			how := l.Accept
+			if l.Steering != "" && l.Steering != string(config.SteerHash) {
+				how += ", steering by " + l.Steering
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", l.Name, l.Service, l.Address, how)
 		}
 	})
+	for _, text := range v.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
 }

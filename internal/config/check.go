@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,7 +41,7 @@ func (c *Config) check() error {
 func (l *Listener) check() error {
 	switch ap, err := netip.ParseAddrPort(l.Address); l.Network {
 	case "unix":
-		if !filepath.IsAbs(l.Address) || len(l.Address) > maxUnixPath || l.Accept != AcceptExclusive || l.Mode == 0 {
+		if !filepath.IsAbs(l.Address) || len(l.Address) > maxUnixPath || l.Accept == AcceptReuseport || l.Mode == 0 {
 			return fmt.Errorf("unix listener %+v", l)
 		}
 	case "tcp4", "tcp6":
@@ -51,8 +52,13 @@ func (l *Listener) check() error {
 		return fmt.Errorf("network %q", l.Network)
 	}
 	switch {
-	case l.Accept != AcceptReuseport && l.Accept != AcceptExclusive:
+	case !slices.Contains(accepts, l.Accept):
 		return fmt.Errorf("accept %q", l.Accept)
+	case !slices.Contains(steerings, l.Steering) || !slices.Contains(steerings[:3], l.Fallback):
+		return fmt.Errorf("steering %q, %q", l.Steering, l.Fallback)
+	case l.Accept != AcceptReuseport && (l.Shards != 0 || l.Steering != SteerHash), l.Shards < 0 || l.Shards > maxSlots,
+		l.Steering == SteerLoad && l.Shards != 0:
+		return fmt.Errorf("%d shards, steering %s with accept %s", l.Shards, l.Steering, l.Accept)
 	case l.Backlog < 1 || l.Mode&^0o777 != 0 || l.Pos.Line < 1 || l.Pos.Column < 1:
 		return fmt.Errorf("backlog %d, mode %o, place %v", l.Backlog, l.Mode, l.Pos)
 	case (l.HTTP == nil) == (l.Echo == nil):

@@ -38,6 +38,10 @@ type Config struct {
 	// MaxConnections bounds the open connections of one worker; 0 is no bound
 	// but the descriptor limit. Reaching it pauses accepting.
 	MaxConnections int
+	// CPUs are the numbers of the CPUs that event loops are pinned to, slot by slot
+	// and again from the first when there are more slots; nil pins none. In a
+	// worker it is nil: the master says which are its.
+	CPUs []int
 	// Watch says whether the master reloads by itself when the file changes.
 	Watch bool
 
@@ -46,6 +50,8 @@ type Config struct {
 
 	// Path is the file that was read, "" for the embedded default.
 	Path string
+	// Warnings are what is allowed, but likely not meant.
+	Warnings Errors
 	// Raw holds the exact bytes that were parsed; SHA256 is their hash in hex.
 	Raw    []byte
 	SHA256 string
@@ -53,6 +59,14 @@ type Config struct {
 
 // Slots returns the number of event loops of a generation.
 func (c *Config) Slots() int { return c.Workers * c.Threads }
+
+// CPU returns the CPU that the loop of a slot is pinned to, -1 if to none.
+func (c *Config) CPU(slot int) int {
+	if len(c.CPUs) == 0 {
+		return -1
+	}
+	return c.CPUs[slot%len(c.CPUs)]
+}
 
 // Credential is what `user` and `group` resolved to.
 type Credential struct {
@@ -72,11 +86,27 @@ type Log struct {
 type Accept string
 
 const (
-	// AcceptReuseport gives every loop a shard of its own.
+	// AcceptReuseport gives every loop a shard of its own, or Listener.Shards of
+	// them to all, each watched by several loops with EPOLLEXCLUSIVE.
 	AcceptReuseport Accept = "reuseport"
 	// AcceptExclusive gives all loops one socket, watched with EPOLLEXCLUSIVE.
-	// Unix-domain listeners always use it: SO_REUSEPORT doesn't balance them.
+	// It is the default of Unix-domain listeners: SO_REUSEPORT doesn't balance them.
 	AcceptExclusive Accept = "exclusive"
+	// AcceptMutex gives all loops one socket, watched by the loop that holds a mutex.
+	AcceptMutex Accept = "mutex"
+	// AcceptShared gives all loops one socket, and wakes all of them: the
+	// thundering herd.
+	AcceptShared Accept = "shared"
+)
+
+// Steering is how the kernel chooses among the shards of a listener.
+type Steering string
+
+const (
+	SteerHash   Steering = "hash"   // of addresses and ports; the kernel's own
+	SteerCPU    Steering = "cpu"    // the shard whose loop is pinned to the CPU that took the packet
+	SteerRandom Steering = "random" // any
+	SteerLoad   Steering = "load"   // the one whose loop turns and has least to do
 )
 
 // Listener is a configured address and the service behind it. Exactly one of
@@ -88,6 +118,13 @@ type Listener struct {
 	Network string
 	Address string
 	Accept  Accept
+	// Shards is how many sockets share the address, 0 is one for each loop. It is
+	// 0 with every accept but reuseport.
+	Shards int
+	// Steering chooses among the shards; Fallback does where the kernel doesn't let
+	// us steer by load.
+	Steering, Fallback Steering
+
 	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
 	Mode    fs.FileMode // permissions of a Unix socket
 
@@ -102,6 +139,17 @@ type Listener struct {
 // Key names the listener's sockets across configurations: whoever serves an
 // address serves the same sockets, whatever the listener is called.
 func (l *Listener) Key() string { return l.Network + "!" + l.Address }
+
+// Sockets returns how many sockets so many event loops need.
+func (l *Listener) Sockets(slots int) int {
+	switch {
+	case l.Accept != AcceptReuseport:
+		return min(slots, 1)
+	case l.Shards == 0:
+		return slots
+	}
+	return min(slots, l.Shards)
+}
 
 // Service returns the name of the listener's service key.
 func (l *Listener) Service() string {

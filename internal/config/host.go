@@ -21,6 +21,8 @@ type host struct {
 	bindable func(ip netip.Addr) error
 	// lowPort is the least port that this process may bind.
 	lowPort func() int
+	// cpus are those that this process may use.
+	cpus func() []int
 
 	lookupUser  func(name string) (*user.User, error)
 	lookupID    func(uid string) (*user.User, error)
@@ -31,7 +33,7 @@ type host struct {
 func thisHost() *host {
 	return &host{
 		euid: os.Geteuid(), stat: os.Stat, lstat: os.Lstat,
-		bindable: probeIP, lowPort: lowPort,
+		bindable: probeIP, lowPort: lowPort, cpus: affinity,
 		lookupUser: user.Lookup, lookupID: user.LookupId, lookupGroup: user.LookupGroup,
 		groupIDs: func(u *user.User) ([]string, error) { return u.GroupIds() },
 	}

@@ -15,12 +15,20 @@ const (
 	defaultMode = 0o666
 )
 
+var (
+	accepts   = []Accept{AcceptReuseport, AcceptExclusive, AcceptMutex, AcceptShared}
+	steerings = []Steering{SteerHash, SteerCPU, SteerRandom, SteerLoad}
+)
+
 var services = []string{"http", "echo"}
 
 var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are http and echo", fields: []field[Listener]{
 	{"name", readName},
 	{"address", readAddress},
-	{"accept", readAccept},
+	{"accept", choiceInto(accepts, func(l *Listener) *Accept { return &l.Accept })},
+	{"shards", intInto(1, maxSlots, func(l *Listener) *int { return &l.Shards })},
+	{"steering", choiceInto(steerings, func(l *Listener) *Steering { return &l.Steering })},
+	{"steering_fallback", choiceInto(steerings[:3], func(l *Listener) *Steering { return &l.Fallback })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
 	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
@@ -41,7 +49,7 @@ func readListeners(d *decoder, n *node, c *Config) {
 	}
 	names, addresses := map[string]Position{}, map[string]Position{}
 	for _, item := range items {
-		l := Listener{Backlog: defaultBacklog, Accept: AcceptReuseport}
+		l := Listener{Backlog: defaultBacklog, Accept: AcceptReuseport, Steering: SteerHash, Fallback: SteerHash}
 		g := listenerObject.read(d, item, &l)
 		if g == nil {
 			continue
@@ -74,17 +82,13 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 		}
 	}
 	d.oneService(n, g)
+	d.accept(g, l)
 	if l.Network != "unix" {
 		if l.Network != "" && g.has("mode") {
 			d.rep.add(g.entries["mode"].pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
 		}
 		return
 	}
-	if g.has("accept") && l.Accept == AcceptReuseport {
-		d.rep.add(g.entries["accept"].value.pos, "remove the key or write exclusive",
-			"a Unix socket can't use accept: reuseport, which balances only IP sockets")
-	}
-	l.Accept = AcceptExclusive
 	if l.Mode == 0 {
 		l.Mode = defaultMode
 	}
@@ -118,13 +122,35 @@ func readName(d *decoder, n *node, l *Listener) {
 	l.Name = s
 }
 
-func readAccept(d *decoder, n *node, l *Listener) {
-	if s := Accept(n.text); n.kind == text && (s == AcceptReuseport || s == AcceptExclusive) {
-		l.Accept = s
+// accept checks how loops share the listener.
+func (d *decoder) accept(g *given, l *Listener) {
+	if l.Network == "unix" && l.Accept == AcceptReuseport {
+		if g.has("accept") {
+			d.rep.add(g.entries["accept"].value.pos, "remove the key or write exclusive",
+				"a Unix socket can't use accept: reuseport, which balances only IP sockets")
+			return
+		}
+		l.Accept = AcceptExclusive
+	}
+	if l.Accept == AcceptShared {
+		d.rep.warn(g.pos("accept", l.Pos), "accept: exclusive wakes only one",
+			"accept: shared wakes every event loop for each connection, the thundering herd")
+	}
+	if l.Accept != AcceptReuseport {
+		for _, key := range []string{"shards", "steering", "steering_fallback"} {
+			if g.has(key) {
+				d.rep.add(g.entries[key].pos, "remove it", "%s is for accept: reuseport, and with accept: %s there is one socket", key, l.Accept)
+			}
+		}
 		return
 	}
-	d.wrong(n, "reuseport gives every event loop a queue of its own, exclusive gives all of them one",
-		"reuseport or exclusive")
+	if g.has("steering_fallback") && l.Steering != SteerLoad {
+		d.rep.add(g.entries["steering_fallback"].pos, "remove it", "steering_fallback is for steering: load")
+	}
+	if l.Steering == SteerLoad && l.Shards != 0 {
+		d.rep.add(g.entries["shards"].pos, "remove shards or choose another steering",
+			"steering: load needs a socket for each event loop, whose load it looks at")
+	}
 }
 
 // readMode reads permissions as chmod(1) does: in octal, 0660 or "660".

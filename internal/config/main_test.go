@@ -40,7 +40,7 @@ func testHost() *host {
 	none := errors.New("unknown")
 	return &host{
 		euid: 0, stat: lookup, lstat: lookup,
-		lowPort: func() int { return 1 },
+		lowPort: func() int { return 1 }, cpus: func() []int { return []int{0, 1, 2, 3, 6} },
 		bindable: func(ip netip.Addr) error {
 			if ip.IsLoopback() || ip.IsUnspecified() {
 				return nil

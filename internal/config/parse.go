@@ -101,6 +101,7 @@ func parse(path string, raw []byte, h *host) (*Config, error) {
 	if rep.bad() {
 		return nil, rep.err()
 	}
+	c.Warnings = rep.sorted(rep.warns, "warnings")
 	return c, nil
 }
 

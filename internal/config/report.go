@@ -17,19 +17,29 @@ const (
 
 // report collects everything that is wrong with one source.
 type report struct {
-	src  *source
-	errs Errors
+	src   *source
+	errs  Errors
+	warns Errors // what is allowed all the same
 }
 
 // add notes an error at p. The hint may be "".
 func (r *report) add(p Position, hint, format string, args ...any) {
-	if len(r.errs) >= maxCollected {
-		return
+	r.errs = r.note(r.errs, p, hint, fmt.Sprintf(format, args...))
+}
+
+// warn notes at p what is allowed, but likely not meant.
+func (r *report) warn(p Position, hint, message string) {
+	r.warns = r.note(r.warns, p, hint, message)
+}
+
+func (r *report) note(to Errors, p Position, hint, message string) Errors {
+	if len(to) >= maxCollected {
+		return to
 	}
 	p = r.src.clamp(p)
-	r.errs = append(r.errs, Error{
+	return append(to, Error{
 		Path: r.src.path, Line: p.Line, Column: p.Column, Source: r.src.line(p),
-		Message: printable(fmt.Sprintf(format, args...)), Hint: printable(hint),
+		Message: printable(message), Hint: printable(hint),
 	})
 }
 
@@ -57,14 +67,18 @@ func (r *report) err() error {
 	if !r.bad() {
 		return nil
 	}
-	slices.SortStableFunc(r.errs, func(a, b Error) int {
+	return r.sorted(r.errs, "errors")
+}
+
+func (r *report) sorted(es Errors, what string) Errors {
+	slices.SortStableFunc(es, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	r.errs = slices.Compact(r.errs)
-	if more := len(r.errs) - maxErrors; more > 0 {
-		r.errs = append(r.errs[:maxErrors], Error{
-			Path: r.src.path, Message: fmt.Sprintf("%d more errors are not shown", more),
+	es = slices.Compact(es)
+	if more := len(es) - maxErrors; more > 0 {
+		es = append(es[:maxErrors], Error{
+			Path: r.src.path, Message: fmt.Sprintf("%d more %s are not shown", more, what),
 		})
 	}
-	return r.errs
+	return es
 }

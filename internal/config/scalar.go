@@ -62,10 +62,14 @@ func (n *node) integer() (int64, bool) {
 }
 
 // choiceInto reads one of a few words.
-func choiceInto[T any](words []string, at func(*T) *string) func(*decoder, *node, *T) {
+func choiceInto[T any, W ~string](choice []W, at func(*T) *W) func(*decoder, *node, *T) {
+	words := make([]string, len(choice))
+	for i, w := range choice {
+		words[i] = string(w)
+	}
 	return func(d *decoder, n *node, into *T) {
 		if n.kind == text && slices.Contains(words, n.text) {
-			*at(into) = n.text
+			*at(into) = W(n.text)
 			return
 		}
 		hint := ""

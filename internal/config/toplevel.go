@@ -16,6 +16,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"max_draining", intInto(1, 1000, func(c *Config) *int { return &c.MaxDraining })},
 	{"probation", durationInto(0, func(c *Config) *time.Duration { return &c.Probation })},
 	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
+	{"cpu_affinity", readAffinity},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
 	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
 	{"listeners", readListeners},
@@ -56,6 +57,7 @@ func (d *decoder) config(root *node, c *Config) {
 		d.rep.add(g.pos("workers", g.pos("threads", root.pos)), "",
 			"workers × threads is %d, more than the %d event loops that are supported", c.Slots(), maxSlots)
 	}
+	d.needPinning(c)
 	d.credential(g, c)
 }
 

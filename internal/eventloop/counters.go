@@ -25,6 +25,8 @@ type Counters struct {
 	Turns        uint64 // times round the loop
 	Wakeups      uint64 // times that a blocking wait returned with events
 	TakenOver    uint64 // connections taken over from another worker
+	AcceptEmpty  uint64 // accepts that found no connection (EAGAIN)
+	WakeupsVain  uint64 // wake-ups all of whose events were of listeners with no connection
 }
 
 // Add adds another loop's counters, Open too.

@@ -121,6 +121,7 @@ func (l *Loop) accept(ln *Listener) {
 				return
 			}
 		case unix.EAGAIN:
+			l.count.AcceptEmpty++
 			ln.batch = max(1, ln.batch/2)
 			return
 		case unix.EINTR, unix.ECONNABORTED:

@@ -17,7 +17,7 @@ import (
 //
 // It changes nothing about the sockets. What the earlier master began is to be seen
 // (Refused, Listening) or to be ended: Unsteer, once every shard is served.
-// Name, backlog and accept strategy come with Update.
+// Name and backlog come with Update.
 func Adopt(key string, shards []int) (*Group, error) {
 	g, err := adopt(key, shards)
 	if err != nil {
@@ -39,8 +39,8 @@ func adopt(key string, shards []int) (*Group, error) {
 	if len(shards) == 0 {
 		return nil, errors.New("no shards")
 	}
-	g := &Group{addr: addr, exclusive: addr.unix(), backlog: unix.SOMAXCONN}
-	if g.exclusive && len(shards) > 1 {
+	g := &Group{addr: addr, backlog: unix.SOMAXCONN}
+	if addr.unix() && len(shards) > 1 {
 		return nil, fmt.Errorf("%d shards of a Unix socket", len(shards))
 	}
 	for i, fd := range shards {

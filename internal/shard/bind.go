@@ -9,15 +9,17 @@ import (
 
 // Bind adds shards until there are n, bound but not listening: no connection
 // reaches them yet, and the group stands as it did if Bind fails, with an error
-// such as `bind web 127.0.0.1:80: address already in use (…)`. For an exclusive
-// group every n from 1 on means one shard. A refused group may grow too, before
-// Unrefuse.
+// such as `bind web 127.0.0.1:80: address already in use (…)`. A Unix socket never
+// has more than one. A refused group may grow too, before Unrefuse.
 func (g *Group) Bind(n int) error {
 	had := len(g.shards)
 	if g.hidden < had && !g.refused {
 		return g.fail("bind", fmt.Errorf("shards from %d on are about to be closed", g.hidden))
 	}
-	for len(g.shards) < g.Want(n) {
+	if g.addr.unix() {
+		n = min(n, 1)
+	}
+	for len(g.shards) < n {
 		fd, err := g.bindOne()
 		if err != nil {
 			for _, fd := range g.shards[had:] {

@@ -50,11 +50,8 @@ func TestIndexIsSlot(t *testing.T) {
 	}
 }
 
-func TestExclusiveGroupHasOneShard(t *testing.T) {
-	l := tcp4(t)
-	l.Accept = config.AcceptExclusive
-	g := listening(t, l, 8)
-	if g.Len() != 1 || !g.Exclusive() {
+func TestUnixSocketHasOneShard(t *testing.T) {
+	if g := listening(t, unixListener(t), 8); g.Len() != 1 {
 		t.Errorf("%d shards", g.Len())
 	}
 }

@@ -14,9 +14,6 @@ type Group struct {
 	name    string // of the listener, for messages
 	backlog int    // listen(2)
 	addr    address
-	// exclusive groups have one shard, which all loops share.
-	exclusive bool
-
 	// shards are the descriptors. Invariant: the index is the slot, and for
 	// those that listen also the kernel's index in the reuseport group.
 	shards []int
@@ -50,12 +47,11 @@ func (g *Group) describe(l *config.Listener) {
 	g.name = l.Name
 	g.backlog = l.Backlog
 	g.addr.mode = l.Mode
-	g.exclusive = l.Accept == config.AcceptExclusive || g.addr.unix()
 }
 
-// Update takes over name, accept strategy, backlog and permissions of a
-// listener with the same key, as a reload may change them. A smaller or larger
-// number of shards is the caller's to bring about: see Want.
+// Update takes over name, backlog and permissions of a listener with the same key,
+// as a reload may change them. A smaller or larger number of shards is the
+// caller's to bring about.
 func (g *Group) Update(l *config.Listener) error {
 	if l.Key() != g.Key() {
 		return fmt.Errorf("listener %s: group %s is not %s", l.Name, g.Key(), l.Key())
@@ -84,17 +80,6 @@ func (g *Group) Key() string { return g.addr.key }
 
 // Name is the listener's name, "" in an adopted group before Update.
 func (g *Group) Name() string { return g.name }
-
-// Exclusive says whether all loops share the group's one shard.
-func (g *Group) Exclusive() bool { return g.exclusive }
-
-// Want returns the number of shards that the group needs for so many slots.
-func (g *Group) Want(slots int) int {
-	if g.exclusive {
-		return min(slots, 1)
-	}
-	return slots
-}
 
 // Len returns the number of shards, Listening how many of them listen.
 func (g *Group) Len() int { return len(g.shards) }

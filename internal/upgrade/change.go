@@ -13,6 +13,9 @@ import (
 // bringUp starts the generation of the change in progress: addresses bound,
 // processes started. Nothing is accepted, and what serves is not touched.
 func (c *core) bringUp(conf *config.Config) {
+	for _, w := range conf.Warnings {
+		c.log.Warn().Msg(w.Error())
+	}
 	if err := c.bind(conf); err != nil {
 		c.fail(err)
 		return
@@ -68,12 +71,7 @@ func (c *core) bind(conf *config.Config) error {
 }
 
 // want returns how many shards a listener has in a configuration.
-func want(l *config.Listener, conf *config.Config) int {
-	if l.Accept == config.AcceptExclusive {
-		return 1
-	}
-	return conf.Slots()
-}
+func want(l *config.Listener, conf *config.Config) int { return l.Sockets(conf.Slots()) }
 
 // workerReady is told that a worker has built everything.
 func (c *core) workerReady(w *worker) {

@@ -244,10 +244,7 @@ func (w *world) checkRest() {
 	for i := range conf.Listeners {
 		l := &conf.Listeners[i]
 		g := c.groups[l.Key()]
-		n := conf.Slots()
-		if l.Accept == config.AcceptExclusive {
-			n = 1
-		}
+		n := l.Sockets(conf.Slots())
 		if g == nil || g.Len() != n || g.Listening() != n || g.retiring != nil || g.Steered() != 0 || g.Refused() {
 			w.t.Errorf("listener %s: %+v, want %d listening shards", l.Key(), g, n)
 			continue

@@ -84,8 +84,9 @@ func (g *generation) listener(key string) *config.Listener {
 }
 
 // assign distributes the listening shards of a group over the slots that are
-// served in its home: slot i has shard i, and a shard whose own slot is not
-// served (it retires, or its worker has just died) goes to another's slot.
+// served in its home: slot i has shard i, again from the first where there are
+// fewer shards than slots, and a shard that none of its own slots serves (it retires,
+// or its worker has just died) goes to another's slot.
 func assign(g *group, home *generation, d map[*worker][]lease) {
 	owner := make(map[int]*worker)
 	var slots []int
@@ -98,16 +99,13 @@ func assign(g *group, home *generation, d map[*worker][]lease) {
 		}
 	}
 	covered := make(map[int]bool)
-	n := g.Listening()
-	if g.Exclusive() {
-		n = min(n, 1)
-	}
+	n := min(g.Listening(), want(home.listener(g.Key()), home.conf))
 	if g.retiring != nil && g.retiring.from == 0 {
 		n = 0 // all of it goes; the rest below still finds somebody for each
 	}
 	for _, s := range slots {
-		if n == 0 || (!g.Exclusive() && s >= n) {
-			continue
+		if n == 0 {
+			break
 		}
 		i := s % n
 		if g.closing(i) {

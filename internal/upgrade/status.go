@@ -102,5 +102,6 @@ func totals(c eventloop.Counters) control.Totals {
 		HandedOver: c.HandedOver, TakenOver: c.TakenOver, Finished: c.Finished, Cut: c.Cut,
 		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
 		Panics: c.Panics, LogDropped: c.LogDropped,
+		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 	}
 }
