@@ -100,6 +100,9 @@ func (l *Loop) check() error {
 		if ln.watched && l.rest != 0 {
 			return fmt.Errorf("listener %d is watched in a pause", ln.fd)
 		}
+		if ln.held && (ln.mutex == nil || !ln.watched) {
+			return fmt.Errorf("listener %d holds a mutex and is not watched", ln.fd)
+		}
 	}
 	// The connection that a batch ends with may be closed already, so the pause
 	// may outlast its reason, but never the other way round.

@@ -105,7 +105,7 @@ func serve(t testing.TB, o config) *server {
 	s.service = l.NewService(o.handler(l), o.writeTimeout)
 	if !o.manual {
 		l.Post(func() {
-			if s.ln, err = l.Listen(fd, s.service, o.exclusive); err != nil {
+			if s.ln, err = l.Listen(fd, s.service, eventloop.Sharing{Exclusive: o.exclusive}); err != nil {
 				t.Errorf("listen: %v", err)
 			}
 		})

@@ -35,6 +35,19 @@ type Listener struct {
 	events  uint32
 	batch   int // accepts in the next turn; grows while it fills
 	watched bool
+	mutex   *mutex // nil if nobody has to be kept out
+	held    bool   // Invariant: watched without mutex or, until the next wait, with it
+}
+
+// Sharing is how a loop shares a listening socket with other loops; the zero value
+// is that a connection wakes all who watch the socket.
+type Sharing struct {
+	// Exclusive has a connection wake one of those who wait, where the others are
+	// exclusive too: EPOLLEXCLUSIVE, epoll_ctl(2).
+	Exclusive bool
+	// Mutex is a word in memory that all of them share, zero at the beginning. Only
+	// the loop that holds it watches the socket.
+	Mutex *uint32
 }
 
 // FD returns the listening socket, to be duplicated. It stays the loop's.
@@ -48,20 +61,26 @@ const maxBatch = 64
 const noFDPause = int64(100 * time.Millisecond)
 
 // Listen begins to accept from a non-blocking listening socket, whose descriptor
-// the loop owns unless there is an error. exclusive says that other loops watch the same
-// socket, so that one connection should wake one of them (EPOLLEXCLUSIVE).
-func (l *Loop) Listen(fd int, s *Service, exclusive bool) (*Listener, error) {
+// the loop owns unless there is an error.
+func (l *Loop) Listen(fd int, s *Service, sh Sharing) (*Listener, error) {
 	// The flag belongs to all who hold the socket. Without it accept4 would block
 	// the loop, and by RawSyscall the scheduler with it.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, err
 	}
 	ln := &Listener{fd: int32(fd), svc: s, events: unix.EPOLLIN, batch: 1}
-	if exclusive {
+	if sh.Exclusive && sh.Mutex == nil {
 		ln.events |= unix.EPOLLEXCLUSIVE
 	}
+	// With a mutex too: what can't be watched is to be told now.
 	if err := l.watch(ln); err != nil {
 		return nil, err
+	}
+	if sh.Mutex != nil {
+		l.unwatch(ln)
+		l.mutexes++
+		woke := func() { l.mutexWoke(ln) }
+		ln.mutex = newMutex(sh.Mutex, func() { l.Post(woke) })
 	}
 	l.listeners = append(l.listeners, ln)
 	return ln, nil
@@ -75,6 +94,7 @@ func (l *Loop) Unlisten(ln *Listener) {
 		if other == ln {
 			l.listeners = append(l.listeners[:i], l.listeners[i+1:]...)
 			l.unwatch(ln)
+			l.leaveMutex(ln)
 			closeFile(ln.fd)
 			ln.fd = -1
 			return
@@ -83,8 +103,8 @@ func (l *Loop) Unlisten(ln *Listener) {
 }
 
 func (l *Loop) watch(ln *Listener) error {
-	if ln.watched || l.rest != 0 {
-		return nil // resume will
+	if ln.watched || l.rest != 0 || ln.mutex != nil && !ln.held {
+		return nil // resume will, or contend
 	}
 	if err := l.control(unix.EPOLL_CTL_ADD, ln.fd, ln.events, special); err != nil {
 		return err
@@ -100,47 +120,71 @@ func (l *Loop) unwatch(ln *Listener) {
 	}
 }
 
-// accept takes connections from one listener. Watching is level-triggered: what
-// a batch leaves comes back in the next turn, so the accept that would only find
-// the queue empty is rarely made.
+// accept takes connections from one listener and serves them. Watching is
+// level-triggered: what a batch leaves comes back in the next turn, so the accept
+// that would only find the queue empty is rarely made.
 func (l *Loop) accept(ln *Listener) {
-	for range ln.batch {
-		if !ln.watched {
-			return // by a handler
-		}
+	n := ln.batch
+	switch {
+	case l.limit > 0 && l.rest == 0:
+		n = min(n, max(1, l.limit-l.live))
+	case l.rest == restFull && ln.exclusive():
+		// Another listener of this turn has reached the limit. This one's wake-up was
+		// for no other loop, so its connection would wait for the next one's.
+		n = 1
+	case l.rest != 0:
+		return
+	}
+	fresh := l.take(ln, n)
+	l.unlock(ln)
+	if len(fresh) == 0 {
+		l.vain++
+		return
+	}
+	for _, fd := range fresh {
+		l.welcome(fd, ln.svc)
+	}
+	if l.full() && l.rest == 0 {
+		// At once and not at the next connection, whose one exclusive wake-up this
+		// loop would take and the others never get.
+		l.count.AcceptPaused++
+		l.pause(restFull)
+	}
+}
+
+func (ln *Listener) exclusive() bool { return ln.events&unix.EPOLLEXCLUSIVE != 0 }
+
+// take accepts up to n connections.
+func (l *Loop) take(ln *Listener, n int) []int32 {
+	l.fresh = l.fresh[:0]
+	for range n {
 		fd, errno := accept(ln.fd)
 		switch errno {
 		case 0:
 			l.count.Accepted++
-			l.welcome(fd, ln.svc)
-			if l.full() {
-				// At once and not at the next connection, whose one exclusive
-				// wake-up this loop would take and the others never get.
-				l.count.AcceptPaused++
-				l.pause(restFull)
-				return
-			}
+			l.fresh = append(l.fresh, fd)
 		case unix.EAGAIN:
 			l.count.AcceptEmpty++
 			ln.batch = max(1, ln.batch/2)
-			return
+			return l.fresh
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			l.count.AcceptNoFD++
 			l.pause(restNoFD)
-			return
+			return l.fresh
 		case unix.EINVAL, unix.EBADF, unix.ENOTSOCK:
 			// The socket's own error, as after a shutdown(2) by somebody who shares
 			// it: it would be reported for ever.
 			l.count.AcceptErrors++
 			l.unwatch(ln)
-			return
+			return l.fresh
 		default:
 			// The connection's own network error, which accept(2) passes on.
 			l.count.AcceptErrors++
 		}
 	}
 	ln.batch = min(2*ln.batch, maxBatch)
+	return l.fresh
 }
 
 // welcome serves what a fresh connection has already sent and only then has it
@@ -188,6 +232,7 @@ func (l *Loop) pause(why rest) {
 	}
 	for _, ln := range l.listeners {
 		l.unwatch(ln)
+		l.unlock(ln)
 	}
 }
 

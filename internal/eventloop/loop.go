@@ -66,9 +66,12 @@ type Loop struct {
 
 	count       *Counters
 	maxMessage  int
-	luck        int // how often polling found events of late, ±maxLuck
-	live        int // open connections
-	limit       int // 0 is none
+	luck        int     // how often polling found events of late, ±maxLuck
+	live        int     // open connections
+	limit       int     // 0 is none
+	mutexes     int     // listeners that have one
+	fresh       []int32 // accepted, not served yet
+	vain        int     // events of this turn that had nothing to accept
 	rest        rest
 	restClosed  uint64 // Counters.Closed when the pause began
 	resumeAt    int64  // 0, or when a pause for want of descriptors ends
@@ -136,14 +139,25 @@ func (l *Loop) Run() error {
 	defer l.free()
 	productive := false
 	for !l.stopped {
+		if l.mutexes > 0 {
+			l.contend()
+		}
+		wakeups := l.count.Wakeups
 		n, err := l.wait(productive)
 		if err != nil {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 		l.tick()
 		waiting := len(l.ready)
+		l.vain = 0
+		if l.mutexes > 0 && n > 0 {
+			l.acceptHeld(n)
+		}
 		for i := range l.events[:n] {
 			l.dispatch(&l.events[i])
+		}
+		if l.vain == n && n > 0 {
+			l.count.WakeupsVain += l.count.Wakeups - wakeups
 		}
 		l.goOn(waiting)
 		productive = n > 0
@@ -233,8 +247,10 @@ func (l *Loop) dispatchSpecial(fd int32) {
 		return
 	}
 	for _, ln := range l.listeners {
-		if ln.fd == fd && ln.watched {
-			l.accept(ln)
+		if ln.fd == fd && (ln.watched || ln.exclusive() && l.rest == restFull) {
+			if ln.mutex == nil { // else it has been seen to
+				l.accept(ln)
+			}
 			return
 		}
 	}
@@ -371,6 +387,7 @@ func (l *Loop) Open() int { return l.live }
 
 func (l *Loop) free() {
 	for _, ln := range l.listeners {
+		l.leaveMutex(ln)
 		closeFile(ln.fd)
 	}
 	l.table.each(func(c *Conn) {

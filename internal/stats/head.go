@@ -25,7 +25,9 @@ type head struct {
 	// reserved is the incarnation of the last reservation that is complete.
 	// Invariant: it grows, so no two reservations have the same one.
 	reserved uint64
-	_        [PageSize/8 - 4]uint64
+	_        [4]uint64
+	locks    [MaxLocks]lock
+	_        [PageSize/8 - 8 - 8*MaxLocks]uint64
 	past     [2]past
 	entries  [MaxPages]entry
 }
@@ -50,6 +52,9 @@ const (
 	headPages  = int(unsafe.Sizeof(head{}) / PageSize)
 	ledgerSize = int64(headPages+MaxPages) * PageSize
 )
+
+// A lock has a cache line; this doesn't compile otherwise.
+const _ = -(unsafe.Sizeof(lock{}) % 64)
 
 // The head must end where a page does; this doesn't compile otherwise.
 const _ = -(unsafe.Sizeof(head{}) % PageSize)

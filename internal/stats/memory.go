@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,12 @@ func mapped(fd, first, n int) (*Region, error) {
 	if err != nil {
 		return nil, refuse(fd, fmt.Errorf("mmap: %w", err))
 	}
-	return &Region{fd: fd, mapping: mapping, mem: mapping[skew:]}, nil
+	top, err := unix.Mmap(fd, 0, int(unsafe.Offsetof(head{}.past)), prot, unix.MAP_SHARED)
+	if err != nil {
+		_ = unix.Munmap(mapping)
+		return nil, refuse(fd, fmt.Errorf("mmap: %w", err))
+	}
+	return &Region{fd: fd, mapping: mapping, mem: mapping[skew:], head: top}, nil
 }
 
 // sealedSize returns the size of fd in bytes, which nobody can change.

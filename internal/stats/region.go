@@ -20,6 +20,8 @@ type Region struct {
 	// mapping is shared. Invariant: it ends within the sealed size of fd, so
 	// that no access can fault.
 	mapping []byte
+	// head is the mapped beginning of the ledger, for its mutexes.
+	head []byte
 	// mem is the pages of the loops, at the end of mapping.
 	mem []byte
 }
@@ -71,9 +73,9 @@ func (r *Region) Close() error {
 	if r.mapping == nil {
 		return nil
 	}
-	err := unix.Munmap(r.mapping)
+	err := errors.Join(unix.Munmap(r.head), unix.Munmap(r.mapping))
 	cerr := unix.Close(r.fd)
-	r.mapping, r.mem, r.fd = nil, nil, -1
+	r.mapping, r.mem, r.head, r.fd = nil, nil, nil, -1
 	if err = errors.Join(err, cerr); err != nil {
 		return fmt.Errorf("statistics: close: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -23,7 +24,25 @@ func (c *core) reconcile() {
 		c.lend(w, add, desired)
 	}
 	c.withdrawSpare(desired)
+	c.settleLocks()
 	c.introduceHeirs()
+}
+
+// settleLocks frees the mutexes that dead workers hold, and those of addresses that
+// are gone.
+func (c *core) settleLocks() {
+	if !c.keeper {
+		return
+	}
+	live := make(map[int]bool)
+	for _, g := range c.gens {
+		for _, w := range g.workers {
+			if w.proc != nil {
+				live[w.pid] = true
+			}
+		}
+	}
+	c.ledger.KeepLocks(slices.Collect(maps.Keys(c.groups)), func(pid int) bool { return live[pid] })
 }
 
 // live returns the workers that have a process and may hold leases.
@@ -133,16 +152,32 @@ func (c *core) lend(w *worker, add []lease, desired map[*worker][]lease) {
 		msg := wire.Lend{Seq: c.seq}
 		var fds []int
 		for _, le := range batch {
-			msg.Leases = append(msg.Leases, wire.Lease{
-				Key: le.key, Index: le.index, Slot: le.slot,
-				Exclusive: shared(le, desired),
-			})
+			msg.Leases = append(msg.Leases, c.offer(w, le, desired))
 			fds = append(fds, c.groups[le.key].FD(le.index))
 			w.leases[le] = false
 		}
 		w.waiting[c.seq] = batch
 		c.tell(w, wire.KindLend, msg, fds...)
 	}
+}
+
+// offer says how a worker is to watch a shard that others may watch too.
+func (c *core) offer(w *worker, le lease, desired map[*worker][]lease) wire.Lease {
+	out := wire.Lease{Key: le.key, Index: le.index, Slot: le.slot}
+	switch w.gen.listener(le.key).Accept {
+	case config.AcceptShared: // wakes all
+	case config.AcceptMutex:
+		out.Exclusive = true
+		if i, ok := c.ledger.Mutex(le.key); ok {
+			out.Lock = i + 1
+		} else {
+			c.log.Warn().Str("address", le.key).Int("mutexes", stats.MaxLocks).
+				Msg("no mutex is left for this listener: it is accepted from as with accept: exclusive")
+		}
+	default:
+		out.Exclusive = shared(le, desired)
+	}
+	return out
 }
 
 // shared tells whether more than one loop is to accept from a shard.

@@ -37,6 +37,9 @@ type Lease struct {
 	Index     int    `json:"index"`     // of the shard in its group
 	Slot      int    `json:"slot"`      // of the loop that is to accept from it
 	Exclusive bool   `json:"exclusive"` // other loops have it too: EPOLLEXCLUSIVE
+	// Lock is the number of the ledger's mutex under which it is watched, from 1; 0
+	// is none. A worker that doesn't know it goes by Exclusive.
+	Lock int `json:"lock,omitempty"`
 }
 
 // Lend comes with one descriptor for each lease, in their order.

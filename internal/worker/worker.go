@@ -257,7 +257,15 @@ func (lp *loop) listen(le wire.Lease, fd int) error {
 	if old := lp.leases[id]; old != nil {
 		lp.Unlisten(old)
 	}
-	ln, err := lp.Listen(fd, s, le.Exclusive)
+	sharing := eventloop.Sharing{Exclusive: le.Exclusive}
+	var err error
+	if le.Lock > 0 {
+		if sharing.Mutex, err = lp.w.region.Lock(le.Lock - 1); err != nil {
+			_ = unix.Close(fd)
+			return err
+		}
+	}
+	ln, err := lp.Listen(fd, s, sharing)
 	if err != nil {
 		_ = unix.Close(fd)
 		return err

@@ -38,7 +38,7 @@ func serve(t *testing.T, idle time.Duration) *net.TCPConn {
 		t.Fatal(err)
 	}
 	l.Post(func() {
-		if _, err := l.Listen(fd, l.NewService(echo.New(l, idle), 0), false); err != nil {
+		if _, err := l.Listen(fd, l.NewService(echo.New(l, idle), 0), eventloop.Sharing{}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -79,7 +79,7 @@ func serve(t testing.TB, network string, conf *config.HTTP, o service.Options) *
 	fd := s.bind(t)
 	s.svc = l.NewService(service.New(l, site), conf.WriteTimeout)
 	done := make(chan error, 1)
-	if _, err := l.Listen(fd, s.svc, false); err != nil {
+	if _, err := l.Listen(fd, s.svc, eventloop.Sharing{}); err != nil {
 		t.Fatal(err)
 	}
 	go func() { done <- l.Run() }()

@@ -1,0 +1,91 @@
+package stats
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sync/atomic"
+	"unsafe"
+
+	"reuseportd/internal/eventloop"
+)
+
+// MaxLocks is how many mutexes a ledger has. They are in it since it is the memory
+// that all processes of the service share, and that outlives each of them.
+const MaxLocks = 32
+
+// lock is a mutex for the loops that share a socket. It has a cache line of its own.
+type lock struct {
+	tag  uint64 // says whose it is; 0: nobody's
+	word uint32 // eventloop.Sharing.Mutex
+	_    [13]uint32
+}
+
+// Mutex returns the number of the mutex of that name, which it makes if there is
+// none; ok is false when all are taken. Only the master calls it.
+func (l *Ledger) Mutex(name string) (i int, ok bool) {
+	tag := tagOf(name)
+	free := -1
+	for i := range l.head().locks {
+		switch atomic.LoadUint64(&l.head().locks[i].tag) {
+		case tag:
+			return i, true
+		case 0:
+			if free < 0 {
+				free = i
+			}
+		}
+	}
+	if free < 0 {
+		return 0, false
+	}
+	l.store(&l.head().locks[free].tag, tag)
+	return free, true
+}
+
+// KeepLocks frees the mutexes with other names, and unlocks those whose holder is
+// not among the processes that live.
+func (l *Ledger) KeepLocks(names []string, live func(pid int) bool) {
+	keep := make(map[uint64]bool)
+	for _, name := range names {
+		keep[tagOf(name)] = true
+	}
+	for i := range l.head().locks {
+		k := &l.head().locks[i]
+		tag := atomic.LoadUint64(&k.tag)
+		if tag == 0 {
+			continue
+		}
+		if pid := eventloop.MutexHolder(&k.word); pid != 0 && !live(pid) {
+			eventloop.BreakMutex(&k.word, pid)
+		}
+		if !keep[tag] {
+			l.store(&k.tag, 0)
+		}
+	}
+}
+
+// LockHolder returns the process that holds the mutex of that name; 0 if none does.
+func (l *Ledger) LockHolder(name string) int {
+	tag := tagOf(name)
+	for i := range l.head().locks {
+		if k := &l.head().locks[i]; atomic.LoadUint64(&k.tag) == tag {
+			return eventloop.MutexHolder(&k.word)
+		}
+	}
+	return 0
+}
+
+func tagOf(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return h.Sum64() | 1
+}
+
+// Lock returns the word of mutex i, one of those of the ledger whose pages these are.
+// It is there until Close.
+func (r *Region) Lock(i int) (*uint32, error) {
+	if i < 0 || i >= MaxLocks {
+		return nil, fmt.Errorf("statistics: no mutex %d, the ledger has %d", i, MaxLocks)
+	}
+	return &(*head)(unsafe.Pointer(&r.head[0])).locks[i].word, nil
+}
