@@ -111,6 +111,8 @@ func TestFullLoopSleeps(t *testing.T) {
 	_ = b
 }
 
+var exclusive = eventloop.Sharing{Exclusive: true}
+
 // A full loop takes no connection's wake-up from the others that watch the same
 // socket. A test that only counts would pass: the next connection wakes a loop
 // that takes both. So each is sent only when the one before was served.
@@ -121,11 +123,11 @@ func TestExclusiveFullLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	handler := func(*eventloop.Loop) eventloop.Handler { return &calls{received: echoes} }
-	full := serve(t, config{listen: fd, exclusive: true, handler: handler, Options: eventloop.Options{MaxConnections: 1}})
-	other := serve(t, config{listen: second, exclusive: true, handler: handler, manual: true})
+	full := serve(t, config{listen: fd, sharing: exclusive, handler: handler, Options: eventloop.Options{MaxConnections: 1}})
+	other := serve(t, config{listen: second, sharing: exclusive, handler: handler, manual: true})
 	ping(t, full.dial())
 	other.do(func() {
-		if other.ln, err = other.Listen(second, other.service, eventloop.Sharing{Exclusive: true}); err != nil {
+		if other.ln, err = other.Listen(second, other.service, exclusive); err != nil {
 			t.Error(err)
 		}
 	})
@@ -144,8 +146,8 @@ func TestExclusiveShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	handler := func(*eventloop.Loop) eventloop.Handler { return &calls{received: echoes} }
-	a := serve(t, config{listen: fd, exclusive: true, handler: handler})
-	b := serve(t, config{listen: second, exclusive: true, handler: handler})
+	a := serve(t, config{listen: fd, sharing: exclusive, handler: handler})
+	b := serve(t, config{listen: second, sharing: exclusive, handler: handler})
 	done := make(chan struct{})
 	for range 4 {
 		go func() {

@@ -1,6 +1,7 @@
 package eventloop
 
 import (
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -49,3 +50,22 @@ func (l *Loop) Only() (only *Conn) {
 
 // Passed tells whether the timeout of a connection that is away is over.
 func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }
+
+// Mutex is a mutex without a loop.
+type Mutex = mutex
+
+var NewMutex = newMutex
+
+func (m *Mutex) TryLock() bool { return m.tryLock() }
+func (m *Mutex) Unlock()       { m.unlock() }
+func (m *Mutex) Await()        { m.await() }
+func (m *Mutex) Close()        { m.close() }
+
+// Awaited tells whether somebody may sleep until a mutex word is free.
+func Awaited(word *uint32) bool { return atomic.LoadUint32(word)&waiters != 0 }
+
+// Held tells whether the loop holds the listener's mutex.
+func (ln *Listener) Held() bool { return ln.held }
+
+// Waits tells whether the loop waits for the listener's mutex.
+func (ln *Listener) Waits() bool { return ln.mutex.waiting }

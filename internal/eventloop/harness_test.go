@@ -15,6 +15,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if state := os.Getenv(mutexProcess); state != "" {
+		runMutexProcess(state)
+		return
+	}
 	// What the runtime's poller opens for itself is no leak of a test.
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		ln.Close()
@@ -82,7 +86,7 @@ type config struct {
 	handler      func(*eventloop.Loop) eventloop.Handler
 	writeTimeout time.Duration
 	listen       int // a listening socket; 0 is a fresh one
-	exclusive    bool
+	sharing      eventloop.Sharing
 	manual       bool // listen later
 }
 
@@ -105,7 +109,7 @@ func serve(t testing.TB, o config) *server {
 	s.service = l.NewService(o.handler(l), o.writeTimeout)
 	if !o.manual {
 		l.Post(func() {
-			if s.ln, err = l.Listen(fd, s.service, eventloop.Sharing{Exclusive: o.exclusive}); err != nil {
+			if s.ln, err = l.Listen(fd, s.service, o.sharing); err != nil {
 				t.Errorf("listen: %v", err)
 			}
 		})

@@ -125,15 +125,8 @@ func (l *Loop) unwatch(ln *Listener) {
 // that would only find the queue empty is rarely made.
 func (l *Loop) accept(ln *Listener) {
 	n := ln.batch
-	switch {
-	case l.limit > 0 && l.rest == 0:
+	if l.limit > 0 {
 		n = min(n, max(1, l.limit-l.live))
-	case l.rest == restFull && ln.exclusive():
-		// Another listener of this turn has reached the limit. This one's wake-up was
-		// for no other loop, so its connection would wait for the next one's.
-		n = 1
-	case l.rest != 0:
-		return
 	}
 	fresh := l.take(ln, n)
 	l.unlock(ln)
@@ -151,8 +144,6 @@ func (l *Loop) accept(ln *Listener) {
 		l.pause(restFull)
 	}
 }
-
-func (ln *Listener) exclusive() bool { return ln.events&unix.EPOLLEXCLUSIVE != 0 }
 
 // take accepts up to n connections.
 func (l *Loop) take(ln *Listener, n int) []int32 {

@@ -247,7 +247,7 @@ func (l *Loop) dispatchSpecial(fd int32) {
 		return
 	}
 	for _, ln := range l.listeners {
-		if ln.fd == fd && (ln.watched || ln.exclusive() && l.rest == restFull) {
+		if ln.fd == fd && ln.watched {
 			if ln.mutex == nil { // else it has been seen to
 				l.accept(ln)
 			}
