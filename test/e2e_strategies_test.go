@@ -1,0 +1,132 @@
+package test
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+
+	"reuseportd/internal/control"
+	"reuseportd/test/harness"
+	"reuseportd/test/meter"
+)
+
+// strategies are the ways in which loops share a listener, each the lines of its
+// own.
+var strategies = []struct {
+	name, keys string
+	sockets    func(slots int) int
+}{
+	{"reuseport", "accept: reuseport", func(slots int) int { return slots }},
+	{"exclusive", "accept: exclusive", func(int) int { return 1 }},
+	{"mutex", "accept: mutex", func(int) int { return 1 }},
+	{"shared", "accept: shared", func(int) int { return 1 }},
+	{"reuseport and exclusive", "shards: 2", func(slots int) int { return min(slots, 2) }},
+}
+
+// models are workers and threads.
+var models = []struct {
+	name             string
+	workers, threads int
+}{
+	{"single", 1, 1},
+	{"processes", 3, 1},
+	{"threads", 1, 3},
+}
+
+// sharedBy returns c with listeners that are accepted from in another way.
+func sharedBy(c harness.Config, keys string) harness.Config {
+	listeners := slices.Clone(c.Listeners)
+	for i := range listeners {
+		listeners[i].Service = keys + "\n    " + listeners[i].Service
+	}
+	return c.WithListeners(listeners...)
+}
+
+// Each strategy with each model, changed from one to the next by reload, with more and
+// fewer loops, and an upgrade in each: every connection is served, and once.
+func TestStrategies(t *testing.T) {
+	for _, model := range models {
+		t.Run(model.name, func(t *testing.T) {
+			c := harness.Default(t).WithWorkers(model.workers)
+			c.Threads = model.threads
+			s := harness.Start(t, c)
+			mc := clients(c)
+			mc.Strict = true
+			mc.Idle = 50
+			r := losingNothing(t, mc, func(m *meter.Meter) {
+				for _, how := range append(slices.Clone(strategies), strategies[0]) {
+					for _, more := range []int{1, 0} {
+						m.Mark("%s, %d more workers", how.name, more)
+						grown := c.WithWorkers(model.workers + more)
+						s.WriteConfig(sharedBy(grown, how.keys))
+						s.Reload()
+						want := how.sockets(grown.Workers * grown.Threads)
+						s.WaitStatus(fmt.Sprintf("%d sockets, shared by %s", want, how.name), func(st *control.Status) bool {
+							l := harness.ListenerAt(st, c.Address("web"))
+							return l.Shards == want && l.Retiring == 0
+						})
+					}
+					m.Mark("%s, upgrade", how.name)
+					s.Upgrade()
+				}
+			})
+			accepted := s.Status().Totals.Accepted
+			made := uint64(len(mc.Paths)) // asked for once before the clients begin
+			for _, k := range r.Kinds {
+				made += uint64(k.Connections)
+			}
+			if accepted != made {
+				t.Errorf("accepted %d connections, clients made %d", accepted, made)
+			}
+		})
+	}
+}
+
+// Workers that are killed, the one that holds the mutex among them, lose what was
+// inside them and stop nobody.
+func TestStrategiesCrash(t *testing.T) {
+	for _, how := range strategies {
+		t.Run(how.name, func(t *testing.T) {
+			c := harness.Default(t).WithWorkers(3)
+			s := harness.Start(t, sharedBy(c, how.keys))
+			mc := clients(c)
+			mc.Kept, mc.Halves, mc.Pipeline, mc.Stream, mc.Burst = 0, 0, 0, 0, 0
+			r := under(t, mc, func(m *meter.Meter) {
+				for _, pid := range s.Workers() { // idle, one of them holds the mutex
+					m.Mark("kill -9 of worker %d", pid)
+					must(t, syscall.Kill(pid, syscall.SIGKILL))
+					replaced(s, pid, 3)
+				}
+			})
+			for _, l := range r.Losses {
+				if l.Phase == meter.Connect {
+					t.Errorf("a connect failed: %v", l)
+				}
+			}
+			if r.Lost() > 3*mc.Fresh {
+				t.Errorf("lost %d, with %d connections at a time", r.Lost(), mc.Fresh)
+			}
+		})
+	}
+}
+
+// Without a master a mutex is taken from its dead holder by those who wait for it.
+func TestMutexHolderDiesWithoutMaster(t *testing.T) {
+	c := harness.Default(t).WithWorkers(3)
+	s := harness.Start(t, sharedBy(c, "accept: mutex"))
+	s.Kill9Master()
+	workers := s.AllWorkers()
+	for _, pid := range workers[1:] {
+		s.KillWorkers(pid)
+		for range 3 {
+			conn := dial(t, c.Address("web"))
+			conn.send(get)
+			if code, text := conn.get2(); code != 200 || text != "hello\n" {
+				t.Errorf("answer %d %q", code, text)
+			}
+		}
+	}
+	adopts(t, s)
+	losingNothing(t, clients(c), func(*meter.Meter) { s.Reload() })
+}
