@@ -21,6 +21,7 @@ var strategies = []struct {
 	{"exclusive", "accept: exclusive", func(int) int { return 1 }},
 	{"mutex", "accept: mutex", func(int) int { return 1 }},
 	{"shared", "accept: shared", func(int) int { return 1 }},
+	{"reuseport, deferred", "defer_accept: true", func(slots int) int { return slots }},
 	{"reuseport and exclusive", "shards: 2", func(slots int) int { return min(slots, 2) }},
 }
 

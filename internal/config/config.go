@@ -125,6 +125,10 @@ type Listener struct {
 	// us steer by load.
 	Steering, Fallback Steering
 
+	// DeferAccept has the kernel keep a connection until its first bytes have come, or
+	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
+	DeferAccept bool
+
 	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
 	Mode    fs.FileMode // permissions of a Unix socket
 

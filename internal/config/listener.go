@@ -29,6 +29,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"shards", intInto(1, maxSlots, func(l *Listener) *int { return &l.Shards })},
 	{"steering", choiceInto(steerings, func(l *Listener) *Steering { return &l.Steering })},
 	{"steering_fallback", choiceInto(steerings[:3], func(l *Listener) *Steering { return &l.Fallback })},
+	{"defer_accept", boolInto(func(l *Listener) *bool { return &l.DeferAccept })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
 	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
@@ -83,6 +84,9 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 	}
 	d.oneService(n, g)
 	d.accept(g, l)
+	if l.Network == "unix" && l.DeferAccept {
+		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
+	}
 	if l.Network != "unix" {
 		if l.Network != "" && g.has("mode") {
 			d.rep.add(g.entries["mode"].pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")

@@ -33,7 +33,8 @@ type Listener struct {
 	fd      int32
 	svc     *Service
 	events  uint32
-	batch   int // accepts in the next turn; grows while it fills
+	batch   int // accepts in the next turn; grows when it was filled a few times
+	filled  int // times in a row that it was
 	watched bool
 	mutex   *mutex // nil if nobody has to be kept out
 	held    bool   // Invariant: watched without mutex or, until the next wait, with it
@@ -53,8 +54,12 @@ type Sharing struct {
 // FD returns the listening socket, to be duplicated. It stays the loop's.
 func (ln *Listener) FD() int { return int(ln.fd) }
 
-// maxBatch bounds the accepts from one listener in one turn.
-const maxBatch = 64
+// maxBatch bounds the accepts from one listener in one turn; growAfter is how
+// many turns in a row must have filled the batch for the next one to be larger.
+const (
+	maxBatch  = 64
+	growAfter = 4
+)
 
 // noFDPause is how long accepting rests when there are no descriptors, unless a
 // connection is closed before.
@@ -156,7 +161,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.fresh = append(l.fresh, fd)
 		case unix.EAGAIN:
 			l.count.AcceptEmpty++
-			ln.batch = max(1, ln.batch/2)
+			ln.batch, ln.filled = max(1, ln.batch/2), 0
 			return l.fresh
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -174,12 +179,17 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.count.AcceptErrors++
 		}
 	}
-	ln.batch = min(2*ln.batch, maxBatch)
+	// One more accept than there are connections costs as much as a quarter of one
+	// that succeeds, so a batch that was filled once is not taken for a trend.
+	if ln.filled++; ln.filled == growAfter {
+		ln.batch, ln.filled = min(2*ln.batch, maxBatch), 0
+	}
 	return l.fresh
 }
 
-// welcome serves what a fresh connection has already sent and only then has it
-// watched: a short one is often over by then.
+// welcome opens a fresh connection. It is served in the next turn, and only then
+// watched: often its first message has come by then, and a short exchange is
+// over before epoll hears of it.
 func (l *Loop) welcome(fd int32, s *Service) {
 	c := l.open(fd, s)
 	defer l.guard(c)
@@ -187,8 +197,7 @@ func (l *Loop) welcome(fd int32, s *Service) {
 		l.leave(c)
 	}
 	s.handler.Opened(c)
-	l.drive(c)
-	l.register(c)
+	l.again(c)
 }
 
 func (l *Loop) register(c *Conn) {

@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -72,6 +73,7 @@ type Loop struct {
 	mutexes     int     // listeners that have one
 	fresh       []int32 // accepted, not served yet
 	vain        int     // events of this turn that had nothing to accept
+	yielded     int64   // when the loop last let the scheduler run, on the clock of now
 	rest        rest
 	restClosed  uint64 // Counters.Closed when the pause began
 	resumeAt    int64  // 0, or when a pause for want of descriptors ends
@@ -212,9 +214,23 @@ func (l *Loop) pollPays() bool { return l.luck >= 0 || l.count.Turns%16 == 0 }
 
 // tick reads the clock, once a turn.
 func (l *Loop) tick() {
+	before := l.now
 	l.wall = time.Now()
 	l.now = int64(l.wall.Sub(l.start))
+	if l.now-before >= yieldAfter {
+		l.yielded = l.now // in a wait that was so long the scheduler took over
+	}
+	if l.now-l.yielded >= yieldAfter {
+		l.yielded = l.now
+		runtime.Gosched()
+	}
 }
+
+// yieldAfter is how long a busy loop keeps the scheduler waiting. It is below the 10 ms
+// at which the runtime's monitor (sysmon in runtime/proc.go) loses patience, takes the
+// processor away in the middle of a system call, and then looks again every 20 µs
+// for more: an eighth of a busy worker's CPU time.
+const yieldAfter = int64(7 * time.Millisecond)
 
 // dispatch serves one event.
 func (l *Loop) dispatch(ev *unix.EpollEvent) {
@@ -278,6 +294,7 @@ func (l *Loop) goOn(n int) {
 			m.c.flags &^= queued
 			if !m.c.has(away) {
 				l.run(m.c)
+				l.register(m.c)
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func (g *Group) bindOne() (int, error) {
 	}
 	if g.addr.unix() {
 		err = g.addr.bindUnix(fd)
-	} else if err = g.setOptions(fd); err == nil {
+	} else if err = errors.Join(g.setOptions(fd), g.setDeferred(fd)); err == nil {
 		err = unix.Bind(fd, sa)
 	}
 	if err != nil {
@@ -82,6 +82,22 @@ func (g *Group) setOptions(fd int) error {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
 			return fmt.Errorf("setsockopt %s: %w", o.name, err)
 		}
+	}
+	return nil
+}
+
+// setDeferred has a listening socket wait for a connection's first bytes, or not. The
+// second after which it waits no more is the least that tcp(7) offers.
+func (g *Group) setDeferred(fd int) error {
+	if g.addr.unix() {
+		return nil
+	}
+	seconds := 0
+	if g.deferred {
+		seconds = 1
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds); err != nil {
+		return fmt.Errorf("setsockopt TCP_DEFER_ACCEPT: %w", err)
 	}
 	return nil
 }

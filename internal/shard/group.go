@@ -11,9 +11,10 @@ import (
 
 // Group is the sockets of one address.
 type Group struct {
-	name    string // of the listener, for messages
-	backlog int    // listen(2)
-	addr    address
+	name     string // of the listener, for messages
+	backlog  int    // listen(2)
+	deferred bool   // TCP_DEFER_ACCEPT
+	addr     address
 	// shards are the descriptors. Invariant: the index is the slot, and for
 	// those that listen also the kernel's index in the reuseport group.
 	shards []int
@@ -47,6 +48,7 @@ func (g *Group) describe(l *config.Listener) {
 	g.name = l.Name
 	g.backlog = l.Backlog
 	g.addr.mode = l.Mode
+	g.deferred = l.DeferAccept && !g.addr.unix()
 }
 
 // Update takes over name, backlog and permissions of a listener with the same key,
@@ -61,6 +63,13 @@ func (g *Group) Update(l *config.Listener) error {
 	if g.addr.unix() && g.addr.mode != old.addr.mode && g.listening > 0 {
 		if err := g.addr.chmod(); err != nil {
 			return g.fail("bind", err)
+		}
+	}
+	if g.deferred != old.deferred || old.name == "" {
+		for _, fd := range g.shards {
+			if err := g.setDeferred(fd); err != nil {
+				return g.fail("bind", err)
+			}
 		}
 	}
 	if g.backlog == old.backlog {
