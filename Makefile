@@ -26,6 +26,7 @@ lint:
 
 unit:
 	$(GO) test -race -timeout 15m ./...
+	$(GO) test -run Allocat ./internal/eventloop # which it doesn't under the race detector
 
 # Each fuzz target for a moment: what a change has broken shows at once.
 fuzz:

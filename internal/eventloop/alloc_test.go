@@ -63,19 +63,26 @@ func TestAllocatesNothing(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
 	}
-	s := echoServer(t, config{})
-	c := newClient(t, s)
-	c.connect()
-	if n := testing.AllocsPerRun(2000, c.ping); n != 0 {
-		t.Errorf("%v allocations for a request", n)
-	}
-	c.close()
-	if n := testing.AllocsPerRun(2000, func() {
-		c.connect()
-		c.ping()
-		c.close()
-	}); n != 0 {
-		t.Errorf("%v allocations for a connection", n)
+	_, word := sharedWord(t)
+	for name, sharing := range map[string]eventloop.Sharing{
+		"alone": {}, "exclusive": exclusive, "mutex": {Mutex: word},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := echoServer(t, config{sharing: sharing})
+			c := newClient(t, s)
+			c.connect()
+			if n := testing.AllocsPerRun(2000, c.ping); n != 0 {
+				t.Errorf("%v allocations for a request", n)
+			}
+			c.close()
+			if n := testing.AllocsPerRun(2000, func() {
+				c.connect()
+				c.ping()
+				c.close()
+			}); n != 0 {
+				t.Errorf("%v allocations for a connection", n)
+			}
+		})
 	}
 }
 
