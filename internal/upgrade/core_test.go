@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ func TestReloads(t *testing.T) {
 		{"listener removed", configure(2, 1, p[0], p[1]), configure(2, 1, p[0])},
 		{"listener re-addressed", configure(2, 1, p[0]), configure(2, 1, p[1])},
 		{"addresses swapped", configure(2, 1, p[0], p[1]), configure(2, 1, p[1], p[0])},
-		{"to exclusive", configure(3, 1, p[0]), configure(3, 1, -p[0])},
-		{"from exclusive", configure(3, 1, -p[0]), configure(3, 1, p[0])},
+		{"to exclusive", configure(3, 1, p[0]), exclusively(configure(3, 1, p[0]))},
+		{"from exclusive", exclusively(configure(3, 1, p[0])), configure(3, 1, p[0])},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -100,6 +101,43 @@ func TestHungWorkerIsReplaced(t *testing.T) {
 		t.Fatal("the hung worker was not ended")
 	}
 	w.settle()
+}
+
+// A mutex is free as soon as the master hears of its holder's death, and with the
+// listener its name goes.
+func TestMutexOfADeadWorker(t *testing.T) {
+	w := newWorld(t)
+	conf := configure(2, 1, ports(t, 1)[0])
+	l := &conf.Listeners[0]
+	l.Accept = config.AcceptMutex
+	w.start(conf)
+	w.settle()
+	ledger := w.core.ledger
+	i, ok := ledger.Mutex(l.Key())
+	if !ok {
+		t.Fatal("no mutex")
+	}
+	word, err := ledger.Lock(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	atomic.StoreUint32(word, uint32(w.procs[0].w.pid))
+	w.core.workerExited(w.procs[1].w, "killed")
+	if pid := ledger.LockHolder(l.Key()); pid != w.procs[0].w.pid {
+		t.Errorf("process %d holds it", pid)
+	}
+	w.procs[1].dead = true
+	w.core.workerExited(w.procs[0].w, "killed")
+	w.procs[0].dead = true
+	if pid := ledger.LockHolder(l.Key()); pid != 0 {
+		t.Errorf("process %d, which is dead, holds it", pid)
+	}
+	w.settle()
+	w.reload(configure(1, 1, ports(t, 1)[0]))
+	w.settle()
+	if again, _ := ledger.Mutex("another"); again != i {
+		t.Errorf("another listener gets mutex %d, want %d, which is free", again, i)
+	}
 }
 
 // TestAMasterThatWasAsleepAccusesNobody: its own delay must not look like theirs.
@@ -191,13 +229,23 @@ func (w *world) anything(p []int) {
 		var some []int
 		for _, port := range p {
 			if r.IntN(2) == 0 {
-				some = append(some, port*(1-2*r.IntN(2)))
+				some = append(some, port)
 			}
 		}
 		if len(some) == 0 {
 			some = p[:1]
 		}
-		w.reload(configure(1+r.IntN(4), 1+r.IntN(2), some...))
+		conf := configure(1+r.IntN(4), 1+r.IntN(2), some...)
+		for i := range conf.Listeners {
+			l := &conf.Listeners[i]
+			l.Accept = []config.Accept{
+				config.AcceptReuseport, config.AcceptExclusive, config.AcceptMutex, config.AcceptShared,
+			}[r.IntN(4)]
+			if l.Accept == config.AcceptReuseport {
+				l.Shards = r.IntN(3)
+			}
+		}
+		w.reload(conf)
 	case n < 7:
 		if p := w.procs[r.IntN(len(w.procs))]; p.w.proc == process(p) {
 			p.dead = true // and the core hears of it later

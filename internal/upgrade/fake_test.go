@@ -287,8 +287,7 @@ func ports(t *testing.T, n int) []int {
 	return out
 }
 
-// configure makes a configuration with an echo listener on each port; a negative
-// port stands for one with accept: exclusive.
+// configure makes a configuration with an echo listener on each port.
 func configure(workers, threads int, ports ...int) *config.Config {
 	c := &config.Config{
 		Workers: workers, Threads: threads, DrainTimeout: 30 * time.Second,
@@ -296,14 +295,18 @@ func configure(workers, threads int, ports ...int) *config.Config {
 		SHA256: fmt.Sprint(workers, threads, ports),
 	}
 	for i, port := range ports {
-		accept := config.AcceptReuseport
-		if port < 0 {
-			port, accept = -port, config.AcceptExclusive
-		}
 		c.Listeners = append(c.Listeners, config.Listener{
 			Name: fmt.Sprintf("l%d", i), Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", port),
-			Accept: accept, Backlog: 64, Echo: &config.Echo{},
+			Accept: config.AcceptReuseport, Backlog: 64, Echo: &config.Echo{},
 		})
+	}
+	return c
+}
+
+// exclusively has the listeners of c shared with accept: exclusive.
+func exclusively(c *config.Config) *config.Config {
+	for i := range c.Listeners {
+		c.Listeners[i].Accept = config.AcceptExclusive
 	}
 	return c
 }
