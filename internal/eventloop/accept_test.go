@@ -139,6 +139,35 @@ func TestExclusiveFullLoop(t *testing.T) {
 	}
 }
 
+// Loops that have time for all connections have an even share of them.
+func TestExclusiveIsShared(t *testing.T) {
+	fd := listenShared(t)
+	var all []*server
+	for range 4 {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, serve(t, config{
+			listen: own, sharing: exclusive,
+			handler: func(*eventloop.Loop) eventloop.Handler { return &calls{received: echoes} },
+		}))
+	}
+	for range 1000 { // one at a time
+		c, err := net.Dial("tcp", all[0].addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ping(t, c)
+		c.Close()
+	}
+	for i, s := range all {
+		if n := s.count().Accepted; n < 50 {
+			t.Errorf("loop %d accepted %d of 1000", i, n)
+		}
+	}
+}
+
 func TestExclusiveShared(t *testing.T) {
 	fd := listenTCP(t)
 	second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -35,6 +35,7 @@ type Listener struct {
 	events  uint32
 	batch   int // accepts in the next turn; grows when it was filled a few times
 	filled  int // times in a row that it was
+	since   int // accepted since it was queued for exclusive wake-ups
 	watched bool
 	mutex   *mutex // nil if nobody has to be kept out
 	held    bool   // Invariant: watched without mutex or, until the next wait, with it
@@ -142,11 +143,29 @@ func (l *Loop) accept(ln *Listener) {
 	for _, fd := range fresh {
 		l.welcome(fd, ln.svc)
 	}
+	l.queueAgain(ln, len(fresh))
 	if l.full() && l.rest == 0 {
 		// At once and not at the next connection, whose one exclusive wake-up this
 		// loop would take and the others never get.
 		l.count.AcceptPaused++
 		l.pause(restFull)
+	}
+}
+
+// queueAgain puts the loop at the end of those that the kernel wakes for an exclusive
+// listener, once in a while: it wakes the first that waits, which else would get all
+// connections as long as it has time for them.
+func (l *Loop) queueAgain(ln *Listener, accepted int) {
+	if ln.events&unix.EPOLLEXCLUSIVE == 0 || !ln.watched {
+		return
+	}
+	if ln.since += accepted; ln.since < 16 {
+		return
+	}
+	ln.since = 0
+	l.unwatch(ln)
+	if err := l.watch(ln); err != nil {
+		l.fail(err)
 	}
 }
 
