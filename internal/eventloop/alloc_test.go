@@ -64,11 +64,12 @@ func TestAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	_, word := sharedWord(t)
-	for name, sharing := range map[string]eventloop.Sharing{
-		"alone": {}, "exclusive": exclusive, "mutex": {Mutex: word},
+	for name, c := range map[string]config{
+		"alone": {}, "exclusive": {sharing: exclusive}, "mutex": {sharing: eventloop.Sharing{Mutex: word}},
+		"told": {Options: eventloop.Options{Load: new(eventloop.Load)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := echoServer(t, config{sharing: sharing})
+			s := echoServer(t, c)
 			c := newClient(t, s)
 			c.connect()
 			if n := testing.AllocsPerRun(2000, c.ping); n != 0 {

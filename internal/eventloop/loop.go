@@ -27,6 +27,9 @@ const (
 type Options struct {
 	// Counters is where the loop counts; nil is memory of its own.
 	Counters *Counters
+	// Load is where the loop tells how it does; nil is nowhere. With it, the loop
+	// turns every 20 ms at least, until it drains.
+	Load *Load
 	// MaxConnections pauses accepting; 0 is no limit.
 	MaxConnections int
 	// MaxMessage is the most that a handler may leave unconsumed, and the size
@@ -66,6 +69,7 @@ type Loop struct {
 	peer      unix.RawSockaddrAny
 
 	count       *Counters
+	load        publisher
 	maxMessage  int
 	luck        int     // how often polling found events of late, ±maxLuck
 	live        int     // open connections
@@ -125,6 +129,10 @@ func New(o Options) (*Loop, error) {
 	if l.count == nil {
 		l.count = new(Counters)
 	}
+	if l.load, err = newPublisher(o.Load, l.start); err != nil {
+		l.free()
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
 	l.count.Open = 0 // what an earlier user of the memory left
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
@@ -151,6 +159,9 @@ func (l *Loop) Run() error {
 		}
 		l.tick()
 		waiting := len(l.ready)
+		if l.load.Load != nil {
+			l.load.turn(l.now, n+waiting)
+		}
 		l.vain = 0
 		if l.mutexes > 0 && n > 0 {
 			l.acceptHeld(n)
@@ -169,6 +180,9 @@ func (l *Loop) Run() error {
 		}
 		l.reap()
 		l.count.Turns++
+		if l.load.Load != nil {
+			l.turned()
+		}
 		if l.draining && l.live == 0 && !l.emptied {
 			l.emptied = true
 			if l.empty != nil {
@@ -198,7 +212,7 @@ func (l *Loop) wait(productive bool) (int, error) {
 		}
 		l.luck = max(l.luck-1, -maxLuck)
 	}
-	n, err := unix.EpollWait(int(l.epfd), l.events[:], l.nearest())
+	n, err := unix.EpollWait(int(l.epfd), l.events[:], l.patience())
 	if err == unix.EINTR {
 		return 0, nil
 	}

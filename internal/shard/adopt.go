@@ -16,8 +16,8 @@ import (
 // that doesn't.
 //
 // It changes nothing about the sockets. What the earlier master began is to be seen
-// (Refused, Listening) or to be ended: Unsteer, once every shard is served.
-// Name and backlog come with Update.
+// (Refused, Listening) or is replaced by SetPolicy, once every shard is served: its
+// steering goes on until then. Name and backlog come with Update.
 func Adopt(key string, shards []int) (*Group, error) {
 	g, err := adopt(key, shards)
 	if err != nil {
@@ -48,7 +48,7 @@ func adopt(key string, shards []int) (*Group, error) {
 			if fd, err = g.replaceOne(); err != nil {
 				return nil, fmt.Errorf("replace shard %d: %w", i, err)
 			}
-			shards[i] = fd
+			shards[i], g.unordered = fd, true
 		}
 		if err := g.adoptOne(i, fd); err != nil {
 			return nil, fmt.Errorf("shard %d: %w", i, err)

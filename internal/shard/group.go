@@ -16,10 +16,18 @@ type Group struct {
 	deferred bool   // TCP_DEFER_ACCEPT
 	addr     address
 	// shards are the descriptors. Invariant: the index is the slot, and for
-	// those that listen also the kernel's index in the reuseport group.
+	// those that listen also the kernel's index in the reuseport group, unless
+	// unordered.
 	shards []int
 	// listening shards come first. Invariant: 0 ≤ listening ≤ len(shards).
 	listening int
+	// policy chooses among the shards. Invariant: a program of it is attached, but
+	// for an adopted group before SetPolicy and for the kernel's hash, which needs
+	// one only while steered is not 0.
+	policy Policy
+	// unordered says that the kernel's indexes are not the slots: Adopt has replaced
+	// a shard.
+	unordered bool
 	// steered is the number of shards, from slot 0, among which a steering
 	// program chooses; 0 when there is none and the kernel's hash chooses.
 	// Invariant: steered ≤ listening.
@@ -99,6 +107,13 @@ func (g *Group) Listening() int { return g.listening }
 // Steered returns the number of shards that new connections are steered to,
 // from slot 0; 0 means all that listen, by the kernel's hash.
 func (g *Group) Steered() int { return g.steered }
+
+// Unordered says whether the kernel's order of the shards is not known to be that
+// of the slots.
+func (g *Group) Unordered() bool { return g.unordered }
+
+// MarkUnordered notes what an earlier master knew.
+func (g *Group) MarkUnordered() { g.unordered = true }
 
 // Visible returns the number of shards that a new connection can still find.
 // The others were about to be closed, by an earlier master if they were

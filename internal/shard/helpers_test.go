@@ -182,7 +182,7 @@ func expectIndexIsSlot(t *testing.T, g *Group) {
 	t.Helper()
 	must(t, g.check())
 	for i := range g.Listening() {
-		must(t, g.steerBy(g.Listening(), constant(i)))
+		must(t, attach(g.FD(0), unix.SO_ATTACH_REUSEPORT_CBPF, constant(i)))
 		if got := lands(t, g); got != i {
 			t.Errorf("index %d of %d is slot %d", i, g.Listening(), got)
 		}

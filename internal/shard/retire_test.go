@@ -233,7 +233,7 @@ func TestHandshakesAreWaitedFor(t *testing.T) {
 	for _, l := range []*config.Listener{tcp4(t), tcp6(t)} {
 		t.Run(l.Network, func(t *testing.T) {
 			g := listening(t, l, 2)
-			must(t, g.steerBy(2, constant(1)))
+			must(t, attach(g.FD(0), unix.SO_ATTACH_REUSEPORT_CBPF, constant(1)))
 			c := halfOpen(t, g)
 			must(t, g.Steer(1))
 			halves, err := g.HalfOpen()

@@ -1,0 +1,166 @@
+package shard
+
+import (
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/asm"
+
+	"reuseportd/internal/load"
+)
+
+const (
+	// A loop is stuck when the turn that it is in takes longer than stuckBusy, or its
+	// latest one began more than stuckIdle ago: it turns every 20 ms at least
+	// (eventloop.Options.Load).
+	stuckBusy = 10 * time.Millisecond
+	stuckIdle = 50 * time.Millisecond
+	// epochShift makes epochs of 134 ms from nanoseconds.
+	epochShift = 27
+	// maxLooks bounds how many shards one connection is compared by.
+	maxLooks = 64
+	// maxScore bounds a score; above it are those of stuck loops.
+	maxScore = 1 << 40
+)
+
+// Offsets in a load.Entry.
+var (
+	atTurn     = int16(unsafe.Offsetof(load.Entry{}.Turn))
+	atBusy     = int16(unsafe.Offsetof(load.Entry{}.Busy))
+	atOpen     = int16(unsafe.Offsetof(load.Entry{}.Open))
+	atAccepted = int16(unsafe.Offsetof(load.Entry{}.Accepted))
+	atServed   = int16(unsafe.Offsetof(load.Entry{}.Served))
+	atDue      = int16(unsafe.Offsetof(load.Entry{}.Due))
+	atSeen     = int16(unsafe.Offsetof(load.Entry{}.Seen))
+	atEpoch    = int16(unsafe.Offsetof(load.Entry{}.Epoch))
+)
+
+// loadProgram returns the program that chooses among the first n shards. In other
+// words:
+//
+//	for up to 64 shards, from a random one on:
+//		skip it unless it is served
+//		if its loop is stuck: the longer, the worse, and worse than any that isn't
+//		else: open connections + those due, and a quarter of the events it has
+//	the first of the best is it; one more is due there
+//	if none is served: n, which is no shard, and so the kernel's hash
+//
+// What is compared is one word: score, place after the first, slot.
+func loadProgram(table, n int) asm.Instructions {
+	const (
+		now, best, place, first = asm.R6, asm.R7, asm.R8, asm.R9
+		slot, key               = -16, -4 // on the stack
+	)
+	lookup := func(miss string) asm.Instructions {
+		return asm.Instructions{
+			asm.StoreMem(asm.RFP, key, asm.R1, asm.Word),
+			asm.LoadMapPtr(asm.R1, table),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, key),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, miss),
+		}
+	}
+	// due leaves in R1 how many connections are due at the entry R0; it uses R4, R5.
+	due := func(label string) asm.Instructions {
+		return asm.Instructions{
+			asm.LoadMem(asm.R1, asm.R0, atDue, asm.DWord),
+			asm.LoadMem(asm.R5, asm.R0, atEpoch, asm.DWord),
+			asm.Mov.Reg(asm.R4, now),
+			asm.RSh.Imm(asm.R4, epochShift),
+			asm.Sub.Reg(asm.R4, asm.R5),
+			asm.JSLT.Imm(asm.R4, 1, label+"-fresh"), // another CPU may be ahead
+			asm.JLT.Imm(asm.R4, 32, label+"-halve"),
+			asm.Mov.Imm(asm.R4, 32),
+			asm.RSh.Reg(asm.R1, asm.R4).WithSymbol(label + "-halve"),
+			asm.LoadMem(asm.R4, asm.R0, atAccepted, asm.DWord).WithSymbol(label + "-fresh"),
+			asm.LoadMem(asm.R5, asm.R0, atSeen, asm.DWord),
+			asm.Sub.Reg(asm.R4, asm.R5),
+			asm.JLE.Reg(asm.R4, asm.R1, label+"-less"),
+			asm.Mov.Reg(asm.R4, asm.R1),
+			asm.Sub.Reg(asm.R1, asm.R4).WithSymbol(label + "-less"),
+		}
+	}
+	prog := asm.Instructions{
+		asm.FnKtimeGetNs.Call(),
+		asm.Mov.Reg(now, asm.R0),
+		asm.FnGetPrandomU32.Call(),
+		asm.Mod.Imm32(asm.R0, int32(n)),
+		asm.Mov.Reg(first, asm.R0),
+		asm.Mov.Imm(best, -1),
+		asm.Mov.Imm(place, 0),
+
+		asm.Mov.Reg(asm.R1, first).WithSymbol("look"),
+		asm.Add.Reg(asm.R1, place),
+		asm.JLT.Imm(asm.R1, int32(n), "in-range"),
+		asm.Sub.Imm(asm.R1, int32(n)),
+		asm.StoreMem(asm.RFP, slot, asm.R1, asm.DWord).WithSymbol("in-range"),
+	}
+	prog = append(prog, lookup("next")...)
+	prog = append(prog,
+		asm.LoadMem(asm.R1, asm.R0, atServed, asm.DWord),
+		asm.JEq.Imm(asm.R1, 0, "next"),
+		asm.LoadMem(asm.R3, asm.R0, atBusy, asm.DWord),
+		asm.Mov.Imm(asm.R4, int32(stuckIdle)),
+		asm.JEq.Imm(asm.R3, 0, "idle"),
+		asm.Mov.Imm(asm.R4, int32(stuckBusy)),
+		asm.LoadMem(asm.R5, asm.R0, atTurn, asm.DWord).WithSymbol("idle"),
+		asm.Mov.Reg(asm.R2, now),
+		asm.Sub.Reg(asm.R2, asm.R5),
+		asm.JSGT.Reg(asm.R2, asm.R4, "stuck"),
+	)
+	prog = append(prog, due("look")...)
+	prog = append(prog,
+		asm.LoadMem(asm.R4, asm.R0, atOpen, asm.DWord),
+		asm.Add.Reg(asm.R1, asm.R4),
+		asm.LSh.Imm(asm.R1, 2),
+		asm.Add.Reg(asm.R1, asm.R3),
+		asm.LoadImm(asm.R4, maxScore, asm.DWord),
+		asm.JLE.Reg(asm.R1, asm.R4, "compare"),
+		asm.Mov.Reg(asm.R1, asm.R4),
+		asm.Ja.Label("compare"),
+
+		asm.Mov.Reg(asm.R1, asm.R2).WithSymbol("stuck"),
+		asm.RSh.Imm(asm.R1, 10), // beyond 13 days all are the same
+		asm.LoadImm(asm.R4, maxScore, asm.DWord),
+		asm.JLT.Reg(asm.R1, asm.R4, "not-for-ever"),
+		asm.Mov.Reg(asm.R1, asm.R4),
+		asm.Add.Reg(asm.R1, asm.R4).WithSymbol("not-for-ever"),
+		asm.Add.Imm(asm.R1, 1),
+
+		asm.LSh.Imm(asm.R1, 10).WithSymbol("compare"),
+		asm.Or.Reg(asm.R1, place),
+		asm.LSh.Imm(asm.R1, 10),
+		asm.LoadMem(asm.R4, asm.RFP, slot, asm.DWord),
+		asm.Or.Reg(asm.R1, asm.R4),
+		asm.JGE.Reg(asm.R1, best, "next"),
+		asm.Mov.Reg(best, asm.R1),
+
+		// The verifier walks through every turn of the loop, once for all that it knows
+		// of best: by this it knows nothing.
+		asm.Xor.Reg(best, now).WithSymbol("next"),
+		asm.Xor.Reg(best, now),
+		asm.Add.Imm(place, 1),
+		asm.JLT.Imm(place, int32(min(n, maxLooks)), "look"),
+
+		asm.JEq.Imm(best, -1, "none"),
+		asm.And.Imm(best, 1023),
+		asm.Mov.Reg(asm.R1, best),
+	)
+	prog = append(prog, lookup("none")...)
+	prog = append(prog, due("choose")...)
+	return append(prog,
+		asm.Add.Imm(asm.R1, 1),
+		asm.StoreMem(asm.R0, atDue, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R4, asm.R0, atAccepted, asm.DWord),
+		asm.StoreMem(asm.R0, atSeen, asm.R4, asm.DWord),
+		asm.Mov.Reg(asm.R4, now),
+		asm.RSh.Imm(asm.R4, epochShift),
+		asm.StoreMem(asm.R0, atEpoch, asm.R4, asm.DWord),
+		asm.Mov.Reg(asm.R0, best),
+		asm.Return(),
+
+		asm.Mov.Imm(asm.R0, int32(n)).WithSymbol("none"),
+		asm.Return(),
+	)
+}
