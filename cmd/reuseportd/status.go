@@ -76,18 +76,26 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 
 func printListeners(w io.Writer, st *control.Status) {
 	table(w, func(t io.Writer) {
-		fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSHARDS\tQUEUED")
+		fmt.Fprintln(t, "LISTENER\tADDRESS\tSERVICE\tACCEPT\tSTEERING\tSHARDS\tQUEUED")
 		for _, l := range st.Listeners {
-			name, shards := l.Name, fmt.Sprint(l.Shards)
+			name, shards, steering := l.Name, fmt.Sprint(l.Shards), l.Steering
 			if name == "" {
 				name = "(removed)"
+			}
+			if steering == "" {
+				steering = "-"
 			}
 			if l.Retiring > 0 {
 				shards += fmt.Sprintf(", %d retiring", l.Retiring)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, shards, l.Queued)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, steering, shards, l.Queued)
 		}
 	})
+	for _, l := range st.Listeners {
+		if l.SteeringNote != "" {
+			fmt.Fprintf(w, "%s is steered by %s and not as configured: %s\n", l.Name, l.Steering, l.SteeringNote)
+		}
+	}
 }
 
 func printWorkers(w io.Writer, st *control.Status, now time.Time) {

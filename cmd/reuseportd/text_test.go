@@ -46,7 +46,7 @@ func busyStatus() *control.Status {
 		},
 		Change: "reload",
 		Listeners: []control.Listener{
-			{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Shards: 4, Retiring: 2, Queued: 3},
+			{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Steering: "hash", SteeringNote: "this process has no CAP_BPF: operation not permitted", Shards: 4, Retiring: 2, Queued: 3},
 			{Network: "unix", Address: "/run/e.sock", Service: "echo", Accept: "exclusive", Shards: 1, Retiring: 1},
 		},
 		Groups: []control.Generation{
@@ -74,7 +74,7 @@ func TestQuietStatusText(t *testing.T) {
 	st := &control.Status{
 		Version: "1.2", PID: 100, Started: before(2 * time.Second), Generation: 1, NoFile: 20000,
 		Config:    control.ConfigInfo{SHA256: "0123456789abcdef", Loaded: before(2 * time.Second)},
-		Listeners: []control.Listener{{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Shards: 1}},
+		Listeners: []control.Listener{{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Steering: "load", Shards: 1}},
 		Groups: []control.Generation{{ID: 1, State: "serving", Workers: []control.Worker{
 			{PID: 101, Slots: 1, State: "serving", Since: before(2 * time.Second)},
 		}}},

@@ -40,14 +40,18 @@ type ConfigInfo struct {
 
 // Listener is one address and its sockets.
 type Listener struct {
-	Name     string `json:"name"` // "" when no serving configuration has it any more
-	Network  string `json:"network"`
-	Address  string `json:"address"`
-	Service  string `json:"service"`
-	Accept   string `json:"accept"`
-	Shards   int    `json:"shards"`
-	Retiring int    `json:"retiring"` // shards that are being emptied
-	Queued   int    `json:"queued"`   // connections waiting to be accepted, all shards
+	Name    string `json:"name"` // "" when no serving configuration has it any more
+	Network string `json:"network"`
+	Address string `json:"address"`
+	Service string `json:"service"`
+	Accept  string `json:"accept"`
+	// Steering is what chooses among the shards, SteeringNote why it is not what the
+	// configuration asks for, "" if it is.
+	Steering     string `json:"steering,omitempty"`
+	SteeringNote string `json:"steering_note,omitempty"`
+	Shards       int    `json:"shards"`
+	Retiring     int    `json:"retiring"` // shards that are being emptied
+	Queued       int    `json:"queued"`   // connections waiting to be accepted, all shards
 }
 
 // Generation is a generation that is not gone yet.
@@ -70,6 +74,7 @@ type Worker struct {
 	Restarts    int        `json:"restarts"`
 	RetryAt     *time.Time `json:"retry_at,omitempty"` // in back-off: when it is started again
 	LastError   string     `json:"last_error,omitempty"`
+	CPUs        []int      `json:"cpus,omitempty"` // that its loops are pinned to
 	Connections uint64     `json:"connections"`
 	Totals
 }

@@ -44,6 +44,7 @@ const (
 	FileLedger  = "ledger"
 	FileImage   = "image"  // the sender's binary
 	FileConfig  = "config" // what to serve in place of the file's content
+	FileLoad    = "load:"  // + ID of a generation: its load.Table; older masters skip it
 )
 
 // Shards comes with the descriptors of a group's shards from First on.
@@ -52,6 +53,8 @@ type Shards struct {
 	First    int    `json:"first"`
 	Total    int    `json:"total"`
 	Retiring *int   `json:"retiring,omitempty"` // the first of those that go
+	// Unordered says that the kernel's order is another one.
+	Unordered bool `json:"unordered,omitempty"`
 }
 
 // Generation is a generation that is not gone. It comes with a sealed memfd of its

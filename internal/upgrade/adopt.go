@@ -230,6 +230,9 @@ func (co *coordinator) inherit(cu *holdings) error {
 	}
 	co.adoptWorkers(cu)
 	co.core.settleGenerations(cu.gens)
+	if s := co.core.serving(); s != nil {
+		co.core.steer(s)
+	}
 	co.core.reconcile()
 	var pids []string
 	for _, p := range co.procs() {
@@ -240,8 +243,8 @@ func (co *coordinator) inherit(cu *holdings) error {
 	return nil
 }
 
-// settle ends or goes on with what a killed master had begun with a group: its
-// steering is undone, as every shard is served; a removal goes on.
+// settle goes on with what a killed master had begun with a group: a removal. How
+// the others are steered follows the generation that serves.
 func (g *group) settle(gens []*generation, now time.Time) error {
 	if g.Refused() {
 		g.retiring = newRetirement(g, 0, now)
@@ -256,7 +259,7 @@ func (g *group) settle(gens []*generation, now time.Time) error {
 			}
 		}
 	}
-	return g.Unsteer()
+	return nil
 }
 
 // settleGenerations ends an activation in whose middle a master was killed: of

@@ -38,6 +38,7 @@ func (c *core) bringUp(conf *config.Config) {
 		}
 		g.workers = append(g.workers, w)
 	}
+	c.makeLoad(g)
 	c.gens = append(c.gens, g)
 	c.change.gen = g
 	c.change.progress = fmt.Sprintf("generation %d: %d workers are getting ready", g.id, conf.Workers)
@@ -118,7 +119,7 @@ func (c *core) activate() {
 }
 
 // keep ends a retirement that is in progress and makes the group's first n
-// shards listen.
+// shards listen. New connections go where they went, up to the cut-over.
 func (g *group) keep(n int) error {
 	if g.retiring != nil {
 		if err := g.revive(); err != nil {
@@ -175,6 +176,7 @@ func (c *core) cutOver() {
 	r.Generation, r.ConfigSHA256 = g.id, g.conf.SHA256
 	c.change.receipt = r
 	c.adopt(g.conf)
+	c.steer(g)
 	c.reconcile()
 	c.retireSurplus()
 	c.finishIfWithdrawn()
@@ -240,6 +242,9 @@ func (c *core) fail(err error) {
 		c.finish(r)
 		c.host.Exit(1)
 		return
+	}
+	if s := c.serving(); s != nil {
+		c.steer(s) // an earlier master's, of which this one has attached nothing yet
 	}
 	c.retireSurplus()
 	c.finish(r)

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/custody"
 	"reuseportd/internal/shard"
@@ -39,7 +42,7 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 	}
 	for key, g := range co.core.groups {
 		for first := 0; first < g.Len(); first += wire.MaxFDs {
-			part := &custody.Shards{Key: key, First: first, Total: g.Len()}
+			part := &custody.Shards{Key: key, First: first, Total: g.Len(), Unordered: g.Unordered()}
 			if g.retiring != nil {
 				part.Retiring = &g.retiring.from
 			}
@@ -85,10 +88,14 @@ func sendGeneration(ch *wire.Conn, g *generation) error {
 		return err
 	}
 	defer unix.Close(raw)
-	return ch.Send(wire.KindCustody, custody.Part{Generation: &custody.Generation{
+	err = ch.Send(wire.KindCustody, custody.Part{Generation: &custody.Generation{
 		ID: g.id, State: string(g.state), Since: g.since, Deadline: g.deadline, Conf: custody.Essence(g.conf),
 		Base: g.base, HandedOver: g.handedOver,
 	}}, raw)
+	if err != nil || g.load == nil {
+		return err
+	}
+	return ch.Send(wire.KindCustody, custody.Part{Files: []string{fmt.Sprint(custody.FileLoad, g.id)}}, g.load.FD())
 }
 
 func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
@@ -137,7 +144,9 @@ type holdings struct {
 	gens                  []*generation
 	workers               map[*worker]link
 	leased                map[string]map[int]int // shards by key and index, from orphans
-	own                   *wire.Conn             // the orphan that speaks; nil when a master does
+	unordered             map[string]bool
+	loads                 map[string]int // load.Tables, by custody.FileLoad and generation
+	own                   *wire.Conn     // the orphan that speaks; nil when a master does
 	end                   custody.End
 }
 
@@ -146,6 +155,7 @@ func newHoldings() *holdings {
 		lock: -1, control: -1, ledger: -1,
 		shards: make(map[string][]int), retiring: make(map[string]int),
 		workers: make(map[*worker]link), leased: make(map[string]map[int]int),
+		unordered: make(map[string]bool), loads: make(map[string]int),
 	}
 }
 
@@ -195,6 +205,7 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 		for i := range m.FDs {
 			cu.shards[part.Shards.Key] = append(cu.shards[part.Shards.Key], m.Take(i))
 		}
+		cu.unordered[part.Shards.Key] = part.Shards.Unordered
 		if part.Shards.Retiring != nil {
 			cu.retiring[part.Shards.Key] = *part.Shards.Retiring
 		}
@@ -206,6 +217,7 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 			if _, known := cu.leased[le.Key][le.Index]; !known {
 				cu.leased[le.Key][le.Index] = m.Take(i)
 			}
+			cu.unordered[le.Key] = cu.unordered[le.Key] || le.Unordered
 		}
 	case part.Generation != nil:
 		g := part.Generation
@@ -248,6 +260,10 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 					return err
 				}
 				cu.config = raw
+			default:
+				if _, known := cu.loads[name]; !known && strings.HasPrefix(name, custody.FileLoad) {
+					cu.loads[name] = m.Take(i)
+				}
 			}
 		}
 	}
@@ -311,6 +327,10 @@ func (cu *holdings) dropWorkers() {
 		_ = unix.Close(l.pidfd)
 	}
 	clear(cu.workers)
+	for _, fd := range cu.loads {
+		_ = unix.Close(fd)
+	}
+	clear(cu.loads)
 	cu.gens = nil
 }
 
@@ -322,13 +342,11 @@ func (c *core) adoptSockets(cu *holdings) error {
 			return err
 		}
 		g := &group{Group: made}
+		if cu.unordered[key] {
+			g.MarkUnordered()
+		}
 		c.groups[key] = g
-		if from, ok := cu.retiring[key]; ok {
-			if from > 0 {
-				if err := g.Steer(from); err != nil {
-					return err
-				}
-			}
+		if from, ok := cu.retiring[key]; ok { // around which the earlier master steers
 			g.retiring = newRetirement(g, from, c.now)
 		}
 	}
@@ -352,9 +370,30 @@ func (co *coordinator) adoptWorkers(cu *holdings) {
 			co.log.Error().Err(err).Msg("logs of an earlier generation can't be reopened")
 		}
 		g.files, g.receipt = lf, co.core.replaced(g.id)
+		co.adoptLoad(g, cu)
 	}
 	co.core.gens = append(cu.gens, co.core.gens...)
 	co.core.keeper = true
 	co.core.forgetGone()
 	co.core.sweep()
+}
+
+// adoptLoad takes over what steers a generation by load. Without it, the program that
+// an earlier master has attached steers on until there is a change.
+func (co *coordinator) adoptLoad(g *generation, cu *holdings) {
+	name := fmt.Sprint(custody.FileLoad, g.id)
+	fd, came := cu.loads[name]
+	delete(cu.loads, name)
+	switch {
+	case !slices.ContainsFunc(g.conf.Listeners, func(l config.Listener) bool { return steersByLoad(&l) }):
+		if came {
+			_ = unix.Close(fd)
+		}
+	case !came:
+		g.unsteered = errors.New("the earlier master had no table for eBPF")
+	default:
+		if g.load, g.unsteered = shard.AdoptLoad(fd, g.conf.Slots()); g.unsteered != nil {
+			co.log.Warn().Err(g.unsteered).Uint64("generation", g.id).Msg("an earlier generation can't be steered by load any more")
+		}
+	}
 }

@@ -25,6 +25,7 @@ func (c *core) reconcile() {
 	}
 	c.withdrawSpare(desired)
 	c.settleLocks()
+	c.markServed()
 	c.introduceHeirs()
 }
 
@@ -163,7 +164,7 @@ func (c *core) lend(w *worker, add []lease, desired map[*worker][]lease) {
 
 // offer says how a worker is to watch a shard that others may watch too.
 func (c *core) offer(w *worker, le lease, desired map[*worker][]lease) wire.Lease {
-	out := wire.Lease{Key: le.key, Index: le.index, Slot: le.slot}
+	out := wire.Lease{Key: le.key, Index: le.index, Slot: le.slot, Unordered: c.groups[le.key].Unordered()}
 	switch w.gen.listener(le.key).Accept {
 	case config.AcceptShared: // wakes all
 	case config.AcceptMutex:

@@ -87,7 +87,7 @@ func (g *group) retire(n int, now time.Time) error {
 	}
 	if n == 0 {
 		errs = append(errs, g.Refuse())
-	} else {
+	} else if g.Steered() != n { // else the cut-over has seen to it
 		errs = append(errs, g.Steer(n))
 	}
 	g.retiring = newRetirement(g, n, now)
@@ -119,10 +119,7 @@ func (r *retirement) awaitsHandshakes(now time.Time, patience time.Duration) boo
 // revive ends a retirement whose shards are wanted again.
 func (g *group) revive() error {
 	g.retiring = nil
-	if err := g.Unrefuse(); err != nil {
-		return err
-	}
-	return g.Unsteer()
+	return g.Unrefuse()
 }
 
 // queued returns the connections that wait in the retiring shards.

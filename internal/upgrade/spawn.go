@@ -62,9 +62,13 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue int) error {
 	defer unix.Close(memfd)
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
+		Workers: g.conf.Workers, CPUs: g.conf.CPUs,
 		Files: []string{wire.FileConfig, wire.FileStats, wire.FileRescue},
 	}
 	fds := []int{memfd, co.core.ledger.FD(), rescue}
+	if g.load != nil {
+		msg.Files, fds = append(msg.Files, wire.FileLoad), append(fds, g.load.FD())
+	}
 	names, logs := g.files.list()
 	msg.Files = append(msg.Files, names...)
 	return p.Send(wire.KindStart, msg, append(fds, logs...)...)

@@ -38,8 +38,11 @@ type generation struct {
 	deadline time.Time // of the drain
 	workers  []*worker
 	files    *logFiles
-	receipt  *control.Receipt   // of the change that replaced it
-	base     eventloop.Counters // when the drain began
+	load     *shard.Load // nil when nothing is steered by load,
+	// unsteered is why, if something should be.
+	unsteered error
+	receipt   *control.Receipt   // of the change that replaced it
+	base      eventloop.Counters // when the drain began
 	// handedOver is when the last of its connections was taken over, as far as
 	// its workers have said.
 	handedOver time.Time
@@ -145,6 +148,7 @@ type host interface {
 type group struct {
 	*shard.Group
 	retiring *retirement // nil when no shard is to go
+	why      error       // it is not steered as its configuration asks for; nil when it is
 }
 
 // change is an action in progress.

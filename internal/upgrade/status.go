@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/eventloop"
 )
@@ -60,7 +61,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 		cw := control.Worker{
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
-			Connections: counts.Open, Totals: totals(counts),
+			Connections: counts.Open, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
 		}
 		if w.state == backoff {
 			at := w.retryAt
@@ -85,12 +86,29 @@ func (c *core) listenerStatus(key string) control.Listener {
 			}
 		}
 	}
+	if out.Accept == string(config.AcceptReuseport) {
+		out.Steering = string(g.Policy())
+		if g.why != nil {
+			out.SteeringNote = g.why.Error()
+		}
+	}
 	if g.retiring != nil {
 		out.Retiring = g.Listening() - g.retiring.from
 	}
 	for i := range g.Listening() {
 		if n, err := g.QueueLen(i); err == nil {
 			out.Queued += n
+		}
+	}
+	return out
+}
+
+// cpus returns the CPUs that the loops of some slots are pinned to, each once.
+func cpus(conf *config.Config, slots []int) []int {
+	var out []int
+	for _, s := range slots {
+		if cpu := conf.CPU(s); cpu >= 0 && !slices.Contains(out, cpu) {
+			out = append(out, cpu)
 		}
 	}
 	return out

@@ -224,6 +224,9 @@ func (c *core) bury(g *generation) {
 	r.Drained, r.DrainedMS = true, milliseconds(c.now.Sub(r.CutOver))
 	g.enter(gone, c.now)
 	g.files.Close()
+	if g.load != nil {
+		_ = g.load.Close() // a group that it steers keeps what it needs
+	}
 	c.log.Info().Uint64("generation", g.id).Uint64("finished", r.Finished).
 		Uint64("handed_over", r.HandedOver).Uint64("cut", r.Cut).Msg("generation gone")
 	c.host.Keep(c.receipts)

@@ -7,6 +7,7 @@ import "time"
 const (
 	FileConfig = "config"  // sealed memfd with the configuration's bytes
 	FileStats  = "stats"   // memfd of the stats.Ledger
+	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
 	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
 	FileLog    = "log"     // the error log, open for appending
 	FileAccess = "access:" // + path: an access log, open for appending
@@ -15,12 +16,16 @@ const (
 // Start makes a fresh process the worker Index of a generation. Its
 // descriptors are those that Files names, in that order.
 type Start struct {
-	Generation uint64   `json:"generation"`
-	Index      int      `json:"index"` // of the worker in its generation, from 0
-	Slots      []int    `json:"slots"` // of its event loops
-	Path       string   `json:"path"`  // of the configuration file, for messages only
-	Page       int      `json:"page"`  // of the ledger: its first loop's; the others follow
-	Files      []string `json:"files"`
+	Generation uint64 `json:"generation"`
+	Index      int    `json:"index"` // of the worker in its generation, from 0
+	Slots      []int  `json:"slots"` // of its event loops
+	Path       string `json:"path"`  // of the configuration file, for messages only
+	Page       int    `json:"page"`  // of the ledger: its first loop's; the others follow
+	// Workers and CPUs are config.Config's as the master has resolved them: what
+	// this process may use is another matter.
+	Workers int      `json:"workers"`
+	CPUs    []int    `json:"cpus,omitempty"`
+	Files   []string `json:"files"`
 }
 
 // Ready says that services and loops are built.
@@ -40,6 +45,9 @@ type Lease struct {
 	// Lock is the number of the ledger's mutex under which it is watched, from 1; 0
 	// is none. A worker that doesn't know it goes by Exclusive.
 	Lock int `json:"lock,omitempty"`
+	// Unordered says that the kernel's order of the group's shards isn't that of their
+	// indexes. The worker tells the next master, should this one be killed.
+	Unordered bool `json:"unordered,omitempty"`
 }
 
 // Lend comes with one descriptor for each lease, in their order.

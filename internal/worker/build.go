@@ -41,6 +41,7 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 	for i, slot := range slots {
 		el, err := eventloop.New(eventloop.Options{
 			Counters:       region.Page(i),
+			Load:           w.loadOf(slot),
 			MaxConnections: share(w.conf.MaxConnections, len(slots)),
 			MaxMessage:     w.maxMessage(),
 			Panicked:       w.panicked,
@@ -68,6 +69,14 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 		w.loops = append(w.loops, lp)
 	}
 	return nil
+}
+
+// loadOf returns where a loop tells how it does, nil when nobody wants to know.
+func (w *worker) loadOf(slot int) *eventloop.Load {
+	if w.load == nil {
+		return nil
+	}
+	return &w.load.Slot(slot).Load
 }
 
 // buildSites makes what the loops of the worker share of each HTTP listener.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,6 +21,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
@@ -78,9 +80,16 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	conf.Workers, conf.CPUs = start.Workers, start.CPUs // before anybody else sees it
 	region, err := stats.MapPages(files.take(wire.FileStats), start.Page, len(start.Slots))
 	if err != nil {
 		return nil, fmt.Errorf("map the counters: %w", err)
+	}
+	var told *load.Table
+	if fd := files.take(wire.FileLoad); fd >= 0 {
+		if told, err = load.Open(fd, slices.Max(start.Slots)+1); err != nil {
+			return nil, err
+		}
 	}
 	out := os.Stderr
 	if fd := files.take(wire.FileLog); fd >= 0 {
@@ -97,10 +106,11 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
 		start: start, rescue: rescue, master: master(ch),
-		region: region, nofile: nofile(), mail: newMailbox(),
+		region: region, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}
+	w.pin()
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}

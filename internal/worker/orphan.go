@@ -162,6 +162,7 @@ func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
 		var part custody.Part
 		var fds []int
 		for _, s := range batch {
+			s.Unordered = w.unordered[s.Key]
 			part.Leased = append(part.Leased, s.Lease)
 			fds = append(fds, s.fd)
 			leases = append(leases, custody.Lease{Lease: s.Lease, Acknowledged: true})
@@ -184,6 +185,10 @@ func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
 		ID: w.start.Generation, State: state, Since: now, Deadline: w.drainUntil, Base: w.base,
 		Conf: custody.Essence(w.conf),
 	}}, memfd)
+	if err == nil && w.load != nil {
+		name := fmt.Sprint(custody.FileLoad, w.start.Generation)
+		err = ch.Send(wire.KindCustody, custody.Part{Files: []string{name}}, w.load.FD())
+	}
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/load"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
@@ -31,7 +32,10 @@ type worker struct {
 	loops     []*loop
 	sites     []*http.Site
 	region    *stats.Region
-	nofile    int // descriptor limit
+	load      *load.Table     // nil when the generation is not steered by load
+	together  bool            // no two loops are pinned to different CPUs
+	unordered map[string]bool // by config.Listener.Key, see wire.Lease
+	nofile    int             // descriptor limit
 	mail      *mailbox
 	giveUp    <-chan time.Time // when heirs are not waited for any more
 
@@ -58,6 +62,7 @@ type worker struct {
 func (w *worker) run() int {
 	for _, lp := range w.loops {
 		go func() {
+			lp.pin()
 			err := lp.Run()
 			w.mail.post(func() { w.broken(lp, err) })
 		}()
@@ -227,6 +232,9 @@ func (w *worker) lend(b wire.Lend, m wire.Message) {
 	fds := make([]int, len(b.Leases))
 	for i := range fds {
 		fds[i] = m.Take(i)
+		if b.Leases[i].Unordered {
+			w.unordered[b.Leases[i].Key] = true
+		}
 	}
 	w.onLoops(func(lp *loop) error {
 		var err error
