@@ -45,6 +45,7 @@ var may = map[string][]string{
 // package must not know.
 var forbidden = map[string][]string{
 	"eventloop":    {"net", "os", "log", "github.com/rs/zerolog"},
+	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
 }

@@ -209,6 +209,7 @@ func TestRandomLives(t *testing.T) {
 			w.settle()
 			for range 400 {
 				w.anything(p)
+				w.checkServed()
 				if t.Failed() {
 					return
 				}
@@ -243,6 +244,12 @@ func (w *world) anything(p []int) {
 			}[r.IntN(4)]
 			if l.Accept == config.AcceptReuseport {
 				l.Shards = r.IntN(3)
+				l.Steering = []config.Steering{
+					config.SteerHash, config.SteerCPU, config.SteerRandom, config.SteerLoad,
+				}[r.IntN(4)]
+				if l.Steering == config.SteerLoad {
+					l.Shards = 0
+				}
 			}
 		}
 		w.reload(conf)

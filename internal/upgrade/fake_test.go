@@ -245,7 +245,11 @@ func (w *world) checkRest() {
 		l := &conf.Listeners[i]
 		g := c.groups[l.Key()]
 		n := l.Sockets(conf.Slots())
-		if g == nil || g.Len() != n || g.Listening() != n || g.retiring != nil || g.Steered() != 0 || g.Refused() {
+		steered := n
+		if g != nil && g.Policy() == config.SteerHash {
+			steered = 0
+		}
+		if g == nil || g.Len() != n || g.Listening() != n || g.retiring != nil || g.Steered() != steered || g.Refused() {
 			w.t.Errorf("listener %s: %+v, want %d listening shards", l.Key(), g, n)
 			continue
 		}
