@@ -45,7 +45,12 @@ const always = -time.Hour
 // length of the test.
 func byLoad(t *testing.T, n int) (*Group, *Load) {
 	t.Helper()
-	g := listening(t, tcp4(t), n)
+	return byLoadAt(t, tcp4(t), n)
+}
+
+func byLoadAt(t *testing.T, at *config.Listener, n int) (*Group, *Load) {
+	t.Helper()
+	g := listening(t, at, n)
 	l := newLoad(t, n)
 	for i := range n {
 		turn(l, i, always)
@@ -122,6 +127,14 @@ func TestLoadLeastIsChosen(t *testing.T) {
 	l.Slot(3).Open = eventloop.Paused
 	if got := spread(t, g, 8, nil); got[3] != 0 {
 		t.Errorf("of 8 connections %v at a loop that accepts nothing", got)
+	}
+}
+
+func TestLoadOverIPv6(t *testing.T) {
+	g, l := byLoadAt(t, tcp6(t), 3)
+	l.Slot(0).Open, l.Slot(2).Open = 100, 100
+	if got := spread(t, g, 20, nil); got[1] != 20 {
+		t.Errorf("of 20 connections %v, want all at slot 1", got)
 	}
 }
 
@@ -308,7 +321,6 @@ func TestAdoptLoadRefusesOthers(t *testing.T) {
 	}
 }
 
-// A worker maps the table without any privilege: the descriptor is enough.
 func TestLoadRetirement(t *testing.T) {
 	g, l := byLoad(t, 4)
 	for i := range 3 {
