@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -169,7 +170,7 @@ func TestLoadStuckLoses(t *testing.T) {
 	if got := spread(t, g, 20, nil); got[0] != 20 {
 		t.Errorf("%v, want all at the loop that turns", got)
 	}
-	turn(l, 0, time.Minute)
+	turn(l, 0, lost/2)
 	if got := spread(t, g, 20, nil); got[2] != 20 {
 		t.Errorf("%v, want all at that which turned last: all are stuck", got)
 	}
@@ -217,16 +218,25 @@ func TestLoadUnservedIsSkipped(t *testing.T) {
 	if got := spread(t, g, 20, nil); got[1] != 20 {
 		t.Errorf("%v, want all at the one that is served", got)
 	}
-	turn(l, 1, time.Minute)
+	turn(l, 1, lost/2)
 	if got := spread(t, g, 20, nil); got[1] != 20 {
 		t.Errorf("%v, want all at the one that is served, if stuck", got)
 	}
-	// Where none is, the kernel's hash chooses: somebody will come for the queue.
-	l.Serve(1, false)
-	spread(t, g, 20, nil)
-	for i := range l.Len() {
-		if due := l.Slot(i).Due; i != 1 && due != 0 {
-			t.Errorf("%d due at slot %d, which was never chosen", due, i)
+	// Where none is, the kernel's hash chooses: somebody will come for the queue. So it
+	// does where none has turned for long.
+	for _, served := range []bool{false, true} {
+		for i := range l.Len() {
+			l.Serve(i, served)
+			turn(l, i, lost+time.Second)
+			l.Slot(i).Due = 0
+		}
+		if got := spread(t, g, 60, nil); slices.Contains(got, 0) {
+			t.Errorf("%v, want them everywhere", got)
+		}
+		for i := range l.Len() {
+			if due := l.Slot(i).Due; due != 0 {
+				t.Errorf("%d due at slot %d, which was never chosen", due, i)
+			}
 		}
 	}
 }

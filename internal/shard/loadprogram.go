@@ -15,6 +15,9 @@ const (
 	// (eventloop.Options.Load).
 	stuckBusy = 10 * time.Millisecond
 	stuckIdle = 50 * time.Millisecond
+	// lost is how long a loop may be stuck and still be one of the choices. When all are
+	// lost, the table may have no master any more that keeps it.
+	lost = 10 * time.Second
 	// epochShift makes epochs of 134 ms from nanoseconds.
 	epochShift = 27
 	// maxLooks bounds how many shards one connection is compared by.
@@ -39,11 +42,11 @@ var (
 // words:
 //
 //	for up to 64 shards, from a random one on:
-//		skip it unless it is served
+//		skip it unless it is served, or if its loop is lost
 //		if its loop is stuck: the longer, the worse, and worse than any that isn't
 //		else: open connections + those due, and a quarter of the events it has
 //	the first of the best is it; one more is due there
-//	if none is served: n, which is no shard, and so the kernel's hash
+//	if there is none: n, which is no shard, and so the kernel's hash
 //
 // What is compared is one word: score, place after the first, slot.
 func loadProgram(table, n int) asm.Instructions {
@@ -120,12 +123,11 @@ func loadProgram(table, n int) asm.Instructions {
 		asm.Mov.Reg(asm.R1, asm.R4),
 		asm.Ja.Label("compare"),
 
-		asm.Mov.Reg(asm.R1, asm.R2).WithSymbol("stuck"),
-		asm.RSh.Imm(asm.R1, 10), // beyond 13 days all are the same
-		asm.LoadImm(asm.R4, maxScore, asm.DWord),
-		asm.JLT.Reg(asm.R1, asm.R4, "not-for-ever"),
-		asm.Mov.Reg(asm.R1, asm.R4),
-		asm.Add.Reg(asm.R1, asm.R4).WithSymbol("not-for-ever"),
+		asm.LoadImm(asm.R4, int64(lost), asm.DWord).WithSymbol("stuck"),
+		asm.JSGT.Reg(asm.R2, asm.R4, "next"),
+		asm.LoadImm(asm.R1, maxScore, asm.DWord),
+		asm.RSh.Imm(asm.R2, 10),
+		asm.Add.Reg(asm.R1, asm.R2),
 		asm.Add.Imm(asm.R1, 1),
 
 		asm.LSh.Imm(asm.R1, 10).WithSymbol("compare"),
