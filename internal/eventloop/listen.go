@@ -206,9 +206,9 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 	return l.fresh
 }
 
-// welcome opens a fresh connection. It is served in the next turn, and only then
-// watched: often its first message has come by then, and a short exchange is
-// over before epoll hears of it.
+// welcome opens a fresh connection. As long as that pays, it is read from in the next
+// turn before it is watched: if its first message has come by then, a short exchange
+// is over without epoll having heard of it.
 func (l *Loop) welcome(fd int32, s *Service) {
 	c := l.open(fd, s)
 	defer l.guard(c)
@@ -216,7 +216,20 @@ func (l *Loop) welcome(fd int32, s *Service) {
 		l.leave(c)
 	}
 	s.handler.Opened(c)
-	l.again(c)
+	if c.out != nil || l.early.pays(l.count.Accepted) {
+		l.again(c)
+	} else {
+		c.flags &^= readable // epoll will tell
+		l.register(c)
+	}
+}
+
+// runFresh serves a connection that isn't watched yet, and has it watched.
+func (l *Loop) runFresh(c *Conn) {
+	before := l.count.BytesIn
+	l.run(c)
+	l.early.was(l.count.BytesIn > before)
+	l.register(c)
 }
 
 func (l *Loop) register(c *Conn) {

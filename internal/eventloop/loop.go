@@ -17,8 +17,6 @@ const (
 	watchIn = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 	// maxEvents is how many events one turn takes.
 	maxEvents = 512
-	// maxLuck bounds how long the loop remembers whether polling paid.
-	maxLuck = 8
 	// lingerTimeout is how long a finished connection waits for its peer.
 	lingerTimeout = 2 * time.Second
 )
@@ -71,7 +69,8 @@ type Loop struct {
 	count       *Counters
 	load        publisher
 	maxMessage  int
-	luck        int     // how often polling found events of late, ±maxLuck
+	polling     luck    // asking for events without blocking
+	early       luck    // reading from a fresh connection before it is watched
 	live        int     // open connections
 	limit       int     // 0 is none
 	mutexes     int     // listeners that have one
@@ -197,7 +196,7 @@ func (l *Loop) Run() error {
 // blocking, if that has lately found something: then the scheduler need not hear of
 // it. Where it finds nothing it is one system call more for each turn.
 func (l *Loop) wait(productive bool) (int, error) {
-	if len(l.ready) > 0 || productive && l.pollPays() {
+	if len(l.ready) > 0 || productive && l.polling.pays(l.count.Turns) {
 		n, errno := l.poll()
 		switch {
 		case errno == unix.EINTR:
@@ -205,12 +204,12 @@ func (l *Loop) wait(productive bool) (int, error) {
 		case errno != 0:
 			return 0, errno
 		case n > 0:
-			l.luck = min(l.luck+1, maxLuck)
+			l.polling.was(true)
 			return n, nil
 		case len(l.ready) > 0:
 			return 0, nil
 		}
-		l.luck = max(l.luck-1, -maxLuck)
+		l.polling.was(false)
 	}
 	n, err := unix.EpollWait(int(l.epfd), l.events[:], l.patience())
 	if err == unix.EINTR {
@@ -221,10 +220,6 @@ func (l *Loop) wait(productive bool) (int, error) {
 	}
 	return n, err
 }
-
-// pollPays tells whether asking without blocking has found events more often than
-// not. When it has not, one turn in sixteen tries again.
-func (l *Loop) pollPays() bool { return l.luck >= 0 || l.count.Turns%16 == 0 }
 
 // tick reads the clock, once a turn.
 func (l *Loop) tick() {
@@ -306,9 +301,12 @@ func (l *Loop) goOn(n int) {
 	for _, m := range l.going {
 		if m.c.gen == m.gen && m.c.has(open) {
 			m.c.flags &^= queued
-			if !m.c.has(away) {
+			switch {
+			case m.c.has(away):
+			case m.c.has(registered):
 				l.run(m.c)
-				l.register(m.c)
+			default:
+				l.runFresh(m.c)
 			}
 		}
 	}
