@@ -33,8 +33,7 @@ type Listener struct {
 	fd      int32
 	svc     *Service
 	events  uint32
-	batch   int // accepts in the next turn; grows when it was filled a few times
-	filled  int // times in a row that it was
+	batch   batch
 	since   int // accepted since it was queued for exclusive wake-ups
 	watched bool
 	mutex   *mutex // nil if nobody has to be kept out
@@ -55,13 +54,6 @@ type Sharing struct {
 // FD returns the listening socket, to be duplicated. It stays the loop's.
 func (ln *Listener) FD() int { return int(ln.fd) }
 
-// maxBatch bounds the accepts from one listener in one turn; growAfter is how
-// many turns in a row must have filled the batch for the next one to be larger.
-const (
-	maxBatch  = 64
-	growAfter = 4
-)
-
 // noFDPause is how long accepting rests when there are no descriptors, unless a
 // connection is closed before.
 const noFDPause = int64(100 * time.Millisecond)
@@ -74,7 +66,7 @@ func (l *Loop) Listen(fd int, s *Service, sh Sharing) (*Listener, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, err
 	}
-	ln := &Listener{fd: int32(fd), svc: s, events: unix.EPOLLIN, batch: 1}
+	ln := &Listener{fd: int32(fd), svc: s, events: unix.EPOLLIN, batch: batch{size: 1, trial: minTrial}}
 	if sh.Exclusive && sh.Mutex == nil {
 		ln.events |= unix.EPOLLEXCLUSIVE
 	}
@@ -130,7 +122,7 @@ func (l *Loop) unwatch(ln *Listener) {
 // level-triggered: what a batch leaves comes back in the next turn, so the accept
 // that would only find the queue empty is rarely made.
 func (l *Loop) accept(ln *Listener) {
-	n := ln.batch
+	n := ln.batch.size
 	if l.limit > 0 {
 		n = min(n, max(1, l.limit-l.live))
 	}
@@ -180,7 +172,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.fresh = append(l.fresh, fd)
 		case unix.EAGAIN:
 			l.count.AcceptEmpty++
-			ln.batch, ln.filled = max(1, ln.batch/2), 0
+			ln.batch.missed()
 			return l.fresh
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -198,11 +190,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.count.AcceptErrors++
 		}
 	}
-	// One more accept than there are connections costs as much as a quarter of one
-	// that succeeds, so a batch that was filled once is not taken for a trend.
-	if ln.filled++; ln.filled == growAfter {
-		ln.batch, ln.filled = min(2*ln.batch, maxBatch), 0
-	}
+	ln.batch.filled()
 	return l.fresh
 }
 
