@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // contender is one server under measurement.

@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 type options struct {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // load is one way to run wrk.

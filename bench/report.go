@@ -7,7 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // row is one quantity: for each contender the rounds' values.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"text/tabwriter"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // report is all rounds, by number of connections.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // bench does upgrades of one server.

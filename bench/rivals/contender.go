@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // startWorkers is what every event begins with.

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // haproxyConf is for master-worker mode: listeners go from the old process to

@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // timeLimit is of everything but the installation.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 func nginx(dir, echo string) (*contender, error) {

@@ -4,7 +4,7 @@ import (
 	"net"
 	"testing"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 func TestStream(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // startEcho is the server behind the rivals' TCP proxies.

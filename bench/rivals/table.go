@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"reuseportd/bench/internal/rig"
+	"reuseportd/internal/rig"
 )
 
 // table is Markdown: a row for each event, a column for each contender.

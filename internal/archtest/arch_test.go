@@ -26,6 +26,7 @@ var may = map[string][]string{
 	"load":         {"eventloop"},
 	"logging":      {"config"},
 	"pack":         {},
+	"rig":          {},
 	"rundir":       {},
 	"sdnotify":     {},
 	"service/echo": {"eventloop"},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -18,6 +19,7 @@ type Server struct {
 	// Args is the command line. Args[0] is the binary's path with no symbolic
 	// link in it, by which the server's processes are known.
 	Args []string
+	Path string         // what is executed, if that is not Args[0]
 	Quit syscall.Signal // ends it gracefully
 	Log  string         // path of what it prints
 
@@ -25,7 +27,8 @@ type Server struct {
 }
 
 // Launch starts the server and doesn't wait for it. It gets a process group of
-// its own: an interrupt at the terminal is for us, who end the servers.
+// its own: an interrupt at the terminal is for us, who end the servers. Should we
+// be killed, the kernel ends it.
 func (s *Server) Launch() error {
 	log, err := os.OpenFile(s.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -33,16 +36,28 @@ func (s *Server) Launch() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(s.Args[0], s.Args[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return err
+	if s.Path != "" {
+		cmd.Path, cmd.Err = s.Path, nil
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: s.Quit}
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		// Pdeathsig comes when the thread ends that has started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
 	s.ended = ended
-	return nil
+	return <-started
 }
+
+// Ended gives the end of the process that Launch started: nil for status 0.
+func (s *Server) Ended() <-chan error { return s.ended }
 
 // Start launches the server and returns when it takes connections.
 func (s *Server) Start(ctx context.Context) error {

@@ -52,8 +52,8 @@ func readProcess(pid int) (Process, bool) {
 	return Process{pid, ppid, time.Duration(user+system) * tick, command}, true
 }
 
-// descendants are all processes below this one.
-func descendants() []Process {
+// Descendants are all processes below this one, zombies too.
+func Descendants() []Process {
 	children := make(map[int][]Process)
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
@@ -71,7 +71,7 @@ func descendants() []Process {
 
 // Processes are the server's processes that live, whoever their parent is now.
 func (s *Server) Processes() []Process {
-	return slices.DeleteFunc(descendants(), func(p Process) bool {
+	return slices.DeleteFunc(Descendants(), func(p Process) bool {
 		// A zombie has no exe. That of a replaced binary ends with " (deleted)".
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID))
 		return err != nil || !strings.HasPrefix(exe, s.Args[0])

@@ -2,5 +2,6 @@
 // on them, and how numbers are printed.
 //
 // It sees servers from outside only: it uses their command lines, signals,
-// sockets and /proc, and never imports what it measures.
+// sockets and /proc, and never imports what it measures. `reuseportd bench` and
+// the commands below bench/ are built on it.
 package rig
