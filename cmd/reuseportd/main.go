@@ -38,6 +38,7 @@ type cli struct {
 	Reload  reloadCmd  `cmd:"" help:"Start a new generation from the configuration as it is now, and wait for the outcome."`
 	Upgrade upgradeCmd `cmd:"" help:"Make the binary at the running master's path the next master, and wait for the outcome."`
 	Stop    stopCmd    `cmd:"" help:"Accept no more, finish what is open, and end."`
+	Bench   benchCmd   `cmd:"" help:"Measure on this machine what this server can do."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	out, err io.Writer

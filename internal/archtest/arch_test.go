@@ -16,6 +16,7 @@ import (
 // import. Imports point one way: cmd → upgrade, worker → service, shard →
 // eventloop.
 var may = map[string][]string{
+	"acceptbench":  {"control", "loadgen", "rig"},
 	"config":       {},
 	"control":      {},
 	"custody":      {"config", "control", "eventloop", "wire"},
@@ -24,6 +25,7 @@ var may = map[string][]string{
 	"initd":        {},
 	"handover":     {"eventloop", "pack", "wire"},
 	"load":         {"eventloop"},
+	"loadgen":      {},
 	"logging":      {"config"},
 	"pack":         {},
 	"rig":          {},

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"reuseportd/internal/acceptbench"
+)
+
+// benchCmd is `reuseportd bench`.
+type benchCmd struct {
+	Accept benchAcceptCmd `cmd:"" help:"Measure the ways to accept, or with --steering the ways to steer, on this machine."`
+}
+
+type benchAcceptCmd struct {
+	Only        []string      `placeholder:"NAME,…" help:"Only these strategies: reuseport, reuseport+exclusive, exclusive, mutex, shared. With --steering: hash, random, cpu, load."`
+	Models      []string      `placeholder:"NAME,…" help:"Only these models: single, processes, threads."`
+	Loops       int           `placeholder:"N" help:"Event loops of the models processes and threads (default: the CPUs); with --steering, workers (default: 4)."`
+	Rounds      int           `placeholder:"N" help:"Rounds of each case (default: 5)."`
+	Duration    time.Duration `placeholder:"TIME" help:"Length of each load in a round (default: 500ms; with --steering 5s)."`
+	Connections int           `placeholder:"N" help:"Connections of the loads that go as fast as they can (default: 64)."`
+	Rate        int           `placeholder:"N" help:"Connections a second of the paced load (default: a quarter of what one event loop manages here)."`
+	Quick       bool          `help:"Fewer and shorter rounds: for a first look."`
+	Steering    bool          `help:"Compare steerings, while one worker stands still for 200 ms in every second."`
+	Workers     bool          `help:"Print what each worker has done, too."`
+	JSON        bool          `help:"Print JSON."`
+	Plot        filePath      `placeholder:"FILE.svg" help:"Draw the table, too."`
+}
+
+// Help stands below the flags.
+func (b *benchAcceptCmd) Help() string {
+	return "Takes two to three minutes with two CPUs, starts its own servers on 127.0.0.1 and leaves nothing behind.\n\n" + acceptbench.Explain
+}
+
+// exitInterrupted is a shell's status for what SIGINT has ended.
+const exitInterrupted = 130
+
+// Run measures and prints.
+func (b *benchAcceptCmd) Run(c *cli) error {
+	o := acceptbench.Options{
+		Loops: b.Loops, Rounds: b.Rounds, Duration: b.Duration, Connections: b.Connections, Rate: b.Rate,
+		Only: b.Only, Models: b.Models, Quick: b.Quick, Steering: b.Steering,
+		Version: versionString(), Progress: c.err, Terminal: isTerminal(c.err),
+	}
+	if err := o.Settle(); err != nil {
+		return err
+	}
+	var err error
+	if o.Path, err = os.Executable(); err != nil {
+		return fmt.Errorf("find the path of this binary: %w", err)
+	}
+	plot, err := b.openPlot()
+	if err != nil {
+		return err
+	}
+	defer plot.Close() // again, after an error; of a nil file, too
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	result, err := acceptbench.Run(ctx, o)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(c.err, "reuseportd: bench: interrupted; nothing is left running")
+		return statusError(exitInterrupted)
+	case err != nil:
+		return fmt.Errorf("bench: %w", err)
+	}
+	if plot != nil {
+		if err := errors.Join(plot.Truncate(0), result.Plot(plot), plot.Close()); err != nil {
+			return fmt.Errorf("draw %s: %w", b.Plot, err)
+		}
+	}
+	if b.JSON {
+		return printJSON(c.out, result)
+	}
+	result.Print(c.out, b.Workers)
+	return nil
+}
+
+// openPlot opens the file before anything is measured in vain. It is nil if none
+// is to be drawn, and what stood there stays until there is something to draw.
+func (b *benchAcceptCmd) openPlot() (*os.File, error) {
+	if b.Plot == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(string(b.Plot), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("--plot: %w", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,127 @@
+package acceptbench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"reuseportd/internal/loadgen"
+	"reuseportd/internal/rig"
+)
+
+// window is one measurement: a load on a server for a time.
+type window struct {
+	seconds   float64
+	done      uint64 // connections of a churn, requests on kept connections
+	serverCPU time.Duration
+	genCPU    time.Duration
+	idle      time.Duration
+	switches  uint64
+	counts    Counts
+	workers   []WorkerCounts
+	latency   percentiles // µs
+	late      float64     // µs, p99 of how late the load began what was due
+
+	load loadgen.Counts // over the whole load: the window, before and after it
+	seen Counts         // the same, by the server's account
+}
+
+// percentiles are of latencies in µs.
+type percentiles struct{ p50, p99, p999 float64 }
+
+// settleWithin is how long the server may take to count what the load has seen.
+const settleWithin = time.Second
+
+// measure puts a load on the server and measures it for d, after a moment in
+// which it warms up. Stalls, if any, are the caller's.
+func (s *server) measure(ctx context.Context, c loadgen.Config, d time.Duration) (window, error) {
+	c.Address = s.address
+	start, err := s.snapshot(ctx)
+	if err != nil {
+		return window{}, err
+	}
+	load, err := loadgen.Start(c)
+	if err != nil {
+		return window{}, err
+	}
+	w, err := s.watch(ctx, load, d)
+	r := load.Stop()
+	if err != nil {
+		return w, err
+	}
+	µs := func(percentile float64) float64 {
+		return float64(r.Latency.ValueAtPercentile(percentile)) / float64(time.Microsecond)
+	}
+	w.latency = percentiles{µs(50), µs(99), µs(99.9)}
+	w.late = float64(r.Late.ValueAtPercentile(99)) / float64(time.Microsecond)
+	w.load = r.Counts
+	if r.Answered == 0 {
+		return w, fmt.Errorf("no request was answered: %d connects, %d failed, %d requests lost\n%s", r.Connects, r.Failed, r.Lost, s.log())
+	}
+	w.seen, err = s.settled(ctx, start, r.Counts)
+	return w, err
+}
+
+// watch is the window itself.
+func (s *server) watch(ctx context.Context, load *loadgen.Load, d time.Duration) (window, error) {
+	if err := rig.Sleep(ctx, min(d/4, 200*time.Millisecond)); err != nil {
+		return window{}, err
+	}
+	first, err := s.snapshot(ctx)
+	if err != nil {
+		return window{}, err
+	}
+	load.Record()
+	was, done := usageOf(first.pids), load.Counts()
+	if err := rig.Sleep(ctx, d); err != nil {
+		return window{}, err
+	}
+	is, now := usageOf(first.pids), load.Counts()
+	load.EndRecord()
+	last, err := s.snapshot(ctx)
+	if err != nil {
+		return window{}, err
+	}
+	w := window{
+		seconds: is.at.Sub(was.at).Seconds(), done: now.Answered - done.Answered,
+		serverCPU: is.server - was.server, genCPU: is.generator - was.generator, idle: is.idle - was.idle,
+		switches: is.switches - was.switches,
+	}
+	w.workers, err = last.since(first)
+	for _, k := range w.workers {
+		w.counts.add(k.Counts)
+	}
+	return w, err
+}
+
+func (s *server) snapshot(ctx context.Context) (snapshot, error) {
+	st, err := s.status(ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	return snapshotOf(st), nil
+}
+
+// settled is what the server has counted since start, as soon as that agrees
+// with what the load has seen, or after a while.
+func (s *server) settled(ctx context.Context, start snapshot, load loadgen.Counts) (Counts, error) {
+	for end := time.Now().Add(settleWithin); ; {
+		now, err := s.snapshot(ctx)
+		if err != nil {
+			return Counts{}, err
+		}
+		seen := now.total()
+		seen.sub(start.total())
+		if agree(load, seen) || time.Now().After(end) {
+			return seen, nil
+		}
+		if err := rig.Sleep(ctx, 2*time.Millisecond); err != nil {
+			return Counts{}, err
+		}
+	}
+}
+
+// agree tells whether load and server have counted the same.
+func agree(load loadgen.Counts, seen Counts) bool {
+	return seen.Accepted == load.Connects && seen.Requests == load.Answered
+}

@@ -1,0 +1,203 @@
+package loadgen
+
+import (
+	"bytes"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn is one connection of a thread.
+type conn struct {
+	open       bool
+	connecting bool
+	answered   bool  // whole; only the server's close is still to come
+	got        int   // bytes of the present answer
+	started    int64 // when the present request began, or was due
+}
+
+var (
+	keepRequest  = []byte("GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+	closeRequest = []byte("GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+)
+
+const watched = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+// connect begins a connection whose time counts from started.
+func (t *thread) connect(started int64) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.fail()
+		return
+	}
+	to := t.load.config.Address
+	sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
+	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
+	port[0], port[1] = byte(to.Port()>>8), byte(to.Port())
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	if errno != 0 && errno != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		t.fail()
+		return
+	}
+	for fd >= len(t.conns) {
+		t.conns = append(t.conns, make([]conn, fd+64)...)
+	}
+	c := &t.conns[fd]
+	*c = conn{open: true, connecting: errno == unix.EINPROGRESS, started: started}
+	t.open++
+	ev := unix.EpollEvent{Events: watched, Fd: int32(fd)}
+	if c.connecting {
+		ev.Events |= unix.EPOLLOUT
+	} else if t.established(fd); !c.open {
+		return
+	}
+	if unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, fd, &ev) != nil {
+		t.lose(fd)
+	}
+}
+
+// fail counts a connect that did not even begin. A closed load tries again after
+// the next wait.
+func (t *thread) fail() {
+	t.failed.Add(1)
+	t.vacant++
+}
+
+func (t *thread) established(fd int) {
+	t.connects.Add(1)
+	t.conns[fd].connecting = false
+	t.request(fd)
+}
+
+func (t *thread) request(fd int) {
+	text := closeRequest
+	if t.load.config.Kept {
+		text = keepRequest
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)))
+	if errno != 0 || int(n) != len(text) {
+		t.lose(fd)
+	}
+}
+
+// handle goes on with the connection that has events. The timer's are only to
+// wake the thread.
+func (t *thread) handle(fd int, events uint32) {
+	if fd >= len(t.conns) || !t.conns[fd].open {
+		return
+	}
+	c := &t.conns[fd]
+	if c.connecting {
+		if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+			t.failed.Add(1)
+			t.end(fd)
+			return
+		}
+		if events&unix.EPOLLOUT == 0 {
+			return
+		}
+		if t.established(fd); !c.open {
+			return
+		}
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		t.read(fd, events)
+	}
+}
+
+func (t *thread) read(fd int, events uint32) {
+	c := &t.conns[fd]
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&t.buf[0])), uintptr(len(t.buf)))
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0 || n == 0:
+			t.closed(fd)
+			return
+		case !t.take(c, t.buf[:n]):
+			t.lose(fd)
+			return
+		}
+		if c.answered && t.load.config.Kept {
+			if t.load.ending.Load() {
+				t.end(fd)
+				return
+			}
+			c.answered, c.got, c.started = false, 0, t.now
+			t.request(fd)
+			return
+		}
+		if int(n) < len(t.buf) && events&unix.EPOLLRDHUP == 0 {
+			return // drained
+		}
+	}
+}
+
+// closed is the end of input: of a connection that is done, the expected one.
+func (t *thread) closed(fd int) {
+	if !t.conns[fd].answered {
+		t.lose(fd)
+		return
+	}
+	t.end(fd)
+}
+
+// lose ends a connection whose request has no whole answer.
+func (t *thread) lose(fd int) {
+	if c := &t.conns[fd]; !c.answered {
+		t.lost.Add(1)
+		t.took(c.started, t.load.now())
+	}
+	t.end(fd)
+}
+
+func (t *thread) end(fd int) {
+	t.conns[fd].open = false
+	t.open--
+	t.vacant++
+	if !t.load.config.Kept {
+		reset := syscall.Linger{Onoff: 1}
+		_ = syscall.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &reset)
+	}
+	_ = unix.Close(fd)
+}
+
+// take takes the next bytes of an answer and tells whether they are understood.
+func (t *thread) take(c *conn, data []byte) bool {
+	if c.got == 0 && !bytes.HasPrefix(data, []byte("HTTP/1.1 200 ")) {
+		return false
+	}
+	if t.expect == 0 {
+		if t.expect = answerLength(data); t.expect == 0 {
+			return false
+		}
+	}
+	c.got += len(data)
+	if c.got == t.expect && !c.answered {
+		c.answered = true
+		t.answered.Add(1)
+		t.took(c.started, t.now)
+	}
+	return c.got <= t.expect
+}
+
+// answerLength is that of the whole answer which begins with data: all answers of
+// the servers that are measured have the same. It is 0 if data has no whole head.
+func answerLength(data []byte) int {
+	head := bytes.Index(data, []byte("\r\n\r\n"))
+	field := []byte("\r\nContent-Length: ")
+	i := bytes.Index(data, field)
+	if head < 0 || i < 0 || i > head {
+		return 0
+	}
+	value, _, _ := bytes.Cut(data[i+len(field):], []byte("\r\n"))
+	n, err := strconv.Atoi(string(value))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return head + len("\r\n\r\n") + n
+}

@@ -1,0 +1,129 @@
+package loadgen
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Config is what a load is to be.
+type Config struct {
+	Address     netip.AddrPort // IPv4
+	Connections int            // a closed load's clients, or the most that a paced one has open
+	Threads     int
+	Kept        bool    // many requests on a connection; else one, with Connection: close
+	Rate        float64 // connections a second of a paced load; 0 is a closed one. Not with Kept
+}
+
+// Counts are what a load has done so far.
+type Counts struct {
+	Connects uint64 `json:"connects"` // connections that were established
+	Answered uint64 `json:"answered"` // requests that were answered whole, with 200
+	Failed   uint64 `json:"failed"`   // connects that were refused or found no descriptor or port
+	Lost     uint64 `json:"lost"`     // requests without a whole answer, also those that Stop did not wait for
+}
+
+// Add adds another load's counts.
+func (c *Counts) Add(o Counts) {
+	c.Connects += o.Connects
+	c.Answered += o.Answered
+	c.Failed += o.Failed
+	c.Lost += o.Lost
+}
+
+// Load is a load that runs.
+type Load struct {
+	config  Config
+	began   time.Time // times below are nanoseconds since then
+	from    atomic.Int64
+	until   atomic.Int64
+	ending  atomic.Bool
+	threads []*thread
+	wg      sync.WaitGroup
+}
+
+// Longest is the longest latency that is told apart.
+const Longest = time.Minute
+
+// patience is how long Stop waits for the answers that are outstanding.
+const patience = 2 * time.Second
+
+// Start starts a load.
+func Start(c Config) (*Load, error) {
+	if !c.Address.Addr().Is4() {
+		return nil, fmt.Errorf("load on %v: only IPv4 is known", c.Address)
+	}
+	if c.Connections < 1 || c.Threads < 1 || c.Rate < 0 || c.Rate > 0 && c.Kept {
+		return nil, errors.New("load: no connections, no threads, or a rate of kept connections")
+	}
+	c.Threads = min(c.Threads, c.Connections)
+	l := &Load{config: c, began: time.Now()}
+	l.from.Store(math.MaxInt64)
+	l.until.Store(math.MaxInt64)
+	for i := range c.Threads {
+		t, err := newThread(l, i)
+		if err != nil {
+			for _, t := range l.threads {
+				t.close()
+			}
+			return nil, fmt.Errorf("load: %w", err)
+		}
+		l.threads = append(l.threads, t)
+	}
+	for _, t := range l.threads {
+		l.wg.Go(t.run)
+	}
+	return l, nil
+}
+
+func (l *Load) now() int64 { return int64(time.Since(l.began)) }
+
+// Record begins the window whose latencies are kept: of what begins in it, or is
+// due in it.
+func (l *Load) Record() { l.from.Store(l.now()) }
+
+// EndRecord ends the window.
+func (l *Load) EndRecord() { l.until.Store(l.now()) }
+
+func (l *Load) recorded(started int64) bool {
+	return started >= l.from.Load() && started < l.until.Load()
+}
+
+// Counts sums up what has been done so far.
+func (l *Load) Counts() (sum Counts) {
+	for _, t := range l.threads {
+		sum.Add(Counts{t.connects.Load(), t.answered.Load(), t.failed.Load(), t.lost.Load()})
+	}
+	return sum
+}
+
+// Result is what a load that has ended has to say.
+type Result struct {
+	Counts
+	Latency *hdrhistogram.Histogram // ns, from connect or due time to the answer's last byte
+	Late    *hdrhistogram.Histogram // ns, from due time to connect: the load's own delay
+}
+
+// Stop begins nothing more, waits 2 s at most for the answers that are
+// outstanding, and returns when all is closed.
+func (l *Load) Stop() Result {
+	l.ending.Store(true)
+	l.wg.Wait()
+	r := Result{Counts: l.Counts(), Latency: newHistogram(), Late: newHistogram()}
+	for _, t := range l.threads {
+		r.Latency.Merge(t.latency)
+		r.Late.Merge(t.late)
+	}
+	return r
+}
+
+func newHistogram() *hdrhistogram.Histogram {
+	const digits = 3
+	return hdrhistogram.New(int64(time.Microsecond), int64(Longest), digits)
+}
