@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -54,42 +56,56 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 	if o.Path, err = os.Executable(); err != nil {
 		return fmt.Errorf("find the path of this binary: %w", err)
 	}
-	plot, err := b.openPlot()
-	if err != nil {
+	if err := b.checkPlot(); err != nil {
 		return err
 	}
-	defer plot.Close() // again, after an error; of a nil file, too
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	result, err := acceptbench.Run(ctx, o)
 	switch {
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case ctx.Err() != nil && err != nil:
 		fmt.Fprintln(c.err, "reuseportd: bench: interrupted; nothing is left running")
 		return statusError(exitInterrupted)
 	case err != nil:
 		return fmt.Errorf("bench: %w", err)
 	}
-	if plot != nil {
-		if err := errors.Join(plot.Truncate(0), result.Plot(plot), plot.Close()); err != nil {
-			return fmt.Errorf("draw %s: %w", b.Plot, err)
-		}
-	}
 	if b.JSON {
-		return printJSON(c.out, result)
+		err = printJSON(c.out, result)
+	} else {
+		result.Print(c.out, b.Workers)
 	}
-	result.Print(c.out, b.Workers)
-	return nil
+	return errors.Join(err, b.draw(result)) // what took minutes is printed anyhow
 }
 
-// openPlot opens the file before anything is measured in vain. It is nil if none
-// is to be drawn, and what stood there stays until there is something to draw.
-func (b *benchAcceptCmd) openPlot() (*os.File, error) {
+// checkPlot tells before anything is measured in vain that the file can't be
+// written, and leaves it as it was.
+func (b *benchAcceptCmd) checkPlot() error {
 	if b.Plot == "" {
-		return nil, nil
+		return nil
 	}
-	f, err := os.OpenFile(string(b.Plot), os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("--plot: %w", err)
+	path := string(b.Plot)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		return errors.Join(f.Close(), os.Remove(path))
 	}
-	return f, nil
+	if errors.Is(err, fs.ErrExist) {
+		if f, err = os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			return f.Close()
+		}
+	}
+	return fmt.Errorf("--plot: %w", err)
+}
+
+func (b *benchAcceptCmd) draw(result *acceptbench.Result) error {
+	if b.Plot == "" {
+		return nil
+	}
+	var svg bytes.Buffer
+	if err := result.Plot(&svg); err != nil {
+		return err
+	}
+	if err := os.WriteFile(string(b.Plot), svg.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("--plot: %w", err)
+	}
+	return nil
 }

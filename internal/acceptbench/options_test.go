@@ -38,17 +38,17 @@ func TestDefaults(t *testing.T) {
 
 func TestWrongOptions(t *testing.T) {
 	for want, o := range map[string]Options{
-		`--only: unknown strategy "herd": there are reuseport, `:       {Only: []string{"herd"}},
-		`--only: unknown strategy "hash": there are`:                   {Only: []string{"hash"}},
+		`--only: unknown strategy "herd": there are reuseport, `:        {Only: []string{"herd"}},
+		`--only: unknown strategy "hash": there are`:                    {Only: []string{"hash"}},
 		`--only: unknown steering "mutex": there are hash, random, cpu`: {Only: []string{"mutex"}, Steering: true},
-		`--models: unknown model "fibres": there are single, `:         {Models: []string{"fibres"}},
-		`--duration 1ms: write a time from 20ms to 10m`:                {Duration: time.Millisecond},
-		`--duration 500ms: write a time from 1s`:                       {Duration: 500 * time.Millisecond, Steering: true},
-		`--loops 1000: write a number from 1 to 256`:                   {Loops: 1000},
-		`--loops 1: with one event loop there is nothing to steer`:     {Loops: 1, Steering: true},
-		`--rounds -1: write a number from 1 to`:                        {Rounds: -1},
-		`--rate -5: write a number from 0`:                             {Rate: -5},
-		`--connections 1000000: write a number from 1`:                 {Connections: 1000000},
+		`--models: unknown model "fibres": there are single, `:          {Models: []string{"fibres"}},
+		`--duration 1ms: write a time from 20ms to 10m`:                 {Duration: time.Millisecond},
+		`--duration 500ms: write a time from 1s`:                        {Duration: 500 * time.Millisecond, Steering: true},
+		`--loops 1000: write a number from 1 to 256`:                    {Loops: 1000},
+		`--loops 1: with one event loop there is nothing to steer`:      {Loops: 1, Steering: true},
+		`--rounds -1: write a number from 1 to`:                         {Rounds: -1},
+		`--rate -5: write a number from 0`:                              {Rate: -5},
+		`--connections 1000000: write a number from 1`:                  {Connections: 1000000},
 	} {
 		if err := o.Settle(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

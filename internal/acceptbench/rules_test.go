@@ -157,14 +157,18 @@ func TestStallLeavesTheProcessRunning(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := stall(t.Context(), cmd.Process.Pid)(); err != nil {
+	stop, err := stall(t.Context(), cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	_ = in.Close()
 	if err := cmd.Wait(); err != nil { // a stopped cat would never end
 		t.Error(err)
 	}
-	if err := stall(t.Context(), cmd.Process.Pid)(); err == nil {
+	if _, err := stall(t.Context(), cmd.Process.Pid); err == nil {
 		t.Error("stopping nobody is no error")
 	}
 }

@@ -94,7 +94,7 @@ func (r *runner) round(ctx context.Context, c *CaseResult) error {
 	})
 }
 
-func (r *runner) measure(ctx context.Context, s *server, load string) (w window, err error) {
+func (r *runner) measure(ctx context.Context, s *server, load string) (window, error) {
 	c := loadgen.Config{Connections: r.o.Connections, Threads: generatorThreads(), Kept: load == "kept"}
 	if load == "paced" {
 		c.Rate = float64(r.o.Rate)
@@ -102,16 +102,7 @@ func (r *runner) measure(ctx context.Context, s *server, load string) (w window,
 		c.Connections = min(16384, max(c.Connections, int(rig.RaiseLimit())-spareFDs))
 	}
 	if r.o.Steering {
-		snap, err := s.snapshot(ctx)
-		if err != nil {
-			return w, err
-		}
-		stop := stall(ctx, snap.pids[1])
-		defer func() {
-			if stopErr := stop(); err == nil {
-				err = stopErr
-			}
-		}()
+		return s.measureSlow(ctx, c, r.o.Duration)
 	}
 	return s.measure(ctx, c, r.o.Duration)
 }

@@ -2,10 +2,12 @@ package acceptbench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
 
+	"reuseportd/internal/loadgen"
 	"reuseportd/internal/rig"
 )
 
@@ -15,28 +17,41 @@ const (
 	stallEvery = time.Second
 )
 
-// stall makes a process slow (SIGSTOP, SIGCONT) until the function that it
-// returns is called, which leaves it running, whatever has become of ctx.
-func stall(ctx context.Context, pid int) (stop func() error) {
+// stall makes a process slow (SIGSTOP, SIGCONT), from now until the function that
+// it returns is called, which leaves it running, whatever has become of ctx.
+func stall(ctx context.Context, pid int) (stop func() error, err error) {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return nil, fmt.Errorf("make worker %d slow: %w", pid, err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		var err error
-		for err == nil && ctx.Err() == nil {
-			if err = syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-				break
-			}
+		for {
 			_ = rig.Sleep(ctx, stallFor)
-			err = syscall.Kill(pid, syscall.SIGCONT)
-			_ = rig.Sleep(ctx, stallEvery-stallFor)
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				ended <- fmt.Errorf("let worker %d go on: %w", pid, err)
+				return
+			}
+			if rig.Sleep(ctx, stallEvery-stallFor) != nil {
+				ended <- nil
+				return
+			}
+			_ = syscall.Kill(pid, syscall.SIGSTOP) // of nobody, SIGCONT will tell
 		}
-		ended <- err
 	}()
-	return func() error {
-		cancel()
-		if err := <-ended; err != nil {
-			return fmt.Errorf("slow worker %d: %w", pid, err)
-		}
-		return nil
+	return func() error { cancel(); return <-ended }, nil
+}
+
+// measureSlow is measure while the first worker is slow.
+func (s *server) measureSlow(ctx context.Context, c loadgen.Config, d time.Duration) (window, error) {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return window{}, err
 	}
+	stop, err := stall(ctx, snap.pids[1])
+	if err != nil {
+		return window{}, err
+	}
+	w, err := s.measure(ctx, c, d)
+	return w, errors.Join(err, stop())
 }
