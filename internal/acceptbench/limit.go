@@ -98,8 +98,8 @@ func (r *Result) warn() {
 		for _, limit := range []Limit{Generator, Others, Machine, Clients, Behind, Late} {
 			if names := met[limit]; len(names) > 0 {
 				where := strings.Join(names, ", ")
-				if len(names) == len(r.Cases) {
-					where = "all cases"
+				if len(names) > 3 { // each case's limit is in the JSON
+					where = fmt.Sprintf("%d of %d cases", len(names), len(r.Cases))
 				}
 				r.Warnings = append(r.Warnings, fmt.Sprintf("%s load (%s): %s.", load, where, limitTexts[limit]))
 			}
