@@ -129,6 +129,12 @@ func (g *group) keep(n int) error {
 	if err := g.Bind(n); err != nil {
 		return err
 	}
+	if old := g.Listening(); old > 0 && old < g.Len() && g.Steered() == 0 {
+		// Nobody accepts from the new shards yet: they get connections at the cut-over.
+		if err := g.Steer(old); err != nil {
+			return err
+		}
+	}
 	return g.Listen()
 }
 
