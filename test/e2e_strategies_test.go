@@ -2,9 +2,13 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
 	"reuseportd/test/harness"
@@ -79,6 +83,36 @@ func TestStrategies(t *testing.T) {
 			}
 			if accepted != made {
 				t.Errorf("accepted %d connections, clients made %d", accepted, made)
+			}
+		})
+	}
+}
+
+// A worker without descriptors keeps no connection from those that have some. Each is
+// made when the one before was served: no later one wakes the others for it.
+func TestStrategiesWithoutDescriptors(t *testing.T) {
+	for _, how := range strategies[1:4] {
+		t.Run(how.name, func(t *testing.T) {
+			c := harness.Default(t).WithWorkers(2)
+			s := harness.Start(t, sharedBy(c, how.keys))
+			poor := s.Workers()[0]
+			var limit unix.Rlimit // the lowest number that is free
+			for used := error(nil); used == nil; limit.Cur++ {
+				_, used = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", poor, limit.Cur+1))
+			}
+			limit.Max = limit.Cur
+			must(t, unix.Prlimit(poor, unix.RLIMIT_NOFILE, &limit, nil))
+			for range 60 { // both have their turn, if only by queueing again
+				conn := dial(t, c.Address("web"))
+				conn.send(get)
+				if code, text := conn.get2(); code != 200 || text != "hello\n" {
+					t.Fatalf("answer %d %q", code, text)
+				}
+				conn.Close()
+				time.Sleep(5 * time.Millisecond) // nothing tells that its worker waits again
+			}
+			if n := s.Status().Totals.AcceptNoFD; n == 0 && how.name == "exclusive" {
+				t.Error("no worker has been short of descriptors")
 			}
 		})
 	}

@@ -104,6 +104,9 @@ func (l *Loop) check() error {
 			return fmt.Errorf("listener %d holds a mutex and is not watched", ln.fd)
 		}
 	}
+	if l.reserve < 0 && l.rest == 0 {
+		return fmt.Errorf("accepts without a descriptor in reserve")
+	}
 	// The connection that a batch ends with may be closed already, so the pause
 	// may outlast its reason, but never the other way round.
 	if l.full() && l.rest == 0 {

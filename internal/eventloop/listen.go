@@ -1,6 +1,7 @@
 package eventloop
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -177,6 +178,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			l.count.AcceptNoFD++
+			l.acceptLast(ln)
 			l.pause(restNoFD)
 			return l.fresh
 		case unix.EINVAL, unix.EBADF, unix.ENOTSOCK:
@@ -192,6 +194,34 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 	}
 	ln.batch.filled()
 	return l.fresh
+}
+
+// acceptLast takes one connection with the descriptor that is kept for it: the one
+// exclusive wake-up that came with the connection has been this loop's, and the others
+// would hear of it only with the next one.
+func (l *Loop) acceptLast(ln *Listener) {
+	if l.reserve < 0 {
+		return
+	}
+	closeFile(l.reserve)
+	l.reserve = -1
+	if fd, errno := accept(ln.fd); errno == 0 {
+		l.count.Accepted++
+		l.fresh = append(l.fresh, fd)
+	}
+}
+
+// keepReserve makes the descriptor for acceptLast if there is none.
+func (l *Loop) keepReserve() error {
+	if l.reserve >= 0 {
+		return nil
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("make a descriptor in reserve: %w", err)
+	}
+	l.reserve = int32(fd)
+	return nil
 }
 
 // welcome opens a fresh connection. As long as that pays, it is read from in the next
@@ -266,6 +296,10 @@ func (l *Loop) resume() {
 		l.rest, l.resumeAt = restFull, 0
 		return
 	case l.rest == restNoFD && l.now < l.resumeAt && l.count.Closed == l.restClosed:
+		return
+	case l.keepReserve() != nil:
+		l.count.AcceptNoFD++
+		l.rest, l.resumeAt, l.restClosed = restNoFD, l.now+noFDPause, l.count.Closed
 		return
 	}
 	l.rest, l.resumeAt = 0, 0

@@ -49,6 +49,7 @@ type mark struct {
 // Loop is one event loop.
 type Loop struct {
 	epfd, wakefd int32
+	reserve      int32 // a descriptor for acceptLast. Invariant: -1 only in a pause
 
 	// Owned by the loop's goroutine.
 	table     table
@@ -119,7 +120,7 @@ func New(o Options) (*Loop, error) {
 		size = 64 << 10
 	}
 	l := &Loop{
-		epfd: int32(epfd), wakefd: int32(wakefd),
+		epfd: int32(epfd), wakefd: int32(wakefd), reserve: -1,
 		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
 		count: o.Counters, limit: o.MaxConnections,
 		panicked: o.Panicked, empty: o.Empty,
@@ -127,6 +128,10 @@ func New(o Options) (*Loop, error) {
 	}
 	if l.count == nil {
 		l.count = new(Counters)
+	}
+	if err := l.keepReserve(); err != nil {
+		l.free()
+		return nil, err
 	}
 	if l.load, err = newPublisher(o.Load, l.start); err != nil {
 		l.free()
@@ -174,10 +179,10 @@ func (l *Loop) Run() error {
 		l.goOn(waiting)
 		productive = n > 0
 		l.expire()
+		l.reap()
 		if l.rest != 0 {
 			l.resume()
 		}
-		l.reap()
 		l.count.Turns++
 		if l.load.Load != nil {
 			l.turned()
@@ -425,6 +430,9 @@ func (l *Loop) free() {
 		}
 		closeFile(c.fd)
 	})
+	if l.reserve >= 0 {
+		closeFile(l.reserve)
+	}
 	closeFile(l.epfd)
 	l.mu.Lock()
 	l.freed = true // Post must not write to whoever gets the number next
