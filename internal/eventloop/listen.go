@@ -79,7 +79,7 @@ func (l *Loop) Listen(fd int, s *Service, sh Sharing) (*Listener, error) {
 		l.unwatch(ln)
 		l.mutexes++
 		woke := func() { l.mutexWoke(ln) }
-		ln.mutex = newMutex(sh.Mutex, func() { l.Post(woke) })
+		ln.mutex = newMutex(sh.Mutex, ln.fd, func() { l.Post(woke) })
 	}
 	l.listeners = append(l.listeners, ln)
 	return ln, nil

@@ -24,7 +24,7 @@ const (
 	// mutexSpin is how often a busy word is looked at before its loop waits.
 	mutexSpin = 64
 	// mutexPatience is how long a waiter sleeps before it looks whether the holder
-	// lives.
+	// lives, and accepts.
 	mutexPatience = 500 * time.Millisecond
 )
 
@@ -32,6 +32,7 @@ const (
 // goroutine does, and wakes the loop, which has other events to serve.
 type mutex struct {
 	word *uint32
+	fd   int32 // the listening socket; -1 for none
 	pid  uint32
 	// contended is set for the loop that was woken: others may still sleep, so its
 	// unlock wakes one of them. It belongs to the loop.
@@ -44,8 +45,8 @@ type mutex struct {
 
 // newMutex starts the goroutine that waits. woken is called by it each time that
 // trying again is worth it.
-func newMutex(word *uint32, woken func()) *mutex {
-	m := &mutex{word: word, pid: uint32(unix.Getpid()), ask: make(chan struct{}, 1)}
+func newMutex(word *uint32, fd int32, woken func()) *mutex {
+	m := &mutex{word: word, fd: fd, pid: uint32(unix.Getpid()), ask: make(chan struct{}, 1)}
 	go func() {
 		for range m.ask {
 			m.sleep()
@@ -105,8 +106,10 @@ func (m *mutex) close() {
 	m.pass()
 }
 
-// sleep returns when the mutex was free, or its holder was found dead.
+// sleep returns when the mutex was free, or its holder was found dead. One that
+// leaves connections waiting, twice in a row, is stopped: that is no better.
 func (m *mutex) sleep() {
+	late := 0 // the holder when connections waited
 	for !m.closed.Load() {
 		v := atomic.LoadUint32(m.word)
 		if v == 0 {
@@ -119,12 +122,37 @@ func (m *mutex) sleep() {
 			v |= waiters
 		}
 		if futexWait(m.word, v, mutexPatience) == unix.ETIMEDOUT {
-			if holder := int(v & holderMask); unix.Kill(holder, 0) == unix.ESRCH {
+			holder, waits := int(v&holderMask), m.connectionsWait()
+			if dead(holder) || waits && holder == late {
 				BreakMutex(m.word, holder)
+			}
+			if late = 0; waits {
+				late = holder
 			}
 		}
 		// Whoever was woken and finds it taken again asks for the next wake-up.
 	}
+}
+
+// connectionsWait tells whether there is something to accept. The loop may have closed
+// the descriptor by now; what a stranger's tells does no harm.
+func (m *mutex) connectionsWait() bool { return pollable(m.fd) }
+
+// dead tells whether a process has ended. It may be waiting for its parent, which
+// is stopped, to hear of it: kill(2) still finds it then.
+func dead(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return unix.Kill(pid, 0) == unix.ESRCH
+	}
+	defer unix.Close(fd)
+	return pollable(int32(fd))
+}
+
+func pollable(fd int32) bool {
+	set := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}}
+	n, err := unix.Poll(set, 0)
+	return err == nil && n > 0 && set[0].Revents&unix.POLLIN != 0
 }
 
 // BreakMutex frees a mutex word for the others if process pid holds it, as pid

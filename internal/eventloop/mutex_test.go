@@ -43,13 +43,13 @@ var mutexStates = map[string]struct{ first, then func(word *uint32) }{
 		atomic.StoreUint32(word, 0)
 	}},
 	"sleeps until it is free": {first: func(word *uint32) {
-		eventloop.NewMutex(word, func() {}).Await()
+		eventloop.NewMutex(word, -1, func() {}).Await()
 		for !eventloop.Awaited(word) {
 			time.Sleep(time.Millisecond)
 		}
 	}},
 	"was woken and has not tried": {first: func(word *uint32) {
-		eventloop.NewMutex(word, func() { select {} }).Await()
+		eventloop.NewMutex(word, -1, func() { select {} }).Await()
 		for !eventloop.Awaited(word) {
 			time.Sleep(time.Millisecond)
 		}
@@ -57,7 +57,7 @@ var mutexStates = map[string]struct{ first, then func(word *uint32) }{
 }
 
 func lock(word *uint32) {
-	if !eventloop.NewMutex(word, func() {}).TryLock() {
+	if !eventloop.NewMutex(word, -1, func() {}).TryLock() {
 		panic("the mutex is not free")
 	}
 }
@@ -242,6 +242,27 @@ func TestMutexUserKilled(t *testing.T) {
 			}
 			p.kill()
 			eventloop.BreakMutex(word, os.Getppid())
+			for range 10 {
+				ping(t, s.dial())
+			}
+		})
+	}
+}
+
+// A holder that is stopped stops nobody, nor does one that was killed while its
+// parent doesn't hear of it.
+func TestMutexHolderStopped(t *testing.T) {
+	for name, sig := range map[string]unix.Signal{"stopped": unix.SIGSTOP, "killed and not reaped": unix.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			memfd, word := sharedWord(t)
+			fd := listenShared(t)
+			p := startMutexProcess(t, "waits for connections with it", fd, memfd)
+			t.Cleanup(p.kill)
+			s := contenders(t, fd, 1, word, eventloop.Options{})[0]
+			s.until("the loop waits for the mutex", func() bool { return s.ln != nil && s.ln.Waits() })
+			if err := p.cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
 			for range 10 {
 				ping(t, s.dial())
 			}
