@@ -103,6 +103,21 @@ func TestHungWorkerIsReplaced(t *testing.T) {
 	w.settle()
 }
 
+// A replacement that is alone for a while will have company.
+func TestExclusiveAfterAllHaveDied(t *testing.T) {
+	w := newWorld(t)
+	w.start(exclusively(configure(2, 1, ports(t, 1)[0])))
+	w.settle()
+	w.ready = false
+	for _, p := range w.procs {
+		p.dead = true
+		w.core.workerExited(p.w, "killed")
+	}
+	w.core.workerReady(w.procs[2].w)
+	w.ready = true
+	w.settle()
+}
+
 // A mutex is free as soon as the master hears of its holder's death, and with the
 // listener its name goes.
 func TestMutexOfADeadWorker(t *testing.T) {

@@ -25,6 +25,7 @@ type fakeProc struct {
 	w     *worker
 	inbox []fakeMessage
 	has   map[lease]bool // what it accepts from
+	plain map[lease]bool // those of them that every connection wakes
 	drain bool
 	dead  bool
 }
@@ -62,6 +63,7 @@ func (p *fakeProc) step() {
 				p.t.Errorf("worker %d of generation %d is lent %v twice", p.w.index, p.w.gen.id, le)
 			}
 			p.has[leaseOf(le)] = true
+			p.plain[leaseOf(le)] = !le.Exclusive
 		}
 		c.workerLent(p.w, wire.Lent{Seq: b.Seq})
 	case wire.Withdraw:
@@ -131,7 +133,7 @@ func (w *world) Reloading()                                 {}
 func (w *world) Exit(status int)                            { w.exited, w.status = true, status }
 
 func (w *world) Spawn(wk *worker) (process, int, error) {
-	p := &fakeProc{t: w.t, world: w, w: wk, has: make(map[lease]bool)}
+	p := &fakeProc{t: w.t, world: w, w: wk, has: make(map[lease]bool), plain: make(map[lease]bool)}
 	w.procs = append(w.procs, p)
 	return p, 1000 + len(w.procs), nil
 }
@@ -267,6 +269,10 @@ func (w *world) checkRest() {
 		for le := range p.has {
 			if !want[le] {
 				w.t.Errorf("worker %d of generation %d has %v, which nobody should", p.w.index, p.w.gen.id, le)
+			}
+			l := p.w.gen.listener(le.key)
+			if n := l.Sockets(conf.Slots()); l.Accept != config.AcceptShared && le.index+n < conf.Slots() && p.plain[le] {
+				w.t.Errorf("worker %d of generation %d is woken by every connection of %v", p.w.index, p.w.gen.id, le)
 			}
 			delete(want, le)
 		}

@@ -165,7 +165,8 @@ func (c *core) lend(w *worker, add []lease, desired map[*worker][]lease) {
 // offer says how a worker is to watch a shard that others may watch too.
 func (c *core) offer(w *worker, le lease, desired map[*worker][]lease) wire.Lease {
 	out := wire.Lease{Key: le.key, Index: le.index, Slot: le.slot, Unordered: c.groups[le.key].Unordered()}
-	switch w.gen.listener(le.key).Accept {
+	l, slots := w.gen.listener(le.key), w.gen.conf.Slots()
+	switch l.Accept {
 	case config.AcceptShared: // wakes all
 	case config.AcceptMutex:
 		out.Exclusive = true
@@ -176,7 +177,8 @@ func (c *core) offer(w *worker, le lease, desired map[*worker][]lease) wire.Leas
 				Msg("no mutex is left for this listener: it is accepted from as with accept: exclusive")
 		}
 	default:
-		out.Exclusive = shared(le, desired)
+		// A slot that comes later, with a replaced worker, counts too.
+		out.Exclusive = le.index+l.Sockets(slots) < slots || shared(le, desired)
 	}
 	return out
 }
