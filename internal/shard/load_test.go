@@ -286,6 +286,29 @@ func TestLoadManyShards(t *testing.T) {
 	}
 }
 
+// The loops of one worker are neighbours. However many they are, they are not all that
+// the program looks at.
+func TestLoadManyStuckNeighbours(t *testing.T) {
+	const n = 128
+	g, l := byLoad(t, n)
+	for i := range n / 2 {
+		turn(l, i, time.Second)
+	}
+	for i, got := range spread(t, g, 300, nil)[:n/2] {
+		if got > 0 {
+			t.Errorf("%d connections at slot %d, which is stuck", got, i)
+		}
+	}
+	for i := range n / 2 {
+		l.Serve(i, false)
+	}
+	for i, got := range spread(t, g, 300, nil)[:n/2] {
+		if got > 0 {
+			t.Errorf("%d connections at slot %d, which is not served", got, i)
+		}
+	}
+}
+
 // The program holds its table: it steers on when the master is gone.
 func TestLoadOutlivesItsMaster(t *testing.T) {
 	g := listening(t, tcp4(t), 2)

@@ -41,7 +41,8 @@ var (
 // loadProgram returns the program that chooses among the first n shards. In other
 // words:
 //
-//	for up to 64 shards, from a random one on:
+//	for up to 64 shards, from a random one on, at even distances where there are more
+//	(else all of them might be loops of one worker that is stopped):
 //		skip it unless it is served, or if its loop is lost
 //		if its loop is stuck: the longer, the worse, and worse than any that isn't
 //		else: open connections + those due, and a quarter of the events it has
@@ -93,8 +94,9 @@ func loadProgram(table, n int) asm.Instructions {
 		asm.Mov.Imm(best, -1),
 		asm.Mov.Imm(place, 0),
 
-		asm.Mov.Reg(asm.R1, first).WithSymbol("look"),
-		asm.Add.Reg(asm.R1, place),
+		asm.Mov.Reg(asm.R1, place).WithSymbol("look"),
+		asm.Mul.Imm(asm.R1, int32(max(1, n/maxLooks))),
+		asm.Add.Reg(asm.R1, first),
 		asm.JLT.Imm(asm.R1, int32(n), "in-range"),
 		asm.Sub.Imm(asm.R1, int32(n)),
 		asm.StoreMem(asm.RFP, slot, asm.R1, asm.DWord).WithSymbol("in-range"),
