@@ -14,9 +14,7 @@ func (l *Loop) contend() {
 			ln.mutex.pass()
 		case ln.mutex.tryLock():
 			ln.held = true
-			if err := l.watch(ln); err != nil {
-				l.fail(err)
-			}
+			l.rewatch(ln)
 		default:
 			l.unwatch(ln) // it was watched on since the last turn
 			ln.mutex.await()

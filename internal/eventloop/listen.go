@@ -157,8 +157,16 @@ func (l *Loop) queueAgain(ln *Listener, accepted int) {
 	}
 	ln.since = 0
 	l.unwatch(ln)
-	if err := l.watch(ln); err != nil {
-		l.fail(err)
+	l.rewatch(ln)
+}
+
+// rewatch watches a listener that was watched before. What can be against it is want
+// of kernel memory or of epoll watches (ENOMEM, ENOSPC), which passes as want of
+// descriptors does.
+func (l *Loop) rewatch(ln *Listener) {
+	if l.watch(ln) != nil {
+		l.count.AcceptErrors++
+		l.pause(restNoFD)
 	}
 }
 
@@ -234,7 +242,7 @@ func (l *Loop) welcome(fd int32, s *Service) {
 		l.leave(c)
 	}
 	s.handler.Opened(c)
-	if c.out != nil || l.early.pays(l.count.Accepted) {
+	if c.out != nil || c.has(finishing) || l.early.pays(l.count.Accepted) {
 		l.again(c)
 	} else {
 		c.flags &^= readable // epoll will tell
@@ -304,8 +312,6 @@ func (l *Loop) resume() {
 	}
 	l.rest, l.resumeAt = 0, 0
 	for _, ln := range l.listeners {
-		if err := l.watch(ln); err != nil {
-			l.fail(err)
-		}
+		l.rewatch(ln)
 	}
 }

@@ -88,7 +88,6 @@ type Loop struct {
 	nudge       func() // departing was empty and is no more
 	emptied     bool   // Empty was called and nothing opened since
 	stopped     bool
-	err         error
 
 	start time.Time
 	wall  time.Time // this turn's
@@ -194,7 +193,7 @@ func (l *Loop) Run() error {
 			}
 		}
 	}
-	return l.err
+	return nil
 }
 
 // wait returns the next events. After a productive turn it may ask first without
@@ -401,14 +400,6 @@ func (l *Loop) Cut() {
 // Stop ends Run after this turn. Connections that are open are closed with the
 // process.
 func (l *Loop) Stop() { l.stopped = true }
-
-// fail ends Run with an error.
-func (l *Loop) fail(err error) {
-	l.stopped = true
-	if l.err == nil {
-		l.err = err
-	}
-}
 
 // Now returns this turn's wall clock time.
 func (l *Loop) Now() time.Time { return l.wall }
