@@ -137,6 +137,61 @@ func TestBenchInterrupted(t *testing.T) {
 	b.checkNothingLeft()
 }
 
+// A pipe that nobody reads any more ends it as an interrupt does.
+func TestBenchWhoseProgressNobodyReads(t *testing.T) {
+	b := newBench(t, "--steering", "--only=hash", "--rate=100", "--duration=1s", "--rounds=100")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Stderr = w
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	if _, err := r.Read(make([]byte, 1)); err != nil { // it has begun
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	_ = b.Wait() // its status is looked at
+	if code := b.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("%v", b.ProcessState)
+	}
+	b.checkNothingLeft()
+}
+
+// What a reader of the table leaves unread doesn't keep it from being drawn; what
+// can't be written is told.
+func TestBenchWhoseTableNobodyReads(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		out  *os.File
+		code int
+		text string
+	}{{w, 141, ""}, {full, 1, "no space left"}} {
+		plot := filepath.Join(t.TempDir(), "plot.svg")
+		b := newBench(t, "--only=reuseport", "--models=single", "--rounds=1", "--duration=20ms", "--rate=200", "--plot", plot)
+		b.Stdout = test.out
+		_ = b.Run() // its status is looked at
+		if code := b.ProcessState.ExitCode(); code != test.code || !strings.Contains(b.errOut.String(), test.text) {
+			t.Errorf("%s: %v, %s", test.out.Name(), b.ProcessState, b.errOut.String())
+		}
+		if _, err := os.Stat(plot); err != nil {
+			t.Error(err)
+		}
+		b.checkNothingLeft()
+		_ = test.out.Close()
+	}
+}
+
 // Of a bench that is killed only the directory stays: the kernel ends the
 // master, and the master its workers, also the stopped one.
 func TestBenchKilled(t *testing.T) {

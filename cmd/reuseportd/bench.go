@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -39,8 +40,11 @@ func (b *benchAcceptCmd) Help() string {
 	return "Takes two to three minutes with two CPUs, starts its own servers on 127.0.0.1 and leaves nothing behind.\n\n" + acceptbench.Explain
 }
 
-// exitInterrupted is a shell's status for what SIGINT has ended.
-const exitInterrupted = 130
+// A shell's status for what SIGINT or SIGPIPE has ended.
+const (
+	exitInterrupted = 130
+	exitBrokenPipe  = 141
+)
 
 // Run measures and prints.
 func (b *benchAcceptCmd) Run(c *cli) error {
@@ -59,7 +63,7 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 	if err := b.checkPlot(); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
 	result, err := acceptbench.Run(ctx, o)
 	switch {
@@ -69,12 +73,34 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 	case err != nil:
 		return fmt.Errorf("bench: %w", err)
 	}
-	if b.JSON {
-		err = printJSON(c.out, result)
-	} else {
-		result.Print(c.out, b.Workers)
+	err = b.print(c.out, result)
+	if drawErr := b.draw(result); drawErr != nil { // what took minutes is printed anyhow, and drawn
+		return errors.Join(err, drawErr)
 	}
-	return errors.Join(err, b.draw(result)) // what took minutes is printed anyhow
+	if errors.Is(err, syscall.EPIPE) {
+		return statusError(exitBrokenPipe) // of `| head`, which has what it wants
+	}
+	return err
+}
+
+// interrupts are the signals that end the bench early, and cleanly: SIGPIPE too,
+// which comes when nobody reads its progress any more. nohup(1) keeps SIGHUP off.
+func interrupts() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
+func (b *benchAcceptCmd) print(to io.Writer, result *acceptbench.Result) error {
+	if b.JSON {
+		return printJSON(to, result)
+	}
+	var text bytes.Buffer
+	result.Print(&text, b.Workers)
+	_, err := text.WriteTo(to)
+	return err
 }
 
 // checkPlot tells before anything is measured in vain that the file can't be
