@@ -10,12 +10,26 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Machine names what the numbers were measured on.
 func Machine() string {
-	return fmt.Sprintf("%d CPUs (%s), %s, %s",
-		runtime.NumCPU(), cpuModel(), FirstLine(exec.Command("uname", "-sr")), runtime.Version())
+	cpus := "1 CPU"
+	if n := runtime.NumCPU(); n > 1 {
+		cpus = fmt.Sprintf("%d CPUs", n)
+	}
+	return fmt.Sprintf("%s (%s), %s, %s", cpus, cpuModel(), kernel(), runtime.Version())
+}
+
+// kernel is what uname(1) prints with -sr, which a small container hasn't.
+func kernel() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err.Error()
+	}
+	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
 }
 
 func cpuModel() string {

@@ -71,12 +71,20 @@ func Descendants() []Process {
 
 // Processes are the server's processes that live, whoever their parent is now.
 func (s *Server) Processes() []Process {
+	path := s.Args[0]
+	renamed := path
+	if now, err := os.Readlink(s.Path); err == nil {
+		renamed = strings.TrimSuffix(now, deleted)
+	}
 	return slices.DeleteFunc(Descendants(), func(p Process) bool {
-		// A zombie has no exe. That of a replaced binary ends with " (deleted)".
+		// A zombie has no exe.
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID))
-		return err != nil || !strings.HasPrefix(exe, s.Args[0])
+		return err != nil || !strings.HasPrefix(exe, path) && !strings.HasPrefix(exe, renamed)
 	})
 }
+
+// deleted ends the name of a replaced binary.
+const deleted = " (deleted)"
 
 // CPU is the CPU time of all the server's processes that live.
 func (s *Server) CPU() time.Duration {

@@ -19,7 +19,9 @@ type Server struct {
 	// Args is the command line. Args[0] is the binary's path with no symbolic
 	// link in it, by which the server's processes are known.
 	Args []string
-	Path string         // what is executed, if that is not Args[0]
+	// Path is what is executed, if that is not Args[0]. A link, as /proc/self/exe, is
+	// looked at again, so that a binary that is renamed stays known.
+	Path string
 	Quit syscall.Signal // ends it gracefully
 	Log  string         // path of what it prints
 
