@@ -2,6 +2,7 @@ package acceptbench
 
 import (
 	"fmt"
+	"time"
 
 	"reuseportd/internal/control"
 )
@@ -42,12 +43,13 @@ func (c *Counts) sub(o Counts) {
 
 // snapshot is what a server has counted until one moment.
 type snapshot struct {
+	at      time.Time
 	pids    []int // master first
 	workers []WorkerCounts
 }
 
 func snapshotOf(st *control.Status) snapshot {
-	s := snapshot{pids: []int{st.PID}}
+	s := snapshot{at: time.Now(), pids: []int{st.PID}}
 	for _, w := range serving(st) {
 		s.pids = append(s.pids, w.PID)
 		s.workers = append(s.workers, WorkerCounts{w.Slot, Counts{
@@ -59,8 +61,8 @@ func snapshotOf(st *control.Status) snapshot {
 	return s
 }
 
-func (s snapshot) total() (sum Counts) {
-	for _, w := range s.workers {
+func total(workers []WorkerCounts) (sum Counts) {
+	for _, w := range workers {
 		sum.add(w.Counts)
 	}
 	return sum

@@ -15,12 +15,17 @@ func perSecond(count func(w *window) uint64) func(*window) (float64, bool) {
 	return func(w *window) (float64, bool) { return float64(count(w)) / w.seconds, w.seconds > 0 }
 }
 
+// counted is perSecond of the server's own counts.
+func counted(count func(c Counts) uint64) func(*window) (float64, bool) {
+	return func(w *window) (float64, bool) { return float64(count(w.counts)) / w.counted, w.counted > 0 }
+}
+
 func percent(part func(w *window) time.Duration) func(*window) (float64, bool) {
 	return func(w *window) (float64, bool) { return 100 * part(w).Seconds() / w.seconds, w.seconds > 0 }
 }
 
 func latency(value func(p percentiles) float64) func(*window) (float64, bool) {
-	return func(w *window) (float64, bool) { return value(w.latency), true }
+	return func(w *window) (float64, bool) { return value(w.latency), w.latencies > 0 }
 }
 
 // metrics are all of them. Rates are a second; percentages are of one CPU, but
@@ -32,9 +37,9 @@ var metrics = []metric{
 	}},
 	{"cpu_percent", percent(func(w *window) time.Duration { return w.serverCPU })},
 	{"switches", perSecond(func(w *window) uint64 { return w.switches })},
-	{"wakeups", perSecond(func(w *window) uint64 { return w.counts.Wakeups })},
-	{"accepts", perSecond(func(w *window) uint64 { return w.counts.Accepted })},
-	{"failed_accepts", perSecond(func(w *window) uint64 { return w.counts.Empty + w.counts.Failed })},
+	{"wakeups", counted(func(c Counts) uint64 { return c.Wakeups })},
+	{"accepts", counted(func(c Counts) uint64 { return c.Accepted })},
+	{"failed_accepts", counted(func(c Counts) uint64 { return c.Empty + c.Failed })},
 	{"useful_percent", func(w *window) (float64, bool) {
 		c := w.counts
 		return 100 * (1 - float64(c.Vain)/float64(c.Wakeups)), c.Wakeups > 0

@@ -25,10 +25,10 @@ func made(t *testing.T, o Options) *Result {
 		for round := range 3 {
 			n := uint64(1000*(i+1) + round)
 			w := window{
-				seconds: 1, done: n, serverCPU: time.Second, genCPU: time.Second, switches: n,
+				seconds: 1, counted: 1, done: n, serverCPU: time.Second, genCPU: time.Second, switches: n,
 				counts:  Counts{Accepted: n, Wakeups: 4, Vain: 1},
 				workers: make([]WorkerCounts, r.Cases[i].Workers),
-				latency: percentiles{10, 20, 30}, late: 1,
+				latency: percentiles{10, 20, 30}, latencies: 1, late: 1,
 				load: loadgen.Counts{Connects: n, Answered: n}, seen: Counts{Accepted: n, Requests: n},
 			}
 			for k := range w.workers {

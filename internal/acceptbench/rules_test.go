@@ -77,12 +77,12 @@ func TestLimits(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	w := window{
 		seconds: 2, done: 1000, serverCPU: time.Second, genCPU: 500 * time.Millisecond, idle: 2 * time.Second, switches: 300,
-		counts:  Counts{Accepted: 1000, Empty: 40, Failed: 2, Wakeups: 200, Vain: 50},
+		counted: 4, counts: Counts{Accepted: 1000, Empty: 40, Failed: 2, Wakeups: 200, Vain: 50},
 		workers: []WorkerCounts{{0, Counts{Accepted: 250}}, {1, Counts{Accepted: 750}}},
-		latency: percentiles{1, 2, 3}, late: 4,
+		latency: percentiles{1, 2, 3}, latencies: 9, late: 4,
 	}
 	want := map[string]float64{
-		"rate": 500, "cpu_us": 1000, "cpu_percent": 50, "switches": 150, "wakeups": 100, "accepts": 500, "failed_accepts": 21,
+		"rate": 500, "cpu_us": 1000, "cpu_percent": 50, "switches": 150, "wakeups": 50, "accepts": 250, "failed_accepts": 10.5,
 		"useful_percent": 75, "p50_us": 1, "p99_us": 2, "p999_us": 3, "late_us": 4, "generator_percent": 25, "idle_percent": 100,
 		"least_share": 25, "most_share": 75, "variation": 0.5,
 	}
@@ -92,6 +92,8 @@ func TestMetrics(t *testing.T) {
 		}
 		if v, ok := m.of(&window{}); ok && (math.IsNaN(v) || math.IsInf(v, 0)) {
 			t.Errorf("%s of nothing is %v, which JSON can't hold", m.key, v)
+		} else if ok {
+			t.Errorf("%s of nothing is %v", m.key, v)
 		}
 	}
 	if len(want) != len(metrics) {
@@ -136,7 +138,7 @@ func TestSnapshots(t *testing.T) {
 	if err != nil || len(d) != 1 || d[0].Counts != (Counts{Accepted: 50, Requests: 100}) {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if total := last.total(); total != (Counts{Accepted: 150, Requests: 300, Empty: 3, Failed: 3, Wakeups: 9, Vain: 4}) {
+	if total := total(last.workers); total != (Counts{Accepted: 150, Requests: 300, Empty: 3, Failed: 3, Wakeups: 9, Vain: 4}) {
 		t.Errorf("%+v", total)
 	}
 	if _, err := snapshotOf(status(6, 150)).since(first); err == nil || !strings.Contains(err.Error(), "worker 5 has been replaced") {

@@ -20,6 +20,7 @@ type server struct {
 	*rig.Server
 	dir, run string
 	address  netip.AddrPort
+	workers  int
 }
 
 // startWithin is how long a server may take until it serves.
@@ -28,7 +29,7 @@ const startWithin = 20 * time.Second
 // startServer starts a server for c with its files in dir, which must not be
 // there, and returns when all its workers serve.
 func startServer(ctx context.Context, o *Options, c Case, dir string) (*server, error) {
-	s := &server{dir: dir, run: filepath.Join(dir, "run")}
+	s := &server{dir: dir, run: filepath.Join(dir, "run"), workers: c.Workers}
 	if err := os.MkdirAll(s.run, 0o700); err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func startServer(ctx context.Context, o *Options, c Case, dir string) (*server, 
 		Log:  filepath.Join(dir, "log"),
 	}
 	if err = s.Launch(); err == nil {
-		err = s.serving(ctx, c.Workers)
+		err = s.serving(ctx)
 	}
 	if err != nil {
 		s.stop()
@@ -66,12 +67,12 @@ func (s *server) stop() {
 }
 
 // serving waits until all workers serve.
-func (s *server) serving(ctx context.Context, workers int) error {
+func (s *server) serving(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	for {
 		st, err := s.status(ctx)
-		if err == nil && len(serving(st)) == workers {
+		if err == nil && len(serving(st)) == s.workers {
 			return nil
 		}
 		if err != nil && !errors.Is(err, control.ErrNoMaster) && ctx.Err() == nil {

@@ -135,6 +135,14 @@ func span(s rig.Spread) string {
 	return digits(s.Min) + "…" + digits(s.Max)
 }
 
+// middle is the median with the range.
+func middle(s rig.Spread) string {
+	if s.N == 0 {
+		return short(s)
+	}
+	return short(s) + " (" + span(s) + ")"
+}
+
 func (r *Result) printSteering(w io.Writer) {
 	fmt.Fprintf(w, "%d connections/s to %d workers, of which one stands still for %v in every second\n", r.Rate, r.Loops, stallFor)
 	g := grid{left: 1, groups: []group{{1, "latency, µs: median (lowest…highest)"}, {5, "connections of a worker, %"}}}
@@ -144,7 +152,7 @@ func (r *Result) printSteering(w io.Writer) {
 		c := &r.Cases[i]
 		at := func(key string) string { return short(c.figure("paced", key)) }
 		p99 := c.figure("paced", "p99_us")
-		g.row(c.Name, at("p50_us"), at("p99_us")+" ("+span(p99)+")", at("p999_us"), ratio(first, p99, c.Differences["paced.p99_us"]),
+		g.row(c.Name, at("p50_us"), middle(p99), at("p999_us"), ratio(first, p99, c.Differences["paced.p99_us"]),
 			at("least_share"), at("most_share"), at("variation"), at("cpu_us"))
 	}
 	g.print(w)

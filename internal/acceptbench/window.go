@@ -2,9 +2,11 @@ package acceptbench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"reuseportd/internal/control"
 	"reuseportd/internal/loadgen"
 	"reuseportd/internal/rig"
 )
@@ -17,10 +19,15 @@ type window struct {
 	genCPU    time.Duration
 	idle      time.Duration
 	switches  uint64
-	counts    Counts
-	workers   []WorkerCounts
 	latency   percentiles // µs
+	latencies int64       // of which those are
 	late      float64     // µs, p99 of how late the load began what was due
+
+	// The server's own counts are taken a moment before and after the others, so
+	// they have a time of their own.
+	counted float64 // seconds
+	counts  Counts
+	workers []WorkerCounts
 
 	load loadgen.Counts // over the whole load: the window, before and after it
 	seen Counts         // the same, by the server's account
@@ -52,7 +59,7 @@ func (s *server) measure(ctx context.Context, c loadgen.Config, d time.Duration)
 	µs := func(percentile float64) float64 {
 		return float64(r.Latency.ValueAtPercentile(percentile)) / float64(time.Microsecond)
 	}
-	w.latency = percentiles{µs(50), µs(99), µs(99.9)}
+	w.latency, w.latencies = percentiles{µs(50), µs(99), µs(99.9)}, r.Latency.TotalCount()
 	w.late = float64(r.Late.ValueAtPercentile(99)) / float64(time.Microsecond)
 	w.load = r.Counts
 	if r.Answered == 0 {
@@ -87,19 +94,26 @@ func (s *server) watch(ctx context.Context, load *loadgen.Load, d time.Duration)
 		serverCPU: is.server - was.server, genCPU: is.generator - was.generator, idle: is.idle - was.idle,
 		switches: is.switches - was.switches,
 	}
+	w.counted = last.at.Sub(first.at).Seconds()
 	w.workers, err = last.since(first)
-	for _, k := range w.workers {
-		w.counts.add(k.Counts)
-	}
+	w.counts = total(w.workers)
 	return w, err
 }
 
+// snapshot is of a server with all its workers.
 func (s *server) snapshot(ctx context.Context) (snapshot, error) {
 	st, err := s.status(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, control.ErrNoMaster):
+		return snapshot{}, fmt.Errorf("the server has ended\n%s", s.log())
+	case err != nil:
 		return snapshot{}, err
 	}
-	return snapshotOf(st), nil
+	snap := snapshotOf(st)
+	if n := len(snap.workers); n != s.workers {
+		return snapshot{}, fmt.Errorf("%d of %d workers serve\n%s", n, s.workers, s.log())
+	}
+	return snap, nil
 }
 
 // settled is what the server has counted since start, as soon as that agrees
@@ -110,8 +124,11 @@ func (s *server) settled(ctx context.Context, start snapshot, load loadgen.Count
 		if err != nil {
 			return Counts{}, err
 		}
-		seen := now.total()
-		seen.sub(start.total())
+		workers, err := now.since(start)
+		if err != nil {
+			return Counts{}, err
+		}
+		seen := total(workers)
 		if agree(load, seen) || time.Now().After(end) {
 			return seen, nil
 		}
