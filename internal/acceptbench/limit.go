@@ -18,7 +18,7 @@ const (
 	Machine   Limit = "machine"   // less than 10 % of the machine's CPU time was left
 	Others    Limit = "others"    // other programs, or the hypervisor, had 15 % of the machine's CPU time
 	Clients   Limit = "clients"   // nobody was busy: too few connections
-	Behind    Limit = "behind"    // a paced load did less than 97 % of its rate
+	Behind    Limit = "behind"    // a paced load did less than 97 % of its rate, by more than the few that a window's ends cut off
 	Late      Limit = "late"      // …or began so late that its latencies are half its own
 )
 
@@ -28,6 +28,7 @@ const (
 	other = 0.15
 	onPar = 0.97
 	own   = 0.50
+	few   = 3 // connections
 )
 
 // limit is the rule for loads that go as fast as they can. Percentages are of one
@@ -48,10 +49,11 @@ func limit(cpus, loops, threads int, server, generator, idle float64) Limit {
 	}
 }
 
-// pacedLimit is the rule for paced loads. Latencies are p99.
-func pacedLimit(rate, done, late, latency float64) Limit {
+// pacedLimit is the rule for paced loads, in windows of so many seconds. Latencies
+// are p99.
+func pacedLimit(seconds, rate, done, late, latency float64) Limit {
 	switch {
-	case done < onPar*rate:
+	case done < onPar*rate && (rate-done)*seconds > few:
 		return Behind
 	case late > own*latency:
 		return Late
@@ -63,7 +65,7 @@ func pacedLimit(rate, done, late, latency float64) Limit {
 func limitOf(r *Result, c *CaseResult, load string) Limit {
 	at := func(key string) float64 { return c.figure(load, key).Median }
 	if load == "paced" {
-		return pacedLimit(float64(r.Rate), at("rate"), at("late_us"), at("p99_us"))
+		return pacedLimit(r.DurationMS/1000, float64(r.Rate), at("rate"), at("late_us"), at("p99_us"))
 	}
 	return limit(r.CPUs, c.Loops(), generatorThreads(), at("cpu_percent"), at("generator_percent"), at("idle_percent"))
 }
@@ -94,6 +96,7 @@ func (r *Result) warn() {
 			}
 			met[l.Limit] = append(met[l.Limit], c.label())
 			r.warnCounts(c, load, l)
+			r.warnSpared(c, l)
 		}
 		for _, limit := range []Limit{Generator, Others, Machine, Clients, Behind, Late} {
 			if names := met[limit]; len(names) > 0 {
@@ -115,6 +118,14 @@ func (r *Result) warnCounts(c *CaseResult, load string, l *LoadResult) {
 	if !agree(l.Load, l.Server) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s load, %s: the server has counted %d connections and %d requests, the load %d and %d.",
 			load, c.label(), l.Server.Accepted, l.Server.Requests, l.Load.Connects, l.Load.Answered))
+	}
+}
+
+// warnSpared says that the slow worker was no burden: with steering by CPU and
+// more workers than CPUs, some get nothing.
+func (r *Result) warnSpared(c *CaseResult, l *LoadResult) {
+	if r.Steering && len(l.Workers) > 0 && l.Workers[0].Accepted == 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: the slow worker got no connection at all, so these latencies are those of workers that never stood still.", c.Name))
 	}
 }
 

@@ -45,6 +45,20 @@ func made(t *testing.T, o Options) *Result {
 	return r
 }
 
+// With steering by CPU and more workers than CPUs the slow one may have nothing.
+func TestSparedWorkerIsTold(t *testing.T) {
+	r := made(t, Options{Steering: true, Loops: 4})
+	const spared = "cpu: the slow worker got no connection"
+	if text := strings.Join(r.Warnings, "\n"); strings.Contains(text, spared) {
+		t.Error(text)
+	}
+	r.Cases[2].Paced.Workers[0].Accepted = 0
+	r.warn()
+	if text := strings.Join(r.Warnings, "\n"); !strings.Contains(text, spared) {
+		t.Error(text)
+	}
+}
+
 func TestTable(t *testing.T) {
 	r := made(t, Options{Loops: 2, Only: []string{"reuseport", "shared"}, Models: []string{"processes", "threads"}})
 	r.Cases[1].Churn.Load.Lost, r.Cases[1].Churn.Server.Accepted = 3, 1

@@ -56,14 +56,16 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	for _, test := range []struct {
-		rate, done, late, latency float64
-		want                      Limit
+		seconds, rate, done, late, latency float64
+		want                               Limit
 	}{
-		{1000, 999, 50, 400, NoLimit},
-		{1000, 960, 50, 400, Behind},
-		{1000, 999, 300, 400, Late},
+		{1, 1000, 999, 50, 400, NoLimit},
+		{1, 1000, 960, 50, 400, Behind},
+		{1, 1000, 999, 300, 400, Late},
+		{0.5, 10, 6, 50, 400, NoLimit}, // 3 of 5: the ends of a window
+		{0.5, 10, 2, 50, 400, Behind},
 	} {
-		if got := pacedLimit(test.rate, test.done, test.late, test.latency); got != test.want {
+		if got := pacedLimit(test.seconds, test.rate, test.done, test.late, test.latency); got != test.want {
 			t.Errorf("%+v: %q", test, got)
 		}
 	}
