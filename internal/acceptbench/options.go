@@ -1,6 +1,7 @@
 package acceptbench
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -49,6 +50,9 @@ func (o *Options) Settle() error {
 	if err := choose(&o.Only, known, "--only", what); err != nil {
 		return err
 	}
+	if o.Steering && len(o.Models) > 0 {
+		return errors.New("--models: with --steering there is only one, processes")
+	}
 	if err := choose(&o.Models, Models(), "--models", "model"); err != nil {
 		return err
 	}
@@ -75,11 +79,15 @@ func (o *Options) Settle() error {
 }
 
 func checkLimit(connections int, limit uint64) error {
-	if need := connections + spareFDs; limit < uint64(need) {
-		return fmt.Errorf("--connections %d needs a descriptor limit of %d, and it is %d: raise `ulimit -Hn`, or write at most %d",
-			connections, need, limit, max(1, int(limit)-spareFDs))
+	need := uint64(connections + spareFDs)
+	if limit >= need {
+		return nil
 	}
-	return nil
+	or := ""
+	if limit > spareFDs {
+		or = fmt.Sprintf(", or write at most %d", limit-spareFDs)
+	}
+	return fmt.Errorf("--connections %d needs a descriptor limit of %d, and it is %d: raise `ulimit -Hn`%s", connections, need, limit, or)
 }
 
 func (o *Options) fill() {

@@ -46,6 +46,7 @@ func TestWrongOptions(t *testing.T) {
 		`--duration 500ms: write a time from 1s`:                        {Duration: 500 * time.Millisecond, Steering: true},
 		`--loops 1000: write a number from 1 to 256`:                    {Loops: 1000},
 		`--loops 1: with one event loop there is nothing to steer`:      {Loops: 1, Steering: true},
+		`--models: with --steering there is only one`:                   {Models: []string{"threads"}, Steering: true},
 		`--rounds -1: write a number from 1 to`:                         {Rounds: -1},
 		`--rate -5: write a number from 0`:                              {Rate: -5},
 		`--connections 1000000: write a number from 1`:                  {Connections: 1000000},
@@ -56,6 +57,9 @@ func TestWrongOptions(t *testing.T) {
 	}
 	if err := checkLimit(2000, 1024); err == nil || !strings.Contains(err.Error(), "needs a descriptor limit of 2256, and it is 1024") ||
 		!strings.Contains(err.Error(), "at most 768") {
+		t.Error(err)
+	}
+	if err := checkLimit(64, 20); err == nil || strings.Contains(err.Error(), "at most") { // no number is small enough
 		t.Error(err)
 	}
 }

@@ -111,6 +111,16 @@ func TestQuarterOf(t *testing.T) {
 	}
 }
 
+func TestDirectoryIsShortEnough(t *testing.T) {
+	const rest = len("/00000/run/control.sock")
+	if err := checkDir("/" + strings.Repeat("x", 106-rest)); err != nil {
+		t.Error(err)
+	}
+	if err := checkDir("/" + strings.Repeat("x", 107-rest)); err == nil || !strings.Contains(err.Error(), "would have 108 bytes, and 107 are the most: set a shorter TMPDIR") {
+		t.Error(err)
+	}
+}
+
 func TestProcFiles(t *testing.T) {
 	if n := parseSwitches("Name:\tx\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t30\n"); n != 42 {
 		t.Errorf("%d switches", n)

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/control"
 	"reuseportd/internal/loadgen"
 	"reuseportd/internal/rig"
 )
@@ -36,6 +39,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
 	r := &runner{o: &o, dir: dir}
 	began := time.Now()
 	if o.Rate == 0 {
@@ -49,6 +55,17 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r.result.finish(time.Since(began))
 	return r.result, nil
+}
+
+// checkDir tells in time that the servers' control sockets would have too long a
+// path, unix(7).
+func checkDir(dir string) error {
+	const most = len(unix.RawSockaddrUnix{}.Path) - 1
+	// As the longest one: the number of servers has few digits.
+	if n := len(control.SocketPath(filepath.Join(dir, "00000", "run"))); n > most {
+		return fmt.Errorf("the path of a control socket in %s would have %d bytes, and %d are the most: set a shorter TMPDIR", dir, n, most)
+	}
+	return nil
 }
 
 // rounds measures every case once before any is measured again, so that a change
