@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reuseportd/internal/control"
 	"reuseportd/internal/rig"
 )
@@ -125,10 +127,14 @@ func TestProcFiles(t *testing.T) {
 	if n := parseSwitches("Name:\tx\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t30\n"); n != 42 {
 		t.Errorf("%d switches", n)
 	}
-	if d := parseIdle("cpu  10 20 30 400 50 6 7 8 9 10\ncpu0 1 1 1 1 1\n"); d != 4500*time.Millisecond {
+	var cpus unix.CPUSet
+	cpus.Set(0)
+	cpus.Set(2)
+	const stat = "cpu  10 20 30 700 90 6 7 8 9 10\ncpu0 1 2 3 400 50 6\ncpu1 1 2 3 200 30 6\ncpu2 1 2 3 100 10 6\nintr 1 2 3 4 5 6\n"
+	if d := parseIdle(stat, &cpus); d != 5600*time.Millisecond {
 		t.Errorf("%v idle", d)
 	}
-	if parseIdle("") != 0 || parseSwitches("") != 0 || taskCPU("/none") != 0 {
+	if parseIdle("", &cpus) != 0 || parseSwitches("") != 0 || taskCPU("/none") != 0 {
 		t.Error("something comes of nothing")
 	}
 	u := usageOf([]int{1})

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // usage is what the kernel has counted until one moment.
@@ -16,7 +18,7 @@ type usage struct {
 	server    time.Duration // CPU time of master and workers
 	switches  uint64        // their threads' context switches
 	generator time.Duration // CPU time of this process
-	idle      time.Duration // of all CPUs of the machine together
+	idle      time.Duration // of all CPUs together that we may use (taskset)
 }
 
 // usageOf takes the usage of a server's processes.
@@ -79,17 +81,28 @@ func ownCPU() time.Duration {
 
 func idleTime() time.Duration {
 	data, _ := os.ReadFile("/proc/stat")
-	return parseIdle(string(data))
-}
-
-// parseIdle reads idle and iowait of all CPUs, proc_stat(5).
-func parseIdle(stat string) time.Duration {
-	line, _, _ := strings.Cut(stat, "\n")
-	f := strings.Fields(line)
-	if len(f) < 6 {
+	var ours unix.CPUSet
+	if unix.SchedGetaffinity(0, &ours) != nil {
 		return 0
 	}
-	idle, _ := strconv.ParseInt(f[4], 10, 64)
-	wait, _ := strconv.ParseInt(f[5], 10, 64)
-	return time.Duration(idle+wait) * tick
+	return parseIdle(string(data), &ours)
+}
+
+// parseIdle sums up idle and iowait of the given CPUs, proc_stat(5).
+func parseIdle(stat string, of *unix.CPUSet) (sum time.Duration) {
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		if len(f) < 6 {
+			continue
+		}
+		number, ok := strings.CutPrefix(f[0], "cpu")
+		cpu, err := strconv.Atoi(number)
+		if !ok || err != nil || !of.IsSet(cpu) { // the first line is of all together
+			continue
+		}
+		idle, _ := strconv.ParseInt(f[4], 10, 64)
+		wait, _ := strconv.ParseInt(f[5], 10, 64)
+		sum += time.Duration(idle+wait) * tick
+	}
+	return sum
 }
