@@ -232,9 +232,9 @@ func (l *Loop) keepReserve() error {
 	return nil
 }
 
-// welcome opens a fresh connection. As long as that pays, it is read from in the next
-// turn before it is watched: if its first message has come by then, a short exchange
-// is over without epoll having heard of it.
+// welcome opens a fresh connection. As long as that pays, it is served with what it has
+// already sent before it is watched: a short exchange is over without epoll having
+// heard of it.
 func (l *Loop) welcome(fd int32, s *Service) {
 	c := l.open(fd, s)
 	defer l.guard(c)
@@ -243,18 +243,12 @@ func (l *Loop) welcome(fd int32, s *Service) {
 	}
 	s.handler.Opened(c)
 	if c.out != nil || c.has(finishing) || l.early.pays(l.count.Accepted) {
-		l.again(c)
+		before := l.count.BytesIn
+		l.drive(c)
+		l.early.was(l.count.BytesIn > before)
 	} else {
 		c.flags &^= readable // epoll will tell
-		l.register(c)
 	}
-}
-
-// runFresh serves a connection that isn't watched yet, and has it watched.
-func (l *Loop) runFresh(c *Conn) {
-	before := l.count.BytesIn
-	l.run(c)
-	l.early.was(l.count.BytesIn > before)
 	l.register(c)
 }
 

@@ -305,12 +305,8 @@ func (l *Loop) goOn(n int) {
 	for _, m := range l.going {
 		if m.c.gen == m.gen && m.c.has(open) {
 			m.c.flags &^= queued
-			switch {
-			case m.c.has(away):
-			case m.c.has(registered):
+			if !m.c.has(away) {
 				l.run(m.c)
-			default:
-				l.runFresh(m.c)
 			}
 		}
 	}
