@@ -35,10 +35,22 @@ func contenders(ctx context.Context, dir string, o options) ([]contender, error)
 		receipt, err := ours.Change(ctx, "reload")
 		return receipt.ReadyMS, err
 	}
-	all := []contender{{ours.Server, reload}}
 	if err := ours.Configure(workers, 30*time.Second); err != nil {
 		return nil, err
 	}
+	beside := filepath.Join(dir, "deferring")
+	if err := os.Mkdir(beside, 0o755); err != nil {
+		return nil, err
+	}
+	deferring, err := rig.NewReuseportd(ctx, beside, ours.Args[0])
+	if err != nil {
+		return nil, err
+	}
+	deferring.Name, deferring.Keys = "with defer_accept", "defer_accept: true"
+	if err := deferring.Configure(workers, 30*time.Second); err != nil {
+		return nil, err
+	}
+	all := []contender{{ours.Server, reload}, {Server: deferring.Server}}
 	rival, err := rig.NewNginx(dir)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):

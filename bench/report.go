@@ -26,8 +26,12 @@ func (r row) add(contender int, v float64) {
 
 func printMachine(all []contender) {
 	fmt.Println(rig.Machine())
+	var told string
 	for _, c := range all {
-		fmt.Println(c.Version)
+		if c.Version != told {
+			fmt.Println(c.Version)
+		}
+		told = c.Version
 	}
 	fmt.Printf("%s\n\n", wrkVersion())
 }

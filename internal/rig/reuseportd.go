@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -16,6 +17,7 @@ import (
 type Reuseportd struct {
 	*Server
 	EchoAddress string // "" if it has no echo listener
+	Keys        string // further keys of the web listener, each `key: value` on a line of its own
 	conf, run   string // configuration file, runtime directory
 }
 
@@ -58,6 +60,9 @@ func NewReuseportd(ctx context.Context, dir, binary string) (*Reuseportd, error)
 func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
 	text := fmt.Sprintf("workers: %d\nwatch: false\ndrain_timeout: %v\nlog: {level: warn, format: text}\nlisteners:\n"+
 		"  - name: web\n    address: %s\n    http: {routes: [{respond: {body: \"hello\\n\"}}]}\n", workers, drain, r.Address)
+	for line := range strings.Lines(r.Keys) {
+		text += "    " + strings.TrimSpace(line) + "\n"
+	}
 	if r.EchoAddress != "" {
 		text += fmt.Sprintf("  - name: echo\n    address: %s\n    echo: {}\n", r.EchoAddress)
 	}
