@@ -272,22 +272,7 @@ func TestKilledWorkerUnderLoad(t *testing.T) {
 	s := harness.Start(t, c)
 	mc := clients(c)
 	mc.Kept, mc.Halves, mc.Pipeline, mc.Stream = 0, 0, 0, 0
-	r := under(t, mc, func(m *meter.Meter) {
-		for i := range 3 {
-			pid := s.Workers()[i]
-			m.Mark("kill -9 of worker %d", pid)
-			must(t, syscall.Kill(pid, syscall.SIGKILL))
-			replaced(s, pid, 3)
-		}
-	})
-	for _, l := range r.Losses {
-		if l.Phase == meter.Connect {
-			t.Errorf("a connect failed: %v", l)
-		}
-	}
-	if r.Lost() > 3*mc.Burst {
-		t.Errorf("lost %d", r.Lost())
-	}
+	killing(t, s, mc, 3, mc.Burst)
 	// A slot that stays empty is steered around.
 	s.Arm("worker-start", harness.Exit)
 	must(t, syscall.Kill(s.Workers()[0], syscall.SIGKILL))

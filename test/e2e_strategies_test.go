@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -127,21 +126,7 @@ func TestStrategiesCrash(t *testing.T) {
 			s := harness.Start(t, sharedBy(c, how.keys))
 			mc := clients(c)
 			mc.Kept, mc.Halves, mc.Pipeline, mc.Stream, mc.Burst = 0, 0, 0, 0, 0
-			r := under(t, mc, func(m *meter.Meter) {
-				for _, pid := range s.Workers() { // idle, one of them holds the mutex
-					m.Mark("kill -9 of worker %d", pid)
-					must(t, syscall.Kill(pid, syscall.SIGKILL))
-					replaced(s, pid, 3)
-				}
-			})
-			for _, l := range r.Losses {
-				if l.Phase == meter.Connect {
-					t.Errorf("a connect failed: %v", l)
-				}
-			}
-			if r.Lost() > 3*mc.Fresh {
-				t.Errorf("lost %d, with %d connections at a time", r.Lost(), mc.Fresh)
-			}
+			killing(t, s, mc, 3, mc.Fresh) // one of them holds the mutex
 		})
 	}
 }

@@ -270,15 +270,20 @@ func TestUnlistenInBatch(t *testing.T) {
 // A listening socket that somebody who shares it has shut down reports its error
 // for ever; the loop looks once.
 func TestListenerShutDown(t *testing.T) {
-	s := one(t, &calls{})
-	s.do(func() {})
-	if err := unix.Shutdown(s.fd, unix.SHUT_RDWR); err != nil {
-		t.Fatal(err)
-	}
-	s.until("the error is counted", func() bool { return s.Count().AcceptErrors > 0 })
-	s.until("some turns later", func() bool { return s.Count().Turns > 20 })
-	if n := s.count(); n.AcceptErrors != 1 {
-		t.Errorf("counted %+v", n)
+	_, word := sharedWord(t)
+	for name, sharing := range map[string]eventloop.Sharing{"alone": {}, "exclusive": exclusive, "mutex": {Mutex: word}} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, config{sharing: sharing, handler: func(*eventloop.Loop) eventloop.Handler { return &calls{} }})
+			s.do(func() {})
+			if err := unix.Shutdown(s.fd, unix.SHUT_RDWR); err != nil {
+				t.Fatal(err)
+			}
+			s.until("the error is counted", func() bool { return s.Count().AcceptErrors > 0 })
+			s.until("some turns later", func() bool { return s.Count().Turns > 20 })
+			if n := s.count(); n.AcceptErrors != 1 {
+				t.Errorf("counted %+v", n)
+			}
+		})
 	}
 }
 

@@ -9,7 +9,7 @@ package eventloop
 func (l *Loop) contend() {
 	for _, ln := range l.listeners {
 		switch {
-		case ln.mutex == nil || ln.held:
+		case ln.mutex == nil || ln.held || ln.broken:
 		case l.rest != 0:
 			ln.mutex.pass()
 		case ln.mutex.tryLock():
@@ -53,7 +53,7 @@ func (l *Loop) unlock(ln *Listener) {
 
 // mutexWoke is called when the mutex of a listener may be free.
 func (l *Loop) mutexWoke(ln *Listener) {
-	l.vain++ // unless something else comes with it
+	l.vain++ // as the accept of a listener whose connection is gone
 	ln.mutex.woke()
 }
 

@@ -69,3 +69,6 @@ func (ln *Listener) Held() bool { return ln.held }
 
 // Waits tells whether the loop waits for the listener's mutex.
 func (ln *Listener) Waits() bool { return ln.mutex.waiting }
+
+// Patience is how many milliseconds the loop may wait.
+func (l *Loop) Patience() int { return l.patience() }

@@ -37,8 +37,9 @@ type Listener struct {
 	batch   batch
 	since   int // accepted since it was queued for exclusive wake-ups
 	watched bool
+	broken  bool   // the socket has an error of its own, for ever
 	mutex   *mutex // nil if nobody has to be kept out
-	held    bool   // Invariant: watched without mutex or, until the next wait, with it
+	held    bool   // the loop has the mutex. Invariant: then the socket is watched
 }
 
 // Sharing is how a loop shares a listening socket with other loops; the zero value
@@ -102,7 +103,7 @@ func (l *Loop) Unlisten(ln *Listener) {
 }
 
 func (l *Loop) watch(ln *Listener) error {
-	if ln.watched || l.rest != 0 || ln.mutex != nil && !ln.held {
+	if ln.watched || ln.broken || l.rest != 0 || ln.mutex != nil && !ln.held {
 		return nil // resume will, or contend
 	}
 	if err := l.control(unix.EPOLL_CTL_ADD, ln.fd, ln.events, special); err != nil {
@@ -193,6 +194,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			// The socket's own error, as after a shutdown(2) by somebody who shares
 			// it: it would be reported for ever.
 			l.count.AcceptErrors++
+			ln.broken = true
 			l.unwatch(ln)
 			return l.fresh
 		default:

@@ -48,22 +48,21 @@ func TestLoadIsTold(t *testing.T) {
 // It turns when nothing happens, too, until it drains; one without a Load sleeps.
 func TestLoadBeats(t *testing.T) {
 	var told eventloop.Load
-	s := serve(t, config{Options: eventloop.Options{Load: &told}, handler: func(*eventloop.Loop) eventloop.Handler { return &calls{} }})
-	turns := func() (n uint64) {
-		s.do(func() { n = s.Count().Turns })
-		return n
+	handler := func(*eventloop.Loop) eventloop.Handler { return &calls{} }
+	patience := func(s *server) (ms int) {
+		s.do(func() { ms = s.Patience() })
+		return ms
 	}
-	for from, end := turns(), time.Now().Add(limit); turns() < from+20; {
-		if time.Now().After(end) {
-			t.Fatal("the loop doesn't turn by itself")
-		}
-		time.Sleep(100 * time.Millisecond)
+	if ms := patience(serve(t, config{handler: handler})); ms != -1 {
+		t.Errorf("without a Load the loop waits %d ms, want for ever", ms)
+	}
+	s := serve(t, config{Options: eventloop.Options{Load: &told}, handler: handler})
+	if ms := patience(s); ms < 1 || ms > 20 {
+		t.Errorf("with one it waits %d ms, want 20 at most", ms)
 	}
 	s.do(s.Drain)
-	from := turns()
-	time.Sleep(200 * time.Millisecond)
-	if n := turns() - from; n > 3 {
-		t.Errorf("%d turns in 200 ms of a loop that drains", n)
+	if ms := patience(s); ms != -1 {
+		t.Errorf("when it drains it waits %d ms, want for ever", ms)
 	}
 }
 
