@@ -250,7 +250,7 @@ func (c *core) fail(err error) {
 		return
 	}
 	if s := c.serving(); s != nil {
-		c.steer(s) // an earlier master's, of which this one has attached nothing yet
+		c.steer(s) // over its shards alone, also where an earlier master had attached its program
 	}
 	c.retireSurplus()
 	c.finish(r)
