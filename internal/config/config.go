@@ -8,6 +8,7 @@ package config
 
 import (
 	"io/fs"
+	"net/netip"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type Config struct {
 	Watch bool
 
 	Log       Log
+	Upstreams []Upstream
 	Listeners []Listener
 
 	// Path is the file that was read, "" for the embedded default.
@@ -110,7 +112,7 @@ const (
 )
 
 // Listener is a configured address and the service behind it. Exactly one of
-// HTTP and Echo is set.
+// HTTP, TCP and Echo is set.
 type Listener struct {
 	Name string
 	// Network is tcp4, tcp6 or unix. Address is canonical: "127.0.0.1:8080",
@@ -133,6 +135,7 @@ type Listener struct {
 	Mode    fs.FileMode // permissions of a Unix socket
 
 	HTTP *HTTP
+	TCP  *TCP
 	Echo *Echo
 
 	// Pos is where the listener's address stands in the file, for errors that
@@ -157,8 +160,11 @@ func (l *Listener) Sockets(slots int) int {
 
 // Service returns the name of the listener's service key.
 func (l *Listener) Service() string {
-	if l.HTTP != nil {
+	switch {
+	case l.HTTP != nil:
 		return "http"
+	case l.TCP != nil:
+		return "tcp"
 	}
 	return "echo"
 }
@@ -182,6 +188,9 @@ type HTTP struct {
 	MaxHeader      int   // bytes of the whole head; beyond it 431
 	MaxBody        int64 // bytes; beyond it 413
 
+	// TrustedProxies are those whose X-Forwarded-* and Forwarded are kept.
+	TrustedProxies []netip.Prefix
+
 	// AccessLog is nil when there is none.
 	AccessLog *AccessLog
 }
@@ -193,7 +202,7 @@ type AccessLog struct {
 }
 
 // Route is chosen by host, then by the longest path prefix. Exactly one of
-// Respond and Files is set.
+// Respond, Files and Proxy is set.
 type Route struct {
 	// Host is lower case and without a port; "" matches every host.
 	Host string
@@ -203,6 +212,7 @@ type Route struct {
 
 	Respond *Respond
 	Files   *Files
+	Proxy   *Proxy
 }
 
 // Respond answers every method with one fixed response.
