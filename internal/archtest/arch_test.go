@@ -41,7 +41,8 @@ var may = map[string][]string{
 		"config", "control", "custody", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
 		"shard", "stats", "wire",
 	},
-	"archtest": {},
+	"service/proxyproto": {},
+	"archtest":           {},
 }
 
 // forbidden are packages of the standard library that would bring in what a
@@ -51,6 +52,8 @@ var forbidden = map[string][]string{
 	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
+
+	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
 }
 
 const root = "../.."
