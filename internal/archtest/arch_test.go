@@ -41,6 +41,7 @@ var may = map[string][]string{
 		"config", "control", "custody", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
 		"shard", "stats", "wire",
 	},
+	"service/failure":    {},
 	"service/proxyproto": {},
 	"archtest":           {},
 }
