@@ -10,7 +10,7 @@ import (
 // maxUnixPath is the longest path that fits sun_path with its NUL (unix(7)).
 const maxUnixPath = 107
 
-// address is a listener's address, taken apart.
+// address is a listener's or a server's address, taken apart.
 type address struct {
 	network   string // tcp4, tcp6 or unix
 	canonical string
@@ -48,14 +48,9 @@ func parseAddress(s string) (address, *flaw) {
 	if rest, ok := strings.CutPrefix(s, "unix:"); ok {
 		return parseUnix(rest)
 	}
-	colon := strings.LastIndexByte(s, ':')
-	if colon < 0 {
-		return address{}, &flaw{"address " + quote(s) + " has no port", "write " + s + ":8080, or unix: and a path"}
-	}
-	host, port := s[:colon], s[colon+1:]
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || port[0] == '+' {
-		return address{}, &flaw{"port " + quote(port) + " is not a number from 1 to 65535", "names of ports are not looked up"}
+	host, port, number, bad := cutPort(s)
+	if bad != nil {
+		return address{}, bad
 	}
 	if number == 0 {
 		return address{}, &flaw{"port 0 would be another port for every event loop", "write a number from 1 to 65535"}
@@ -66,23 +61,45 @@ func parseAddress(s string) (address, *flaw) {
 			"write 0.0.0.0:" + port + ` for every IPv4 address or "[::]:` + port + `" for every IPv6 address; to have both, write two listeners`,
 		}
 	}
-	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	ip, err := netip.ParseAddr(bare)
-	switch {
-	case err != nil:
-		return address{}, hostFlaw(host, port)
-	case ip.Is4() && bare != host:
-		return address{}, &flaw{"an IPv4 address takes no brackets", "write " + bare + ":" + port}
-	case ip.Is6() && "["+bare+"]" != host:
-		return address{}, &flaw{"an IPv6 address with a port needs brackets", `write "[` + bare + `]:` + port + `"`}
-	case ip.Is4In6():
-		return address{}, &flaw{"an IPv4 address in IPv6 form is not supported", "write " + ip.Unmap().String() + ":" + port}
-	case ip.IsLinkLocalUnicast() && ip.Is6() && ip.Zone() == "":
-		return address{}, &flaw{"a link-local address needs the name of its interface", `write "[` + bare + `%eth0]:` + port + `"`}
-	case ip.IsMulticast():
-		return address{}, &flaw{"a multicast address can't take connections", "write an address of this machine"}
+	if ip, err := netip.ParseAddr(bareIP(host)); err == nil {
+		return ipAddress(ip, host, number)
 	}
-	a := address{network: "tcp4", ip: netip.AddrPortFrom(ip, uint16(number))}
+	return address{}, hostFlaw(host, port)
+}
+
+// cutPort takes the port off an address.
+func cutPort(s string) (host, port string, number uint16, bad *flaw) {
+	colon := strings.LastIndexByte(s, ':')
+	if colon < 0 {
+		return "", "", 0, &flaw{"address " + quote(s) + " has no port", "write " + s + ":8080, or unix: and a path"}
+	}
+	host, port = s[:colon], s[colon+1:]
+	v, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || port[0] == '+' {
+		return "", "", 0, &flaw{"port " + quote(port) + " is not a number from 1 to 65535", "names of ports are not looked up"}
+	}
+	return host, port, uint16(v), nil
+}
+
+// bareIP takes the brackets off an IPv6 address.
+func bareIP(host string) string { return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]") }
+
+// ipAddress checks an address, written as host, that is to be connected to or bound.
+func ipAddress(ip netip.Addr, host string, port uint16) (address, *flaw) {
+	a := address{network: "tcp4", ip: netip.AddrPortFrom(ip, port)}
+	bare, number := bareIP(host), strconv.Itoa(int(port))
+	switch {
+	case ip.Is4() && bare != host:
+		return address{}, &flaw{"an IPv4 address takes no brackets", "write " + bare + ":" + number}
+	case ip.Is6() && "["+bare+"]" != host:
+		return address{}, &flaw{"an IPv6 address with a port needs brackets", `write "[` + bare + `]:` + number + `"`}
+	case ip.Is4In6():
+		return address{}, &flaw{"an IPv4 address in IPv6 form is not supported", "write " + ip.Unmap().String() + ":" + number}
+	case ip.IsLinkLocalUnicast() && ip.Is6() && ip.Zone() == "":
+		return address{}, &flaw{"a link-local address needs the name of its interface", `write "[` + bare + `%eth0]:` + number + `"`}
+	case ip.IsMulticast():
+		return address{}, &flaw{"a multicast address can't take connections", "write an address of one machine"}
+	}
 	if ip.Is6() {
 		a.network = "tcp6"
 	}

@@ -25,6 +25,13 @@ func (c *Config) check() error {
 	want(c.MaxConnections >= 0, "max_connections %d", c.MaxConnections)
 	want(len(c.SHA256) == 64, "sha256 %q", c.SHA256)
 	want(len(c.Listeners) > 0, "no listeners")
+	for i := range c.Upstreams {
+		u := &c.Upstreams[i]
+		want(u.Name != "" && c.Upstream(u.Name) == u, "upstream %q", u.Name)
+		if err := u.check(); err != nil {
+			errs = append(errs, fmt.Errorf("upstream %s: %w", u.Name, err))
+		}
+	}
 	names, keys := map[string]bool{}, map[string]bool{}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -33,6 +40,9 @@ func (c *Config) check() error {
 		names[l.Name], keys[l.Key()] = true, true
 		if err := l.check(); err != nil {
 			errs = append(errs, fmt.Errorf("listener %s: %w", l.Name, err))
+		}
+		for _, name := range l.upstreams() {
+			want(c.Upstream(name) != nil, "listener %s: upstream %q", l.Name, name)
 		}
 	}
 	return errors.Join(errs...)
@@ -61,8 +71,10 @@ func (l *Listener) check() error {
 		return fmt.Errorf("%d shards, steering %s with accept %s", l.Shards, l.Steering, l.Accept)
 	case l.Backlog < 1 || l.Mode&^0o777 != 0 || l.Pos.Line < 1 || l.Pos.Column < 1:
 		return fmt.Errorf("backlog %d, mode %o, place %v", l.Backlog, l.Mode, l.Pos)
-	case (l.HTTP == nil) == (l.Echo == nil):
+	case !exactlyOne(l.HTTP != nil, l.TCP != nil, l.Echo != nil):
 		return errors.New("not exactly one service")
+	case l.TCP != nil:
+		return l.TCP.check()
 	case l.Echo != nil && l.Echo.IdleTimeout < 0:
 		return errors.New("negative idle_timeout")
 	case l.HTTP != nil:
@@ -98,8 +110,11 @@ func (h *HTTP) check() error {
 }
 
 func (r *Route) check() error {
-	if (r.Respond == nil) == (r.Files == nil) {
-		return errors.New("not exactly one of respond and files")
+	if !exactlyOne(r.Respond != nil, r.Files != nil, r.Proxy != nil) {
+		return errors.New("not exactly one answer")
+	}
+	if r.Proxy != nil {
+		return r.Proxy.check()
 	}
 	if f := r.Files; f != nil {
 		if !filepath.IsAbs(f.Root) || f.Index == "" || strings.ContainsAny(f.Index, "/\x00") {

@@ -9,6 +9,7 @@ package config
 import (
 	"io/fs"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -68,6 +69,15 @@ func (c *Config) CPU(slot int) int {
 		return -1
 	}
 	return c.CPUs[slot%len(c.CPUs)]
+}
+
+// Upstream returns the upstream of a name, nil if there is none.
+func (c *Config) Upstream(name string) *Upstream {
+	i := slices.IndexFunc(c.Upstreams, func(u Upstream) bool { return u.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Upstreams[i]
 }
 
 // Credential is what `user` and `group` resolved to.

@@ -11,6 +11,8 @@ type decoder struct {
 	path string
 	// schemas are all objects, for hints.
 	schemas []schema
+	// uses are the places that name an upstream.
+	uses []use
 	// pinned says that cpu_affinity is on.
 	pinned bool
 	// key is the one being read, for messages.

@@ -11,6 +11,7 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 	{"max_request_line", sizeInto(64, 1<<20, func(h *HTTP) *int { return &h.MaxRequestLine })},
 	{"max_header", sizeInto(128, 1<<20, func(h *HTTP) *int { return &h.MaxHeader })},
 	{"max_body", sizeInto(0, 1<<40, func(h *HTTP) *int64 { return &h.MaxBody })},
+	{"trusted_proxies", readTrusted},
 	{"access_log", func(d *decoder, n *node, h *HTTP) {
 		h.AccessLog = &AccessLog{Format: "combined", File: "-"}
 		accessLogObject.read(d, n, h.AccessLog)
@@ -51,7 +52,7 @@ func (d *decoder) http(n *node) *HTTP {
 		return h
 	}
 	if !g.has("routes") {
-		d.missing(g, n.pos, "add routes: with at least one - respond: or - files:", "http without routes")
+		d.missing(g, n.pos, "add routes: with at least one - respond:, - files: or - proxy:", "http without routes")
 	}
 	if h.MaxHeader < h.MaxRequestLine {
 		d.rep.add(g.pos("max_header", g.pos("max_request_line", n.pos)), "max_header counts the request line too",

@@ -20,10 +20,11 @@ var (
 	steerings = []Steering{SteerHash, SteerCPU, SteerRandom, SteerLoad}
 )
 
-var services = []string{"http", "echo"}
+// services are what a listener has one of.
+var services = []string{"http", "tcp", "echo"}
 
-var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are http and echo", fields: []field[Listener]{
-	{"name", readName},
+var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + sentence(services, "and"), fields: []field[Listener]{
+	{"name", nameInto(func(l *Listener) *string { return &l.Name })},
 	{"address", readAddress},
 	{"accept", choiceInto(accepts, func(l *Listener) *Accept { return &l.Accept })},
 	{"shards", intInto(1, maxSlots, func(l *Listener) *int { return &l.Shards })},
@@ -33,6 +34,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
 	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
+	{"tcp", func(d *decoder, n *node, l *Listener) { l.TCP = d.tcp(n) }},
 	{"echo", func(d *decoder, n *node, l *Listener) {
 		l.Echo = &Echo{}
 		echoObject.read(d, n, l.Echo)
@@ -57,19 +59,19 @@ func readListeners(d *decoder, n *node, c *Config) {
 		}
 		d.finishListener(item, g, &l)
 		if l.Name != "" {
-			d.unique(names, l.Name, g.pos("name", item.pos), "name "+quote(l.Name))
+			d.unique(names, l.Name, g.pos("name", item.pos), "listeners have the name "+quote(l.Name))
 		}
 		if l.Address != "" {
-			d.unique(addresses, l.Key(), l.Pos, "address "+l.Address)
+			d.unique(addresses, l.Key(), l.Pos, "listeners have the address "+l.Address)
 		}
 		c.Listeners = append(c.Listeners, l)
 	}
 }
 
-// unique reports what an earlier listener already has.
+// unique reports what an earlier one of a list already has.
 func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
 	if first, twice := seen[key]; twice {
-		d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two listeners have the %s", what)
+		d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
 		return
 	}
 	seen[key] = pos
@@ -82,7 +84,8 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 			d.missing(g, n.pos, "add "+key+":", "a listener without "+key)
 		}
 	}
-	d.oneService(n, g)
+	d.oneOf(n, g, services, "keep one; give the other a listener of its own",
+		"a listener has one service, and this one has %s", "a listener without a service")
 	d.accept(g, l)
 	if l.Network == "unix" && l.DeferAccept {
 		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
@@ -98,32 +101,34 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 	}
 }
 
-// oneService wants exactly one service key.
-func (d *decoder) oneService(n *node, g *given) {
+// oneOf wants exactly one of several keys. many has a place for those that there are.
+func (d *decoder) oneOf(n *node, g *given, keys []string, hint, many, none string) {
 	var found []string
-	for _, s := range services {
-		if g.has(s) {
-			found = append(found, s)
+	for _, key := range keys {
+		if g.has(key) {
+			found = append(found, key)
 		}
 	}
 	if len(found) > 1 {
-		d.rep.add(g.entries[found[1]].pos, "keep one; give the other a listener of its own",
-			"a listener has one service, and this one has %s", sentence(found, "and"))
+		d.rep.add(g.entries[found[1]].pos, hint, many, sentence(found, "and"))
 	}
 	if len(found) == 0 {
-		d.missing(g, n.pos, "add http: or echo:", "a listener without a service")
+		d.missing(g, n.pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
 	}
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-func readName(d *decoder, n *node, l *Listener) {
-	s, ok := d.text(n)
-	if ok && !nameForm.MatchString(s) {
-		d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
-		return
+// nameInto reads the name of a listener or of an upstream.
+func nameInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
+	return func(d *decoder, n *node, into *T) {
+		s, ok := d.text(n)
+		if ok && !nameForm.MatchString(s) {
+			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
+			return
+		}
+		*at(into) = s
 	}
-	l.Name = s
 }
 
 // accept checks how loops share the listener.

@@ -13,7 +13,11 @@ var routeObject = object[Route]{at: "listeners[].http.routes[]", what: "a route"
 	{"path", readPath},
 	{"respond", func(d *decoder, n *node, r *Route) { r.Respond = d.respond(n) }},
 	{"files", func(d *decoder, n *node, r *Route) { r.Files = d.files(n) }},
+	{"proxy", func(d *decoder, n *node, r *Route) { r.Proxy = d.proxy(n) }},
 }}
+
+// answers are what a route has one of.
+var answers = []string{"respond", "files", "proxy"}
 
 var filesObject = object[Files]{at: "listeners[].http.routes[].files", what: "files", fields: []field[Files]{
 	{"root", readRoot},
@@ -26,7 +30,7 @@ func (d *decoder) routes(n *node) []Route {
 		return nil
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - respond: or - files:", "http without routes")
+		d.rep.add(n.pos, "add at least one - respond:, - files: or - proxy:", "http without routes")
 	}
 	routes := make([]Route, 0, len(items))
 	seen := map[[2]string]Position{}
@@ -40,12 +44,7 @@ func (d *decoder) routes(n *node) []Route {
 		if len(d.rep.errs) == before {
 			d.uniqueRoute(seen, &r, g.pos("path", item.pos))
 		}
-		switch respond, files := g.has("respond"), g.has("files"); {
-		case respond && files:
-			d.rep.add(g.entries["files"].pos, "keep one; give the other a route of its own", "a route has respond or files, not both")
-		case !respond && !files:
-			d.missing(g, item.pos, "add respond: or files:", "a route that answers nothing")
-		}
+		d.oneOf(item, g, answers, "keep one; give the other a route of its own", "a route answers in one way, and this one has %s", "a route that answers nothing")
 		routes = append(routes, r)
 	}
 	return routes

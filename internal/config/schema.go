@@ -12,8 +12,10 @@ type schema struct {
 // value: the tables refer to code of the decoder, so that can't refer to them.
 func schemas() []schema {
 	return []schema{
-		topLevel.schema(), logging.schema(), listenerObject.schema(), echoObject.schema(), httpObject.schema(),
-		accessLogObject.schema(), routeObject.schema(), filesObject.schema(), respondObject.schema(),
+		topLevel.schema(), logging.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
+		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
+		keepaliveObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
+		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),
 	}
 }
 
@@ -24,10 +26,14 @@ func (o *object[T]) unknownHint(d *decoder, key string) string {
 	if near := nearest(key, o.keys()); near != "" {
 		return "did you mean " + near + "?"
 	}
+	var owners []string
 	for _, s := range d.schemas {
 		if slices.Contains(s.keys, key) {
-			return key + " belongs in " + s.what
+			owners = append(owners, s.what)
 		}
+	}
+	if len(owners) > 0 {
+		return key + " belongs in " + sentence(owners, "or")
 	}
 	hint := "the keys are " + sentence(o.keys(), "and")
 	if o.more != "" {

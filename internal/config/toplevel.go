@@ -19,6 +19,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"cpu_affinity", readAffinity},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
 	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
+	{"upstreams", readUpstreams},
 	{"listeners", readListeners},
 }}
 
@@ -58,6 +59,7 @@ func (d *decoder) config(root *node, c *Config) {
 			"workers × threads is %d, more than the %d event loops that are supported", c.Slots(), maxSlots)
 	}
 	d.needPinning(c)
+	d.upstreams(c)
 	d.credential(g, c)
 }
 

@@ -107,7 +107,11 @@ type End struct {
 func Essence(c *config.Config) *config.Config {
 	e := *c
 	e.Raw = nil
-	e.Listeners = nil
+	e.Upstreams, e.Listeners = nil, nil
+	for i := range c.Upstreams {
+		u := &c.Upstreams[i]
+		e.Upstreams = append(e.Upstreams, config.Upstream{Name: u.Name, Balance: u.Balance, Servers: u.Servers}) // for status
+	}
 	for i := range c.Listeners {
 		l := c.Listeners[i]
 		if l.HTTP != nil {

@@ -59,9 +59,12 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			l := &w.conf.Listeners[i]
 			var h eventloop.Handler
 			var timeout time.Duration
-			if l.HTTP != nil {
+			switch {
+			case l.HTTP != nil:
 				h, timeout = http.New(el, sites[l.Key()]), l.HTTP.WriteTimeout
-			} else {
+			case l.TCP != nil:
+				return fmt.Errorf("listener %s: tcp is not served yet", l.Name)
+			default:
 				h = echo.New(el, l.Echo.IdleTimeout)
 			}
 			lp.services[l.Key()] = el.NewService(h, timeout)

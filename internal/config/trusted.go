@@ -1,0 +1,42 @@
+package config
+
+import "net/netip"
+
+// readTrusted reads ranges of addresses; a bare address is a range of one.
+func readTrusted(d *decoder, n *node, h *HTTP) {
+	items, ok := d.items(n, "as in [10.0.0.0/8]")
+	if !ok {
+		return
+	}
+	for _, item := range items {
+		if !d.visit(item.pos) {
+			return
+		}
+		if s, ok := d.text(item); !ok {
+			continue
+		} else if p, hint := parseRange(s); hint == "" {
+			h.TrustedProxies = append(h.TrustedProxies, p)
+		} else {
+			d.rep.add(item.pos, hint, "%s is not a range of addresses", quote(s))
+		}
+	}
+}
+
+// parseRange returns the range that s is, or a hint at what would be one.
+func parseRange(s string) (p netip.Prefix, hint string) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		p = netip.PrefixFrom(ip.WithZone(""), ip.BitLen())
+		if ip.Zone() != "" {
+			return p, "write " + p.String() + ", without the interface"
+		}
+	} else if p, err = netip.ParsePrefix(s); err != nil {
+		return p, "as in 10.0.0.0/8, 192.0.2.1 or fd00::/8"
+	}
+	switch {
+	case p.Addr().Is4In6():
+		return p, "write IPv4 addresses as in 10.0.0.0/8"
+	case p != p.Masked():
+		return p, "write " + p.Masked().String() + ", or the address without / if only it is meant"
+	}
+	return p, ""
+}

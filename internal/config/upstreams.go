@@ -1,0 +1,106 @@
+package config
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	maxServers = 256
+	maxWeight  = 1000
+)
+
+var balances = []Balance{BalanceRoundRobin, BalanceLeast, BalanceRandom, BalanceHash}
+
+var upstreamObject = object[Upstream]{at: "upstreams[]", what: "an upstream", fields: []field[Upstream]{
+	{"name", nameInto(func(u *Upstream) *string { return &u.Name })},
+	{"balance", choiceInto(balances, func(u *Upstream) *Balance { return &u.Balance })},
+	{"hash", readHash},
+	{"servers", func(d *decoder, n *node, u *Upstream) { u.Servers = d.servers(n) }},
+	{"connect_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.ConnectTimeout })},
+	{"idle_connections", intInto(0, 1<<16, func(u *Upstream) *int { return &u.IdleConnections })},
+	{"idle_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.IdleTimeout })},
+	{"max_failures", intInto(0, 1000, func(u *Upstream) *int { return &u.MaxFailures })},
+	{"cool_down", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.CoolDown })},
+	{"slow_start", durationInto(0, func(u *Upstream) *time.Duration { return &u.SlowStart })},
+	{"retries", intInto(0, maxServers, func(u *Upstream) *int { return &u.Retries })},
+	{"resolve_every", durationInto(100*time.Millisecond, func(u *Upstream) *time.Duration { return &u.ResolveEvery })},
+	{"send_proxy", readSendProxy},
+	{"check", func(d *decoder, n *node, u *Upstream) { u.Check = d.healthCheck(n) }},
+}}
+
+var hashObject = object[Upstream]{at: "upstreams[].hash", what: "hash", fields: []field[Upstream]{
+	{"header", func(d *decoder, n *node, u *Upstream) {
+		if s, ok := d.text(n); ok && d.headerName(s, n.pos, nil, "") {
+			u.HashHeader = s
+		}
+	}},
+}}
+
+func defaultUpstream() Upstream {
+	return Upstream{
+		Balance:         BalanceRoundRobin,
+		ConnectTimeout:  2 * time.Second,
+		IdleConnections: 64,
+		IdleTimeout:     60 * time.Second,
+		MaxFailures:     3,
+		CoolDown:        10 * time.Second,
+		Retries:         2,
+		ResolveEvery:    10 * time.Second,
+	}
+}
+
+// readUpstreams reads the list and finds names given twice.
+func readUpstreams(d *decoder, n *node, c *Config) {
+	items, ok := d.items(n, "begin each upstream with - name:")
+	if !ok {
+		return
+	}
+	names := map[string]Position{}
+	for _, item := range items {
+		u := defaultUpstream()
+		g := upstreamObject.read(d, item, &u)
+		if g == nil {
+			continue
+		}
+		u.Pos = g.pos("name", item.pos)
+		for _, key := range []string{"name", "servers"} {
+			if !g.has(key) {
+				d.missing(g, item.pos, "add "+key+":", "an upstream without "+key)
+			}
+		}
+		if g.has("hash") && u.Balance != BalanceHash {
+			d.rep.add(g.entries["hash"].pos, "remove it, or write balance: hash", "hash is for balance: hash, and this upstream has balance: %s", u.Balance)
+		}
+		if u.Name != "" {
+			d.unique(names, u.Name, u.Pos, "upstreams have the name "+quote(u.Name))
+		}
+		c.Upstreams = append(c.Upstreams, u)
+	}
+}
+
+// readHash reads what the key is made of: client, or a header's name.
+func readHash(d *decoder, n *node, u *Upstream) {
+	switch {
+	case n.kind == text && n.text == "client":
+	case n.kind == mapping && len(n.entries) > 0:
+		hashObject.read(d, n, u)
+	default:
+		hint := ""
+		if n.kind == text && isToken(n.text) {
+			hint = fmt.Sprintf("write hash: {header: %s} if that is meant", n.text)
+		}
+		d.wrong(n, hint, "client or {header: NAME}")
+	}
+}
+
+func readSendProxy(d *decoder, n *node, u *Upstream) {
+	var word string
+	choiceInto([]string{"none", "v1", "v2"}, func(s *string) *string { return s })(d, n, &word)
+	switch word {
+	case "v1":
+		u.SendProxy = 1
+	case "v2":
+		u.SendProxy = 2
+	}
+}

@@ -1,0 +1,77 @@
+package config
+
+import "strings"
+
+// use is a place that names an upstream.
+type use struct {
+	name string
+	pos  Position
+	http bool // a proxy route's
+}
+
+// use reads the name of an upstream. Whether there is one shows when all has been read:
+// upstreams may stand behind listeners.
+func (d *decoder) use(n *node, http bool) string {
+	s, ok := d.text(n)
+	if ok {
+		d.uses = append(d.uses, use{s, n.pos, http})
+	}
+	return s
+}
+
+// upstreams holds the places that name upstreams against those that there are.
+func (d *decoder) upstreams(c *Config) {
+	used := map[string]bool{}
+	for _, u := range d.uses {
+		used[u.name] = true
+		up := c.Upstream(u.name)
+		switch {
+		case up == nil:
+			d.rep.add(u.pos, unknownUpstream(u.name, c), "there is no upstream named %s", quote(u.name))
+		case u.http && up.SendProxy != 0:
+			d.rep.add(u.pos, "take send_proxy off it, or make another upstream without",
+				"upstream %s has send_proxy, which is for tcp only", up.Name)
+		}
+	}
+	for i := range c.Listeners {
+		d.noCircle(c, &c.Listeners[i])
+	}
+	for i := range c.Upstreams {
+		if u := &c.Upstreams[i]; u.Name != "" && !used[u.Name] {
+			d.rep.warn(u.Pos, "remove it, or name it in a tcp: or a proxy:", "nothing uses the upstream "+u.Name)
+		}
+	}
+}
+
+// noCircle refuses a listener that would connect to itself, for ever more.
+func (d *decoder) noCircle(c *Config, l *Listener) {
+	if l.TCP == nil || c.Upstream(l.TCP.Upstream) == nil {
+		return
+	}
+	for _, s := range c.Upstream(l.TCP.Upstream).Servers {
+		if s.Address == l.Address && (s.Network == "unix") == (l.Network == "unix") && !s.Named {
+			d.rep.add(s.Pos, "write the address of the server behind it",
+				"this is the address of the listener %s itself, whose connections would go round for ever", l.Name)
+		}
+	}
+}
+
+func unknownUpstream(name string, c *Config) string {
+	var names []string
+	for i := range c.Upstreams {
+		if n := c.Upstreams[i].Name; n != "" {
+			names = append(names, n)
+		}
+	}
+	switch near := nearest(name, names); {
+	case near != "":
+		return "did you mean " + near + "?"
+	case strings.Contains(name, ":"):
+		return "write the address among the servers of an upstream, and the upstream's name here"
+	case len(names) == 0:
+		return "add upstreams: with - name: " + name + " and its servers at the top of the file"
+	case len(names) == 1:
+		return "the only one is " + names[0]
+	}
+	return "the upstreams are " + sentence(names, "and")
+}
