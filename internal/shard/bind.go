@@ -47,7 +47,7 @@ func (g *Group) bindOne() (int, error) {
 	}
 	if g.addr.unix() {
 		err = g.addr.bindUnix(fd)
-	} else if err = errors.Join(g.setOptions(fd), g.setDeferred(fd)); err == nil {
+	} else if err = errors.Join(g.setOptions(fd), g.tuning.apply(fd)); err == nil {
 		err = unix.Bind(fd, sa)
 	}
 	if err != nil {
@@ -57,49 +57,17 @@ func (g *Group) bindOne() (int, error) {
 	return fd, nil
 }
 
-// option is one integer socket option.
-type option struct {
-	name       string
-	level, opt int
-	value      int
-}
-
-// setOptions prepares a TCP socket. TCP_NODELAY and SO_KEEPALIVE are for
-// the accepted connections, which inherit them on Linux (tcp(7)) and so need
-// no system call of their own. IPV6_V6ONLY is set either way, since its default is a
+// setOptions prepares a TCP socket. IPV6_V6ONLY is set either way, since its default is a
 // sysctl and a dual-stack socket would take the IPv4 listener's connections.
 func (g *Group) setOptions(fd int) error {
 	options := []option{
 		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
-		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 	}
 	if g.addr.network == "tcp6" {
 		options = append(options, option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})
 	}
-	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
-			return fmt.Errorf("setsockopt %s: %w", o.name, err)
-		}
-	}
-	return nil
-}
-
-// setDeferred has a listening socket wait for a connection's first bytes, or not. The
-// second after which it waits no more is the least that tcp(7) offers.
-func (g *Group) setDeferred(fd int) error {
-	if g.addr.unix() {
-		return nil
-	}
-	seconds := 0
-	if g.deferred {
-		seconds = 1
-	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds); err != nil {
-		return fmt.Errorf("setsockopt TCP_DEFER_ACCEPT: %w", err)
-	}
-	return nil
+	return setAll(fd, options)
 }
 
 // Listen makes every bound shard listen, in slot order: a shard's place in

@@ -11,10 +11,10 @@ import (
 
 // Group is the sockets of one address.
 type Group struct {
-	name     string // of the listener, for messages
-	backlog  int    // listen(2)
-	deferred bool   // TCP_DEFER_ACCEPT
-	addr     address
+	name    string // of the listener, for messages
+	backlog int    // listen(2)
+	tuning  tuning // of no use to a Unix socket
+	addr    address
 	// shards are the descriptors. Invariant: the index is the slot, and for
 	// those that listen also the kernel's index in the reuseport group, unless
 	// unordered.
@@ -56,10 +56,10 @@ func (g *Group) describe(l *config.Listener) {
 	g.name = l.Name
 	g.backlog = l.Backlog
 	g.addr.mode = l.Mode
-	g.deferred = l.DeferAccept && !g.addr.unix()
+	g.tuning = tuningOf(l)
 }
 
-// Update takes over name, backlog and permissions of a listener with the same key,
+// Update takes over name, backlog, permissions and socket options of a listener with the same key,
 // as a reload may change them. A smaller or larger number of shards is the
 // caller's to bring about.
 func (g *Group) Update(l *config.Listener) error {
@@ -73,11 +73,9 @@ func (g *Group) Update(l *config.Listener) error {
 			return g.fail("bind", err)
 		}
 	}
-	if g.deferred != old.deferred || old.name == "" {
-		for _, fd := range g.shards {
-			if err := g.setDeferred(fd); err != nil {
-				return g.fail("bind", err)
-			}
+	if !g.addr.unix() && (g.tuning != old.tuning || old.name == "") {
+		if err := g.tuning.retune(g.shards); err != nil {
+			return g.fail("bind", err)
 		}
 	}
 	if g.backlog == old.backlog {
