@@ -2,12 +2,13 @@ package http
 
 import "bytes"
 
-// chunks reads a chunked body and throws it away, RFC 9112 section 7.1.
+// chunks reads a chunked body, RFC 9112 section 7.1.
 type chunks struct {
 	step  chunkStep
 	left  int64 // of the chunk's data
 	total int64 // data bytes so far
 	lines int   // bytes of trailer section and extensions so far
+	last  bool  // recode has written the last chunk
 }
 
 type chunkStep uint8
@@ -29,33 +30,51 @@ const maxChunkDigits = 15
 // discard consumes input up to the body's end. It returns how much, and the
 // status of the answer that refuses the body, or 0.
 func (k *chunks) discard(in []byte, lim limits) (n, status int) {
+	for {
+		m, piece, status := k.next(in[n:], lim)
+		if n += m; piece == nil || status != 0 {
+			return n, status
+		}
+	}
+}
+
+// next consumes input up to the end of the next piece of the body: what there is
+// of a chunk's data, or a trailer field's line, without CRLF, if k.step is
+// chunkTrailer behind it. The piece is nil when more input is needed, and when the
+// body has ended.
+func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 	for k.step != chunkDone {
 		rest := in[n:]
 		if k.step == chunkData {
 			take := int(min(k.left, int64(len(rest))))
-			n += take
-			if k.left -= int64(take); k.left > 0 {
-				return n, 0
+			if k.left -= int64(take); k.left == 0 {
+				k.step = chunkEnd
 			}
-			k.step = chunkEnd
-			continue
+			if take == 0 {
+				return n, nil, 0
+			}
+			return n + take, rest[:take], 0
 		}
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
 			if len(rest) > maxChunkLine {
-				return n, 400
+				return n, nil, 400
 			}
-			return n, 0
+			return n, nil, 0
 		}
 		if end == 0 || rest[end-1] != '\r' || end > maxChunkLine {
-			return n, 400
+			return n, nil, 400
 		}
 		n += end + 1
-		if status := k.line(rest[:end-1], lim); status != 0 {
-			return n, status
+		line, trailer := rest[:end-1], k.step == chunkTrailer
+		if status := k.line(line, lim); status != 0 {
+			return n, nil, status
+		}
+		if trailer && k.step == chunkTrailer {
+			return n, line, 0
 		}
 	}
-	return n, 0
+	return n, nil, 0
 }
 
 // line takes a line without its CRLF.

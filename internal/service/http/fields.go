@@ -6,37 +6,56 @@ import "bytes"
 type fields struct {
 	*request
 	hosts, lengths, codings int // how many there were
-	closes, keeps           bool
+	closes, keeps, upgrades bool
+	http2                   bool // of the protocols to upgrade to
 }
 
-// parse reads field lines, each with its CRLF, RFC 9112 section 5.
+// parse reads field lines, each with its CRLF.
 func (f *fields) parse(lines []byte) int {
+	f.lines = lines
 	for len(lines) > 0 {
-		end := bytes.IndexByte(lines, '\r')
-		if end < 0 || end+1 >= len(lines) || lines[end+1] != '\n' {
-			return 400 // a bare CR
-		}
-		line := lines[:end]
-		lines = lines[end+2:]
-		colon := 0
-		for colon < len(line) && isToken[line[colon]] {
-			colon++
-		}
-		// No colon, no name, a space before the colon, or a folded line.
-		if colon == 0 || colon == len(line) || line[colon] != ':' {
+		name, value, rest, ok := cutField(lines)
+		if !ok {
 			return 400
 		}
-		value := trim(line[colon+1:])
-		for _, b := range value {
-			if !isValue[b] {
-				return 400
-			}
-		}
-		if status := f.field(line[:colon], value); status != 0 {
+		if status := f.field(name, value); status != 0 {
 			return status
 		}
+		lines = rest
 	}
 	return 0
+}
+
+// cutField takes the first line off field lines, RFC 9112 section 5. It is strict:
+// ok is false for a bare CR or LF, a line without a name or a colon, a space before
+// the colon, a folded line, and control bytes in the value.
+func cutField(lines []byte) (name, value, rest []byte, ok bool) {
+	end := bytes.IndexByte(lines, '\r')
+	if end < 0 || end+1 >= len(lines) || lines[end+1] != '\n' {
+		return nil, nil, nil, false
+	}
+	line := lines[:end]
+	colon := 0
+	for colon < len(line) && isToken[line[colon]] {
+		colon++
+	}
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
+		return nil, nil, nil, false
+	}
+	value = trim(line[colon+1:])
+	for _, b := range value {
+		if !isValue[b] {
+			return nil, nil, nil, false
+		}
+	}
+	return line[:colon], value, lines[end+2:], true
+}
+
+// nextField takes the first line off field lines that cutField has found good.
+func nextField(lines []byte) (name, value, rest []byte) {
+	end := bytes.IndexByte(lines, '\r')
+	colon := bytes.IndexByte(lines[:end], ':')
+	return lines[:colon], trim(lines[colon+1 : end]), lines[end+2:]
 }
 
 // trim takes optional white space off both ends.
@@ -69,6 +88,10 @@ func same(name []byte, word string) bool {
 // field takes one field, if it is of interest.
 func (f *fields) field(name, value []byte) int {
 	switch len(name) {
+	case 2:
+		if same(name, "te") {
+			f.trailers = f.trailers || hasMember(value, "trailers")
+		}
 	case 4:
 		if same(name, "host") {
 			f.hosts++
@@ -83,8 +106,12 @@ func (f *fields) field(name, value []byte) int {
 			return f.expects(value)
 		}
 	case 7:
-		if same(name, "referer") {
+		switch {
+		case same(name, "referer"):
 			first(&f.referer, value)
+		case same(name, "upgrade"):
+			f.upgrade = f.upgrade || len(value) > 0
+			f.http2 = f.http2 || hasMember(value, "h2c")
 		}
 	case 8:
 		switch {
@@ -132,19 +159,28 @@ func first(to *[]byte, value []byte) {
 	}
 }
 
-// contentLength reads digits and nothing else, RFC 9110 section 8.6.
+// contentLength takes the field's value.
 func (f *fields) contentLength(v []byte) int {
-	if len(v) == 0 || len(v) > 18 {
+	var ok bool
+	if f.length, ok = parseLength(v); !ok {
 		return 400
 	}
-	f.length = 0
+	f.hasLength = true
+	return 0
+}
+
+// parseLength reads digits and nothing else, RFC 9110 section 8.6.
+func parseLength(v []byte) (n int64, ok bool) {
+	if len(v) == 0 || len(v) > 18 {
+		return 0, false
+	}
 	for _, b := range v {
 		if !isDigit(b) {
-			return 400
+			return 0, false
 		}
-		f.length = f.length*10 + int64(b-'0')
+		n = n*10 + int64(b-'0')
 	}
-	return 0
+	return n, true
 }
 
 // expects reads Expect, RFC 9110 section 10.1.1. There is one expectation.
@@ -159,19 +195,42 @@ func (f *fields) expects(v []byte) int {
 // connection reads a list of options, RFC 9110 section 7.6.1.
 func (f *fields) connection(v []byte) {
 	for len(v) > 0 {
-		option := v
-		if comma := bytes.IndexByte(v, ','); comma >= 0 {
-			option, v = v[:comma], v[comma+1:]
-		} else {
-			v = nil
-		}
-		switch option = trim(option); {
+		var option []byte
+		switch option, v = cutMember(v); {
 		case same(option, "close"):
 			f.closes = true
 		case same(option, "keep-alive"):
 			f.keeps = true
+		case same(option, "upgrade"):
+			f.upgrades = true
+		case len(option) > 0:
+			f.options++
 		}
 	}
+}
+
+// cutMember takes the first member off a list, RFC 9110 section 5.6.1. It may be
+// empty.
+func cutMember(list []byte) (member, rest []byte) {
+	if comma := bytes.IndexByte(list, ','); comma >= 0 {
+		return trim(list[:comma]), list[comma+1:]
+	}
+	return trim(list), nil
+}
+
+// hasMember tells whether a list has a word, with parameters or without.
+func hasMember(list []byte, word string) bool {
+	for len(list) > 0 {
+		var m []byte
+		m, list = cutMember(list)
+		if semicolon := bytes.IndexByte(m, ';'); semicolon >= 0 {
+			m = trim(m[:semicolon])
+		}
+		if same(m, word) {
+			return true
+		}
+	}
+	return false
 }
 
 // settle checks what the fields say together, and reads the target.
@@ -188,5 +247,8 @@ func (f *fields) settle(target []byte, scratch *[]byte) int {
 	}
 	f.keepAlive = !f.closes && (f.minor == 1 || f.keeps)
 	f.expect = f.expect && f.minor == 1
+	// A tunnel of HTTP/2 would carry requests that no route has seen; a body before a
+	// tunnel nobody sends.
+	f.upgrade = f.upgrade && f.upgrades && !f.http2 && f.minor == 1 && f.length == 0 && !f.chunked
 	return f.settleTarget(target, scratch)
 }

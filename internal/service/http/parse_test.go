@@ -102,7 +102,7 @@ func TestTargets(t *testing.T) {
 		{"/%252e%252e/", "a", "a", "/%2e%2e/", ""},
 		{"http://B:1/x?q", "a", "b", "/x", "q"},
 		{"http://b", "a", "b", "/", ""},
-		{"HTTPS://b?q", "a", "b", "/", ""},
+		{"HTTPS://b?q", "a", "b", "/", "q"},
 		{"/", "", "", "/", ""},
 	} {
 		var r request

@@ -7,13 +7,23 @@ type request struct {
 	target []byte // as it came, for the access log
 	host   []byte // lower case, without port; empty in HTTP/1.0 without Host
 	path   []byte // decoded, dot segments removed; begins with "/", or is "*"
-	query  []byte // behind "?", as it came
+	query  []byte // behind "?", as it came; nil if there is no "?"
 	minor  byte   // of HTTP/1.minor: 0 or 1
 
 	keepAlive bool  // the client lets the connection live
 	length    int64 // Content-Length; 0 if there is none
+	hasLength bool
 	chunked   bool
 	expect    bool // 100-continue
+
+	// For passing the request on.
+	lines     []byte // the fields, each good and with its CRLF
+	authority []byte // host and port as they came, in the target if it has them
+	sent      []byte // the path as it came
+	decoded   bool   // path is sent decoded, and nothing else was done to it
+	options   int    // in Connection, but for those that are known here
+	upgrade   bool   // to a protocol that a tunnel is made for
+	trailers  bool   // TE: trailers
 
 	// Fields that services read; nil when absent. Several fields of one name
 	// that may be lists are not joined: the first one counts, more is set.

@@ -29,11 +29,15 @@ func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 			return 400
 		}
 	}
-	r.host = host
+	r.host, r.authority = host, authority
 	if q := bytes.IndexByte(t, '?'); q >= 0 {
 		t, r.query = t[:q], t[q+1:]
 	}
-	if r.path, ok = clean(t, scratch); !ok {
+	if len(t) == 0 {
+		t = slash // "http://host?query": an empty path means "/"
+	}
+	r.sent = t
+	if r.path, r.decoded, ok = clean(t, scratch); !ok {
 		return 400
 	}
 	return 0
@@ -62,10 +66,6 @@ func absolute(t []byte) (authority, path []byte, ok bool) {
 		return nil, nil, false
 	case end < 0:
 		return t, slash, true
-	case t[end] == '?':
-		// "http://host?query": the path is empty, which means "/"; the query is
-		// of no use to any service here.
-		return t[:end], slash, true
 	}
 	return t[:end], t[end:], true
 }
@@ -155,8 +155,9 @@ var isHost = func() (t [256]bool) {
 // clean decodes a path and removes its dot segments and repeated slashes, in
 // that order, so that no encoding hides anything from what comes after it. A
 // path that would climb above the root stays there (RFC 3986 section 5.2.4). It
-// returns t itself where nothing is to be done.
-func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
+// returns t itself where nothing is to be done; decoded is false where something
+// was removed.
+func clean(t []byte, scratch *[]byte) (path []byte, decoded, ok bool) {
 	plain := true
 	for i, b := range t {
 		if b == '%' || (b == '.' || b == '/') && i > 0 && t[i-1] == '/' {
@@ -165,7 +166,7 @@ func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
 		}
 	}
 	if plain {
-		return t, true
+		return t, true, true
 	}
 	from := len(*scratch)
 	s := *scratch
@@ -173,21 +174,22 @@ func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
 		b := t[i]
 		if b == '%' {
 			if i+2 >= len(t) {
-				return nil, false
+				return nil, false, false
 			}
 			hi, lo := unhex(t[i+1]), unhex(t[i+2])
 			if hi > 15 || lo > 15 {
-				return nil, false
+				return nil, false, false
 			}
 			if b = hi<<4 | lo; b == 0 {
-				return nil, false
+				return nil, false, false
 			}
 			i += 2
 		}
 		s = append(s, b)
 	}
 	*scratch = s
-	return removeDots(s[from:]), true
+	path = removeDots(s[from:])
+	return path, len(path) == len(s)-from, true
 }
 
 func unhex(b byte) byte {

@@ -1,0 +1,60 @@
+package http
+
+import (
+	"strings"
+
+	"reuseportd/internal/config"
+)
+
+// edit is a config.HeaderEdit, compiled.
+type edit struct {
+	names   []string // lower case: of the fields that don't go through
+	lengths uint64   // bit n: one of them has n bytes, modulo 64
+	set     []byte   // whole lines
+}
+
+// newEdit compiles an edit. What says where a message ends, or is for one connection
+// alone, is not to be edited, whatever the configuration has let through.
+func newEdit(c *config.HeaderEdit) (e edit) {
+	take := func(name string) bool {
+		switch roleOf([]byte(name)) {
+		case roleHop, roleTrailer, roleUpgrade, roleHost:
+			return false
+		}
+		e.names = append(e.names, strings.ToLower(name))
+		e.lengths |= 1 << (len(name) % 64)
+		return true
+	}
+	for _, name := range c.Remove {
+		take(name)
+	}
+	for _, f := range c.Set {
+		if take(f.Name) {
+			e.set = append(e.set, f.Name+": "+f.Value+"\r\n"...)
+		}
+	}
+	return e
+}
+
+// takes tells whether a field is removed or replaced.
+func (e *edit) takes(name []byte) bool {
+	if e.lengths>>(len(name)%64)&1 == 0 {
+		return false
+	}
+	for _, no := range e.names {
+		if same(name, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// has is takes for a name in lower case.
+func (e *edit) has(name string) bool {
+	for _, no := range e.names {
+		if no == name {
+			return true
+		}
+	}
+	return false
+}

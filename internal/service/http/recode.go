@@ -1,0 +1,72 @@
+package http
+
+import "strconv"
+
+// recode appends a chunked body as it comes, in chunks of our own: one for each
+// piece that is there, so that nothing waits for what is still to come. Of the
+// coding that came nothing is copied but data and the fields of the trailer
+// section, and of those only the ones that edit and isTrailer let through. With
+// bare, no coding is written: the end of the connection is the body's.
+//
+// It returns how much of the input was consumed, and what discard would.
+func (k *chunks) recode(out, in []byte, lim limits, e *edit, bare bool) (grown []byte, n, status int) {
+	for {
+		m, piece, status := k.next(in[n:], lim)
+		n += m
+		if status != 0 {
+			return out, n, status
+		}
+		ending := k.step >= chunkTrailer
+		switch {
+		case bare && !ending:
+			out = append(out, piece...)
+		case bare:
+		case !ending && piece != nil:
+			out = appendChunk(out, piece)
+		case ending:
+			if !k.last {
+				k.last = true
+				out = append(out, "0\r\n"...)
+			}
+			if piece != nil {
+				out = e.appendTrailer(out, piece)
+			}
+			if k.step == chunkDone {
+				out = append(out, "\r\n"...)
+			}
+		}
+		if piece == nil {
+			return out, n, 0
+		}
+	}
+}
+
+// appendChunk appends one chunk, unless it would be the last one.
+func appendChunk(out, data []byte) []byte {
+	if len(data) == 0 {
+		return out
+	}
+	out = strconv.AppendUint(out, uint64(len(data)), 16)
+	out = append(out, "\r\n"...)
+	out = append(out, data...)
+	return append(out, "\r\n"...)
+}
+
+// appendTrailer appends a good field line of a trailer section, if it may go through.
+func (e *edit) appendTrailer(out, line []byte) []byte {
+	colon := 0
+	for line[colon] != ':' {
+		colon++
+	}
+	if name := line[:colon]; isTrailer(name) && !e.takes(name) {
+		out = appendField(out, name, trim(line[colon+1:]))
+	}
+	return out
+}
+
+func appendField(b, name, value []byte) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
+}
