@@ -52,6 +52,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	}
 	fmt.Fprintln(w)
 	printListeners(w, st)
+	printUpstreams(w, st.Upstreams, now)
 	fmt.Fprintln(w)
 	printWorkers(w, st, now)
 	printTotals(w, &st.Totals)

@@ -35,6 +35,8 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
 
 func before(d time.Duration) time.Time { return noon.Add(-d) }
 
+func at(t time.Time) *time.Time { return &t }
+
 func busyStatus() *control.Status {
 	deadline := noon.Add(20 * time.Second)
 	retry := noon.Add(3 * time.Second)
@@ -48,6 +50,15 @@ func busyStatus() *control.Status {
 		Listeners: []control.Listener{
 			{Name: "web", Network: "tcp4", Address: "127.0.0.1:80", Service: "http", Accept: "reuseport", Steering: "hash", SteeringNote: "this process has no CAP_BPF: operation not permitted", Shards: 4, Retiring: 2, Queued: 3},
 			{Network: "unix", Address: "/run/e.sock", Service: "echo", Accept: "exclusive", Shards: 1, Retiring: 1},
+		},
+		Upstreams: []control.Upstream{
+			{Name: "app", Balance: "round_robin", Sessions: 1060, TurnedAway: 7, Retries: 12, DNSFailures: 1, Servers: []control.Server{
+				{Address: "10.0.0.1:8080", State: "up", Since: at(before(time.Hour)), Weight: 3, InUse: 12, MaxConnections: 100, Sessions: 1000, Full: 2, ChecksOK: 700, ChecksFailed: 4},
+				{Address: "10.0.0.2:8080", State: "ejected", Since: at(before(2 * time.Second)), Until: &deadline, Weight: 1, Sessions: 60, Failures: map[string]uint64{"refused": 11, "connect timeout": 1}, Ejections: 2},
+				{Address: "10.0.0.7:80", Name: "app.internal:80", State: "down", Since: at(before(time.Minute)), Weight: 1, Backup: true},
+				{Name: "other.internal:80", State: "unknown", Weight: 1},
+			}},
+			{Name: "db", Balance: "hash", Servers: []control.Server{{Address: "/run/db.sock", State: "up", Weight: 1, InUse: 1, Sessions: 1}}},
 		},
 		Groups: []control.Generation{
 			{ID: 7, State: "draining", Since: before(10 * time.Second), Deadline: &deadline, Workers: []control.Worker{

@@ -18,6 +18,7 @@ type Status struct {
 	Generation uint64       `json:"generation"` // the serving one
 	Config     ConfigInfo   `json:"config"`
 	Listeners  []Listener   `json:"listeners"`
+	Upstreams  []Upstream   `json:"upstreams,omitempty"`
 	NoFile     uint64       `json:"nofile"`             // descriptor limit of each process (RLIMIT_NOFILE)
 	Change     string       `json:"change"`             // action in progress, "" when there is none
 	Progress   string       `json:"progress,omitempty"` // how far that is, in words

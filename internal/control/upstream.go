@@ -1,0 +1,42 @@
+package control
+
+import "time"
+
+// Upstream is a pool of servers of the serving configuration. Its counters, and
+// its servers', are over all workers and only grow, as long as the upstream's name and
+// the server's address stay.
+type Upstream struct {
+	Name        string   `json:"name"`
+	Balance     string   `json:"balance"`
+	Sessions    uint64   `json:"sessions"`     // connections and requests that were passed on
+	TurnedAway  uint64   `json:"turned_away"`  // …and that were not, as no server could take them
+	Retries     uint64   `json:"retries"`      // further attempts on other servers
+	DNSFailures uint64   `json:"dns_failures"` // names that could not be looked up
+	Servers     []Server `json:"servers"`
+}
+
+// Server is one address of an upstream.
+type Server struct {
+	// Address is as it is connected to; Name is what was looked up for it, "" if nothing
+	// was. A name that has no address yet is a server without Address.
+	Address string `json:"address"`
+	Name    string `json:"name,omitempty"`
+	State   string `json:"state"` // up down ejected unknown
+	// Since is when it entered that state, nil if that was before anybody looked. Until
+	// is when an ejected one is tried again.
+	Since          *time.Time        `json:"since,omitempty"`
+	Until          *time.Time        `json:"until,omitempty"`
+	Weight         int               `json:"weight"`
+	Backup         bool              `json:"backup"`
+	InUse          uint64            `json:"in_use"`
+	MaxConnections int               `json:"max_connections"` // 0 is no bound
+	Sessions       uint64            `json:"sessions"`
+	Failures       map[string]uint64 `json:"failures"` // by reason
+	Retries        uint64            `json:"retries"`  // attempts that went on to another server
+	Ejections      uint64            `json:"ejections"`
+	Full           uint64            `json:"full"` // times max_connections passed it over
+	ChecksOK       uint64            `json:"checks_ok"`
+	ChecksFailed   uint64            `json:"checks_failed"`
+	BytesIn        uint64            `json:"bytes_in"` // from it
+	BytesOut       uint64            `json:"bytes_out"`
+}
