@@ -54,25 +54,30 @@ const outSize = 16 << 10
 // output is what waits to be written: copied bytes, then at most one tail that
 // is sent from where it lies.
 //
-// Invariant: tail == nil || fd < 0.
+// Invariant: at most one of tail, fd and pipe is there.
 type output struct {
 	buf  []byte // lent
 	done int    // bytes of buf already written
+
+	waiter mark // whose input waits until all of this has gone
 
 	tail []byte // never changes; not ours
 
 	fd   int32 // file, or -1; ours to close
 	off  int64 // where in the file
 	left int64 // bytes of the file still to be sent
+
+	pipe  *pipe // lent
+	piped int   // bytes in it
 }
 
 // pending returns the bytes that wait.
 func (o *output) pending() int64 {
-	return int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left
+	return int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left + int64(o.piped)
 }
 
 // tailed tells whether something is sent from where it lies.
-func (o *output) tailed() bool { return o.tail != nil || o.fd >= 0 }
+func (o *output) tailed() bool { return o.tail != nil || o.fd >= 0 || o.pipe != nil }
 
 // output returns the connection's output to be added to, lending it one if it
 // has none. What is queued behind a tail would be sent before it, and an answer
@@ -90,14 +95,13 @@ func (l *Loop) output(c *Conn) *output {
 	} else {
 		c.out = &output{fd: -1}
 	}
-	c.out.buf = l.buffers.get(outSize)
 	return c.out
 }
 
 // room returns the queued bytes with room for n more.
 func (l *Loop) room(o *output, n int) []byte {
 	if need := len(o.buf) + n; need > cap(o.buf) {
-		grown := append(l.buffers.get(max(need, 2*cap(o.buf))), o.buf...)
+		grown := append(l.buffers.get(max(need, 2*cap(o.buf), outSize)), o.buf...)
 		l.buffers.put(o.buf)
 		o.buf = grown
 	}
@@ -110,6 +114,12 @@ func (l *Loop) release(c *Conn) {
 	c.out = nil
 	if o.fd >= 0 {
 		closeFile(o.fd)
+	}
+	if o.pipe != nil {
+		l.putPipe(o.pipe, o.piped == 0)
+	}
+	if w := o.waiter; w.c != nil && w.c.gen == w.gen && w.c.has(open) {
+		l.unwait(w.c)
 	}
 	l.buffers.put(o.buf)
 	*o = output{fd: -1}

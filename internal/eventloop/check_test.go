@@ -31,7 +31,7 @@ func (l *Loop) check() error {
 		}
 	}
 	for _, o := range l.outputs {
-		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() {
+		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil {
 			return fmt.Errorf("idle output holds %+v", *o)
 		}
 	}
@@ -61,17 +61,20 @@ func (l *Loop) check() error {
 			ready[m.c] = true
 		}
 	}
-	live := 0
+	live, clients := 0, 0
 	for i, ch := range l.table.chunks {
 		for j := 0; ch != nil && j < chunk; j++ {
 			c := &ch[j]
 			if !c.has(open) {
-				if c.class != 0 || c.prev != nil || c.next != nil || c.in != nil || c.out != nil {
+				if c.class != 0 || c.prev != nil || c.next != nil || c.in != nil || c.out != nil || c.tie != nil {
 					return fmt.Errorf("closed connection in place %d still holds %+v", i*chunk+j, *c)
 				}
 				continue
 			}
 			live++
+			if !c.has(outgoing) {
+				clients++
+			}
 			if int(c.fd) != i*chunk+j {
 				return fmt.Errorf("fd %d is in place %d", c.fd, i*chunk+j)
 			}
@@ -88,8 +91,9 @@ func (l *Loop) check() error {
 			}
 		}
 	}
-	if live != l.live || uint64(live) != l.count.Open {
-		return fmt.Errorf("%d connections are open, live is %d, Open is %d", live, l.live, l.count.Open)
+	if live != l.live || uint64(clients) != l.count.Open || uint64(live-clients) != l.count.UpstreamOpen {
+		return fmt.Errorf("%d connections are open, %d of clients; live is %d, Open is %d, UpstreamOpen is %d",
+			live, clients, l.live, l.count.Open, l.count.UpstreamOpen)
 	}
 	for _, c := range l.closing {
 		if c.has(open) {
@@ -146,21 +150,25 @@ func (l *Loop) checkLists() (map[*Conn]bool, error) {
 }
 
 // check tells whether an open connection's parts agree.
-func (c *Conn) check(waiting, ready bool) error {
+func (c *Conn) check(listed, ready bool) error {
 	for _, rule := range []struct {
 		holds bool
 		says  string
 	}{
 		{c.svc != nil && c.gen&special == 0, "has a service and a generation"},
-		{waiting == (c.class != 0), "is on the list of its class and on no other"},
+		{listed == (c.class != 0), "is on the list of its class and on no other"},
 		{ready == c.has(queued), "is on the ready list exactly if queued"},
 		{c.has(registered) != c.has(away), "is watched exactly if it is here"},
 		{!c.has(away) || c.class == 0, "away: no timeout runs"},
-		{c.out == nil || c.has(blocked|queued|away), "goes on with its output some time"},
-		{!c.has(readable) || c.has(eof|blocked|queued|away), "goes on with its input some time"},
+		{c.out == nil || c.has(blocked|queued|away|connecting), "goes on with its output some time"},
+		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting), "goes on with its input some time"},
+		{!c.has(waiting) || c.has(away) || c.tie != nil && c.tie.peer.out != nil && c.tie.peer.out.waiter.c == c, "waiting: for its partner's output"},
+		{c.tie == nil || c.tie.peer.tie.peer == c, "is its partner's partner"},
+		{c.tie == nil || c.tie.peer.has(away) == c.has(away), "goes and comes with its partner"},
+		{!c.has(connecting) || c.has(outgoing|registered), "connecting: is watched"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
-		{!c.has(blocked) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
-		{!c.has(paused) || c.in != nil && c.out != nil, "paused: input waits for output"},
+		{!c.has(blocked|steady) || c.has(steady) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
+		{!c.has(paused) || c.in != nil && (c.out != nil || c.has(held|waiting|queued)), "paused: input waits for output"},
 		{!c.has(ended) || c.has(eof), "ended: at the end of file"},
 		{!c.has(finishing) || c.out != nil || c.has(lingering|queued|away), "finishing: it ends some time"},
 		{!c.has(lingering) || c.has(finishing) && c.in == nil && c.out == nil, "lingering: holds nothing"},

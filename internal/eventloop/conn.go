@@ -29,9 +29,18 @@ const (
 	blocked                     // output waits for the peer
 	away                        // on its way to another loop, or from one: not to be touched
 	stays                       // of a draining loop: nobody takes it over
+	outgoing                    // made by Dial
+	connecting                  // …and not connected yet
+	held                        // Hold: input waits for Release
+	waiting                     // WaitFor: input waits for another connection's output
+	busy                        // SetBusy: not to be taken over now
+	shutting                    // ShutWrite, when the output has gone
+	shut                        // …which has been
+	steady                      // the timeout is a deadline: nothing puts it off
 )
 
-// Conn is one client connection. An idle one is this struct and nothing else.
+// Conn is one connection, of a client or made by Dial. An idle one is this struct and
+// nothing else.
 type Conn struct {
 	// State belongs to the handler; nil while the connection is idle.
 	State any
@@ -39,6 +48,7 @@ type Conn struct {
 	svc *Service
 	in  []byte  // lent: input that was presented and not consumed
 	out *output // lent: nil when nothing waits
+	tie *tie    // lent: nil unless joined to another connection
 
 	prev, next *Conn // in the list of its timeout class
 	deadline   int64 // nanoseconds on the loop's clock; while away, 0 is none
@@ -51,6 +61,10 @@ type Conn struct {
 }
 
 func (c *Conn) has(f flag) bool { return c.flags&f != 0 }
+
+// Away tells whether the connection is on its way to another process, or from one. It
+// can't be used meanwhile.
+func (c *Conn) Away() bool { return c.has(away) }
 
 // Loop returns the loop that the connection belongs to.
 func (c *Conn) Loop() *Loop { return c.svc.loop }
@@ -118,10 +132,22 @@ func (c *Conn) Congested() bool {
 }
 
 // SetTimeout arms the connection's one timeout, in place of an earlier one. While
-// output waits for the peer the service's write timeout runs instead.
+// output waits for the peer the service's write timeout runs instead. What is
+// passed from or to the connection arms it anew.
 func (c *Conn) SetTimeout(id Class) {
 	c.want = id
+	c.flags &^= steady
 	if c.has(open) && !c.has(blocked|lingering|away) {
+		c.svc.loop.arm(c, id)
+	}
+}
+
+// SetDeadline is SetTimeout for what nothing may put off: neither output that
+// waits nor what is passed.
+func (c *Conn) SetDeadline(id Class) {
+	c.want = id
+	c.flags |= steady
+	if c.has(open) && !c.has(lingering|away) {
 		c.svc.loop.arm(c, id)
 	}
 }

@@ -4,7 +4,7 @@ import "unsafe"
 
 // Counters are what one loop counts. They may lie in memory that other
 // processes read, so each is one aligned 64-bit word, written by the loop's
-// goroutine alone and with plain stores. All but Open only grow.
+// goroutine alone and with plain stores. All but Open and UpstreamOpen only grow.
 //
 // The order is part of the shared memory's layout: append, never reorder.
 type Counters struct {
@@ -27,6 +27,27 @@ type Counters struct {
 	TakenOver    uint64 // connections taken over from another worker
 	AcceptEmpty  uint64 // accepts that found no connection (EAGAIN)
 	WakeupsVain  uint64 // wake-ups all of whose events were of listeners with no connection
+	UpstreamOpen uint64 // connections to servers open now; they count nowhere above
+	UpstreamIn   uint64 // bytes read from servers
+	UpstreamOut  uint64 // bytes written to servers
+	UpstreamKept uint64 // idle connections to servers taken over from another worker
+}
+
+// in and out count bytes of a connection.
+func (c *Counters) in(o *Conn, n int) {
+	if o.has(outgoing) {
+		c.UpstreamIn += uint64(n)
+	} else {
+		c.BytesIn += uint64(n)
+	}
+}
+
+func (c *Counters) out(o *Conn, n int) {
+	if o.has(outgoing) {
+		c.UpstreamOut += uint64(n)
+	} else {
+		c.BytesOut += uint64(n)
+	}
 }
 
 // Add adds another loop's counters, Open too.

@@ -11,7 +11,14 @@ const turnBudget = 256 << 10
 // the socket's input. Whatever made it runnable, an event, a timeout or a
 // handler, this is the one place where it runs.
 func (l *Loop) drive(c *Conn) {
-	for budget := turnBudget; c.has(open); {
+	before := l.driven
+	l.driven = c
+	l.advance(c)
+	l.driven = before
+}
+
+func (l *Loop) advance(c *Conn) {
+	for budget := turnBudget; c.has(open) && !c.has(connecting); {
 		if c.out != nil && !l.flush(c, &budget) {
 			break
 		}
@@ -19,11 +26,21 @@ func (l *Loop) drive(c *Conn) {
 		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)
+		case c.has(held|waiting) && !c.has(finishing|shutting):
+			l.settle(c)
+			if c.has(held) && c.has(gone) {
+				l.fail(c, socketError(c.fd)) // nobody would hear of it
+			}
+			return
 		case c.has(paused):
 			c.flags &^= paused
 			l.present(c, c.in)
 		case c.has(finishing) && !c.has(lingering):
 			l.finish(c)
+		case c.has(shutting):
+			l.shutWrite(c)
+		case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
+			l.passKept(c)
 		case c.has(eof):
 			if c.has(lingering | gone) {
 				c.Close()
@@ -42,6 +59,8 @@ func (l *Loop) drive(c *Conn) {
 			l.again(c)
 			l.settle(c)
 			return
+		case c.passes():
+			l.pump(c, &budget)
 		default:
 			l.fill(c, &budget)
 		}
@@ -52,7 +71,7 @@ func (l *Loop) drive(c *Conn) {
 func (l *Loop) settle(c *Conn) {
 	if c.has(blocked) {
 		c.flags &^= blocked
-		if !c.has(lingering) {
+		if !c.has(lingering | steady) {
 			l.arm(c, c.want)
 		}
 	}
@@ -74,30 +93,37 @@ func (l *Loop) fill(c *Conn, budget *int) {
 		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
 	n, errno := read(c.fd, room)
-	switch {
-	case errno == 0 && kept+n > l.maxMessage:
+	if !l.came(c, n, errno, budget) {
+		return
+	}
+	if kept+n > l.maxMessage {
 		c.Close() // the handler wants more in one piece than a loop holds
-		return
-	case errno == unix.EAGAIN:
-		c.flags &^= readable
-		return
-	case errno == unix.EINTR:
-		return
-	case errno != 0:
-		c.Close()
-		return
-	case n == 0:
-		c.flags = c.flags&^readable | eof
 		return
 	}
 	if n < len(room) && !c.has(hangup) {
 		c.flags &^= readable // a short count: the socket is empty
 	}
-	*budget -= n
-	l.count.BytesIn += uint64(n)
 	if !c.has(lingering) {
 		l.present(c, l.scratch[:kept+n])
 	}
+}
+
+// came takes note of what a read has said, and tells whether bytes came.
+func (l *Loop) came(c *Conn, n int, errno unix.Errno, budget *int) bool {
+	switch {
+	case errno == unix.EAGAIN:
+		c.flags &^= readable
+	case errno == unix.EINTR:
+	case errno != 0:
+		l.fail(c, errno)
+	case n == 0:
+		c.flags = c.flags&^readable | eof
+	default:
+		*budget -= n
+		l.count.in(c, n)
+		return true
+	}
+	return false
 }
 
 // present gives input to the handler and keeps what it doesn't consume.
@@ -124,7 +150,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 		l.drop(c)
 		c.in = kept
 	}
-	if len(rest) > 0 && c.Congested() {
+	if len(rest) > 0 && !c.passes() && (c.Congested() || c.has(held|waiting)) {
 		c.flags |= paused
 	}
 }

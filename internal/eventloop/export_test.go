@@ -20,7 +20,6 @@ func (c *Conn) Gen() uint32     { return c.gen }
 func (c *Conn) Blocked() bool   { return c.has(blocked) }
 func (c *Conn) Lingering() bool { return c.has(lingering) }
 func (c *Conn) Timeout() Class  { return c.class }
-func (c *Conn) Away() bool      { return c.has(away) }
 func (c *Conn) Queued() bool    { return c.has(queued) }
 func (c *Conn) Paused() bool    { return c.has(paused) }
 

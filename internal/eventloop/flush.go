@@ -23,12 +23,12 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 			l.block(c)
 			return false
 		case errno != 0, n == 0: // gone, or a file shorter than was promised
-			c.Close()
+			l.fail(c, errno)
 			return false
 		}
 		*budget -= n
-		l.count.BytesOut += uint64(n)
-		if c.has(blocked) {
+		l.count.out(c, n)
+		if c.has(blocked) && !c.has(steady) {
 			l.arm(c, c.svc.writeTimeout) // it moves
 		}
 		if full {
@@ -36,7 +36,7 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 			return false
 		}
 	}
-	if o.tailed() {
+	if o.tail != nil || o.fd >= 0 {
 		c.flags |= tailDone
 	}
 	l.release(c)
@@ -59,6 +59,12 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 		n, errno = write(c.fd, head, flags)
 	case len(tail) > 0:
 		n, errno = write(c.fd, tail, 0)
+	case o.pipe != nil:
+		n, errno = splice(o.pipe.r, c.fd, o.piped)
+		if errno == 0 {
+			o.piped -= n
+		}
+		return n, false, errno // its short counts too
 	default:
 		// Its short counts have other reasons too.
 		n, err := unix.Sendfile(int(c.fd), int(o.fd), &o.off, int(min(o.left, sendMax)))
@@ -93,6 +99,8 @@ func (l *Loop) block(c *Conn) {
 	}
 	if !c.has(blocked) {
 		c.flags |= blocked
-		l.arm(c, c.svc.writeTimeout)
+		if !c.has(steady) {
+			l.arm(c, c.svc.writeTimeout)
+		}
 	}
 }

@@ -12,9 +12,15 @@ import (
 type Service struct {
 	loop         *Loop
 	handler      Handler
+	upstreams    *Service // of what its connections are joined to
+	dialing      Dialing
 	writeTimeout Class
 	stays        bool // its connections end here
 }
+
+// SetUpstreams says which service has the other end of pairs that come from another
+// process.
+func (s *Service) SetUpstreams(u *Service) { s.upstreams = u }
 
 // Stay has the service's connections stay in a loop that drains, whoever may take
 // others. It must be called before DrainTo.
@@ -126,7 +132,7 @@ func (l *Loop) unwatch(ln *Listener) {
 func (l *Loop) accept(ln *Listener) {
 	n := ln.batch.size
 	if l.limit > 0 {
-		n = min(n, max(1, l.limit-l.live))
+		n = min(n, max(1, l.limit-l.clients()))
 	}
 	fresh := l.take(ln, n)
 	l.unlock(ln)
@@ -238,7 +244,7 @@ func (l *Loop) keepReserve() error {
 // already sent before it is watched: a short exchange is over without epoll having
 // heard of it.
 func (l *Loop) welcome(fd int32, s *Service) {
-	c := l.open(fd, s)
+	c := l.open(fd, s, readable)
 	defer l.guard(c)
 	if l.moving {
 		l.leave(c)
@@ -263,7 +269,7 @@ func (l *Loop) register(c *Conn) {
 		events |= unix.EPOLLOUT
 	}
 	if l.control(unix.EPOLL_CTL_ADD, c.fd, events, c.gen) != nil {
-		c.Close()
+		l.fail(c, unix.ENOSPC)
 		return
 	}
 	c.flags |= registered
@@ -291,7 +297,10 @@ func (l *Loop) pause(why rest) {
 }
 
 // full tells whether the loop has as many connections as it may.
-func (l *Loop) full() bool { return l.limit > 0 && l.live >= l.limit }
+func (l *Loop) full() bool { return l.limit > 0 && l.clients() >= l.limit }
+
+// clients returns how many connections are open but for those to servers.
+func (l *Loop) clients() int { return int(l.count.Open) }
 
 // resume ends a pause whose reason has gone.
 func (l *Loop) resume() {

@@ -30,15 +30,13 @@ type publisher struct {
 	epoch int64 // of Loop.now, CLOCK_MONOTONIC in nanoseconds
 }
 
-func newPublisher(to *Load, start time.Time) (publisher, error) {
-	if to == nil {
-		return publisher{}, nil
-	}
+// monotonic returns what CLOCK_MONOTONIC was at start, in nanoseconds.
+func monotonic(start time.Time) (int64, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return publisher{}, err
+		return 0, err
 	}
-	return publisher{to, now.Nano() - int64(time.Since(start))}, nil
+	return now.Nano() - int64(time.Since(start)), nil
 }
 
 // turn tells that a turn with so many events begins.
@@ -48,7 +46,7 @@ func (p *publisher) turn(now int64, events int) {
 
 // turned tells what the loop has at the end of a turn.
 func (l *Loop) turned() {
-	o := uint64(l.live)
+	o := l.count.Open
 	if l.rest != 0 {
 		o += Paused
 	}

@@ -59,8 +59,12 @@ type Loop struct {
 	ready     []mark  // connections that go on next turn
 	going     []mark  // …this turn
 	closing   []*Conn // closed in this turn, descriptors still open
+	driven    *Conn   // nil between two
+	cause     unix.Errno
 	buffers   buffers
 	outputs   []*output
+	ties      []*tie
+	pipes     []*pipe
 	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
@@ -90,6 +94,7 @@ type Loop struct {
 	stopped     bool
 
 	start time.Time
+	epoch int64     // CLOCK_MONOTONIC at start, nanoseconds
 	wall  time.Time // this turn's
 	now   int64     // nanoseconds since start, this turn's
 
@@ -132,11 +137,12 @@ func New(o Options) (*Loop, error) {
 		l.free()
 		return nil, err
 	}
-	if l.load, err = newPublisher(o.Load, l.start); err != nil {
+	if l.epoch, err = monotonic(l.start); err != nil {
 		l.free()
 		return nil, fmt.Errorf("read the clock: %w", err)
 	}
-	l.count.Open = 0 // what an earlier user of the memory left
+	l.load = publisher{o.Load, l.epoch}
+	l.count.Open, l.count.UpstreamOpen = 0, 0 // what an earlier user of the memory left
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
 	l.lingerClass = l.Class(lingerTimeout)
@@ -255,6 +261,10 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	if c == nil {
 		return
 	}
+	if c.has(connecting) {
+		l.connected(c, ev.Events)
+		return
+	}
 	if ev.Events&^unix.EPOLLOUT != 0 {
 		c.flags |= readable
 		if ev.Events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0 {
@@ -319,7 +329,7 @@ func (l *Loop) timedOut(c *Conn) {
 	case c.has(lingering):
 		c.Close()
 		return
-	case c.has(blocked):
+	case c.has(blocked) && !c.has(steady):
 		l.end(c, wayCut)
 		return
 	}
@@ -336,6 +346,7 @@ func (l *Loop) guard(c *Conn) {
 		return
 	}
 	l.tellPanic(v)
+	l.driven = nil
 	if c.has(open) {
 		defer func() { _ = recover() }() // of Closed; it has been told once
 		c.Close()
@@ -378,7 +389,29 @@ func (l *Loop) drainPosts() {
 
 // Drain tells the loop that its generation ends: Conn.Leaving becomes true, and
 // Empty is called when no connection is left.
-func (l *Loop) Drain() { l.draining = true }
+func (l *Loop) Drain() {
+	l.draining = true
+	l.closeIdle()
+}
+
+// closeIdle ends the connections to servers that nobody uses and nobody will.
+func (l *Loop) closeIdle() {
+	l.table.each(func(c *Conn) {
+		if c.idles() && !c.has(away) {
+			l.closeQuietly(c)
+		}
+	})
+}
+
+// idles tells whether a connection to a server waits for somebody to use it.
+func (c *Conn) idles() bool {
+	return c.has(outgoing) && c.tie == nil && !c.has(connecting|busy)
+}
+
+func (l *Loop) closeQuietly(c *Conn) {
+	defer l.guard(c)
+	c.Close()
+}
 
 // Cut closes every connection and counts each as cut, unless all that it still
 // waited for was the peer's close.
@@ -403,7 +436,7 @@ func (l *Loop) Now() time.Time { return l.wall }
 // Count returns the loop's counters, for services that count requests.
 func (l *Loop) Count() *Counters { return l.count }
 
-// Open returns the number of open connections.
+// Open returns the number of open connections, those to servers among them.
 func (l *Loop) Open() int { return l.live }
 
 func (l *Loop) free() {
@@ -412,11 +445,16 @@ func (l *Loop) free() {
 		closeFile(ln.fd)
 	}
 	l.table.each(func(c *Conn) {
-		if c.out != nil && c.out.fd >= 0 {
-			closeFile(c.out.fd)
+		if o := c.out; o != nil && o.fd >= 0 {
+			closeFile(o.fd)
+		} else if o != nil && o.pipe != nil {
+			o.pipe.close()
 		}
 		closeFile(c.fd)
 	})
+	for _, p := range l.pipes {
+		p.close()
+	}
 	if l.reserve >= 0 {
 		closeFile(l.reserve)
 	}

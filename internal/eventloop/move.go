@@ -11,8 +11,8 @@ import (
 type Mover interface {
 	Handler
 
-	// Kind names what Freeze writes, with its version.
-	Kind() string
+	// Kind names what Freeze writes for a connection, with its version.
+	Kind(c *Conn) string
 
 	// Freeze appends to b what the connection's State holds, and returns the
 	// descriptors that belong to it. State and descriptors stay as they are: the
@@ -21,9 +21,10 @@ type Mover interface {
 
 	// Thaw is Opened for a connection that comes from another process: it sets
 	// State and timeout from what Freeze wrote there, in memory that it must not
-	// keep. An error refuses the connection. The descriptors are the handler's
-	// if there is none.
-	Thaw(c *Conn, state []byte, fds []int) error
+	// keep. An error refuses the connection, as a kind must be that it doesn't know. The
+	// descriptors are the handler's if there is none. Of a pair, the outgoing connection is
+	// thawed first; if the other is refused it is closed.
+	Thaw(c *Conn, kind string, state []byte, fds []int) error
 }
 
 // Parcel is a connection between two loops, all that it consists of.
@@ -43,15 +44,34 @@ type Parcel struct {
 	Kind  string // Mover.Kind
 	State []byte // Mover.Freeze
 	Files []int  // Mover.Freeze
+
+	// Of a connection that is joined to another: Conn.Passing, Conn.Passed, and, in the
+	// client's parcel, the other one, which has no Partner.
+	Passing int64
+	Passed  uint64
+	Partner *Parcel
 }
 
-// AppendFDs appends the parcel's descriptors, the socket first.
+// AppendFDs appends the parcel's descriptors, the socket first, and its partner's.
 func (p *Parcel) AppendFDs(fds []int) []int {
 	fds = append(fds, p.FD)
 	if p.File >= 0 {
 		fds = append(fds, p.File)
 	}
-	return append(fds, p.Files...)
+	fds = append(fds, p.Files...)
+	if p.Partner != nil {
+		fds = p.Partner.AppendFDs(fds)
+	}
+	return fds
+}
+
+// size returns its bytes.
+func (p *Parcel) size() int {
+	n := len(p.In) + len(p.Out) + len(p.Tail) + len(p.State)
+	if p.Partner != nil {
+		n += p.Partner.size()
+	}
+	return n
 }
 
 // FDs returns the parcel's descriptors, the socket first.
@@ -63,12 +83,15 @@ func (p *Parcel) countFDs() int {
 	if p.File >= 0 {
 		n++
 	}
+	if p.Partner != nil {
+		n += p.Partner.countFDs()
+	}
 	return n
 }
 
 // carried are the facts that are as true in another loop.
 const carried = readable | hangup | gone | watchOut | paused | tailDone | eof | ended |
-	finishing | linger | lingering | blocked
+	finishing | linger | lingering | blocked | outgoing | shutting | shut | steady
 
 // Departure is a connection that has been taken out of its loop, to be offered
 // to another. The loop keeps it, untouched, until Departed or Return.
@@ -89,7 +112,8 @@ func (l *Loop) DrainTo(leaving func()) {
 	// In the order of their deadlines, so that the next loop can sort them in
 	// without a search.
 	for i := range l.classes {
-		for c := l.classes[i].head; c != nil; c = c.next {
+		for c, next := l.classes[i].head, (*Conn)(nil); c != nil; c = next {
+			next = c.next
 			l.leave(c)
 		}
 	}
@@ -105,6 +129,7 @@ func (l *Loop) DrainTo(leaving func()) {
 func (l *Loop) Stay() {
 	l.moving = false
 	l.departing = nil
+	l.closeIdle()
 }
 
 // Leaving tells a handler to end the connection at the next good moment: its
@@ -114,15 +139,27 @@ func (c *Conn) Leaving() bool {
 	return l.draining && (!l.moving || c.has(stays))
 }
 
+// leave has Depart give a connection out, unless it has to stay for now.
 func (l *Loop) leave(c *Conn) {
-	if c.svc.stays {
-		c.flags |= stays
+	switch {
+	case c.has(busy), c.has(outgoing) && !c.idles():
+		return // SetBusy sees to it, or Part; or it goes with its partner
+	case c.svc.stays:
+		l.stay(c)
 		return
 	}
 	if len(l.departing) == 0 && l.nudge != nil {
 		l.nudge()
 	}
 	l.departing = append(l.departing, mark{c, c.gen})
+}
+
+// stay has a connection end here. One to a server that is idle has no reason to.
+func (l *Loop) stay(c *Conn) {
+	c.flags |= stays
+	if c.idles() && !c.has(away) {
+		l.closeQuietly(c)
+	}
 }
 
 // maxDepart bounds the bytes that one Depart hands out, but for the last parcel's;
@@ -140,31 +177,28 @@ func (l *Loop) Depart(max int) []Departure {
 	for len(l.departing) > 0 && size < maxDepart {
 		m := l.departing[0]
 		c := m.c
-		mover, ok := Mover(nil), false
-		if c.gen == m.gen && c.has(open) && !c.has(away) {
-			if mover, ok = c.svc.handler.(Mover); !ok {
-				c.flags |= stays
-			}
-		}
-		if !ok {
+		if !l.departs(m) {
 			l.departing = l.departing[1:]
 			continue
 		}
 		d := Departure{Service: c.svc, at: m}
-		if !l.pack(c, mover, &d.Parcel) {
+		if !l.packAll(c, &d.Parcel) {
 			continue // closed, and found so in the next pass
 		}
 		if max -= d.countFDs(); max < 0 && len(out) > 0 {
 			break
 		}
-		n := len(d.In) + len(d.Out) + len(d.Tail) + len(d.State)
+		n := d.size()
 		l.departing = l.departing[1:]
 		if n > maxParcel {
-			c.flags |= stays
+			l.stay(c)
 			continue
 		}
 		size += n
 		l.suspend(c)
+		if c.tie != nil {
+			l.suspend(c.tie.peer)
+		}
 		out = append(out, d)
 	}
 	if len(l.departing) == 0 {
@@ -173,10 +207,45 @@ func (l *Loop) Depart(max int) []Departure {
 	return out
 }
 
+// departs tells whether a connection that was to depart still is.
+func (l *Loop) departs(m mark) bool {
+	c := m.c
+	if c.gen != m.gen || !c.has(open) || c.has(away|busy) || c.has(outgoing) && !c.idles() {
+		return false
+	}
+	_, ok := c.svc.handler.(Mover)
+	if ok && c.tie != nil {
+		_, ok = c.tie.peer.svc.handler.(Mover)
+	}
+	if !ok {
+		l.stay(c)
+	}
+	return ok
+}
+
+// packAll writes a connection down, and its partner if it has one.
+func (l *Loop) packAll(c *Conn, p *Parcel) (ok bool) {
+	if c.tie == nil {
+		return l.pack(c, p)
+	}
+	var partner Parcel
+	// The partner's first: its pack may end both.
+	if u := c.tie.peer; !l.pack(u, &partner) || !c.has(open) || !l.pack(c, p) || !u.has(open) {
+		return false
+	}
+	p.Partner = &partner
+	return true
+}
+
 // pack writes a connection down, or closes it if its handler panics.
-func (l *Loop) pack(c *Conn, m Mover, p *Parcel) (ok bool) {
+func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 	defer l.guard(c)
-	*p = Parcel{FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind()}
+	m := c.svc.handler.(Mover)
+	l.unpipe(c)
+	*p = Parcel{
+		FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind(c),
+		Passing: c.Passing(), Passed: c.Passed(),
+	}
 	if o := c.out; o != nil {
 		p.Out, p.Tail = o.buf[o.done:], o.tail
 		if o.fd >= 0 {
@@ -214,9 +283,23 @@ func (l *Loop) Departed(d *Departure) {
 	if !d.here() {
 		return
 	}
-	c := d.at.c
-	defer l.guard(c)
-	l.end(c, wayGiven)
+	l.endAll(d.at.c, wayGiven)
+}
+
+// Discard lets go of a connection that Arrive made, in place of Begin: it is the old
+// owner's still.
+func (l *Loop) Discard(c *Conn) { l.endAll(c, wayClosed) }
+
+// endAll ends a connection that is away, and its partner.
+func (l *Loop) endAll(c *Conn, how way) {
+	for _, c := range [...]*Conn{c, c.Partner()} {
+		if c != nil && c.has(open) {
+			func() {
+				defer l.guard(c)
+				l.end(c, how)
+			}()
+		}
+	}
 }
 
 // Return goes on with a connection that nobody took. With again, Depart will
@@ -226,13 +309,14 @@ func (l *Loop) Return(d *Departure, again bool) {
 		return
 	}
 	c := d.at.c
-	defer l.guard(c)
-	if again && l.moving {
-		l.leave(c)
-	} else {
-		c.flags |= stays
-	}
 	l.revive(c)
+	switch {
+	case !c.has(open):
+	case again && l.moving:
+		l.leave(c)
+	default:
+		l.stay(c)
+	}
 }
 
 // ErrFull is returned by Arrive when the loop has as many connections as it may.
@@ -242,29 +326,61 @@ var ErrFull = errors.New("the connection limit is reached")
 // if there is no error. Nothing is read or written before Begin, and until then
 // the old owner can have it back by this process's death.
 func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
-	m, ok := s.handler.(Mover)
-	switch {
-	case !ok || m.Kind() != p.Kind:
-		return nil, errors.New("the service does not know connections of kind " + p.Kind)
-	case l.full():
-		return nil, ErrFull
-	case len(p.Tail) > 0 && p.File >= 0:
-		return nil, errors.New("both bytes and a file are behind its output")
-	case len(p.In) > l.maxMessage:
-		return nil, errors.New("its input is more than this worker holds")
+	if err := l.mayArrive(s, p); err != nil {
+		return nil, err
 	}
-	c := l.open(int32(p.FD), s)
-	c.flags = open | away | flag(p.Facts)&carried
+	c := l.receive(s, p)
+	if p.Partner != nil {
+		if s.upstreams == nil {
+			l.forget(c)
+			return nil, errors.New("the service has no connections to servers")
+		}
+		if err := l.mayArrive(s.upstreams, p.Partner); err != nil {
+			l.forget(c)
+			return nil, err
+		}
+		u := l.receive(s.upstreams, p.Partner)
+		l.Join(c, u)
+		c.tie.left, c.tie.passed = p.Passing, p.Passed
+		u.tie.left, u.tie.passed = p.Partner.Passing, p.Partner.Passed
+	}
+	if err := l.thawAll(c, p); err != nil {
+		u := c.Partner()
+		l.part(c)
+		l.forget(c)
+		if u != nil {
+			l.forget(u)
+		}
+		return nil, err
+	}
+	if l.full() && l.rest == 0 {
+		l.count.AcceptPaused++
+		l.pause(restFull)
+	}
+	return c, nil
+}
+
+// mayArrive tells why a connection can't come here.
+func (l *Loop) mayArrive(s *Service, p *Parcel) error {
+	_, ok := s.handler.(Mover)
+	switch {
+	case !ok:
+		return errors.New("the service does not know connections of kind " + p.Kind)
+	case l.full() && flag(p.Facts)&outgoing == 0:
+		return ErrFull
+	case len(p.Tail) > 0 && p.File >= 0:
+		return errors.New("both bytes and a file are behind its output")
+	case len(p.In) > l.maxMessage:
+		return errors.New("its input is more than this worker holds")
+	}
+	return nil
+}
+
+// receive opens a connection with what waits in it.
+func (l *Loop) receive(s *Service, p *Parcel) *Conn {
+	c := l.open(int32(p.FD), s, away|flag(p.Facts)&carried)
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
-	}
-	if err := l.thaw(c, m, p); err != nil {
-		l.drop(c)
-		l.disarm(c)
-		l.live--
-		l.count.Open--
-		*c = Conn{gen: c.gen}
-		return nil, err
 	}
 	if len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
 		o := l.output(c)
@@ -279,23 +395,44 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if p.Due > 0 {
 		c.deadline = l.now + int64(p.Due)
 	}
-	if l.full() && l.rest == 0 {
-		l.count.AcceptPaused++
-		l.pause(restFull)
+	return c
+}
+
+// thawAll has a connection's handler make its state, and its partner's before.
+func (l *Loop) thawAll(c *Conn, p *Parcel) error {
+	u := c.Partner()
+	if u != nil {
+		if err := l.thaw(u, p.Partner); err != nil {
+			return err
+		}
 	}
-	return c, nil
+	err := l.thaw(c, p)
+	if err != nil && u != nil {
+		func() {
+			defer l.survive()
+			u.svc.handler.Closed(u)
+		}()
+	}
+	return err
+}
+
+// survive is deferred around a call whose panic costs nothing more.
+func (l *Loop) survive() {
+	if v := recover(); v != nil {
+		l.tellPanic(v)
+	}
 }
 
 // thaw calls a handler that makes a connection's state. Its panic is an error: the
 // descriptors are not the loop's yet, to be closed with the connection.
-func (l *Loop) thaw(c *Conn, m Mover, p *Parcel) (err error) {
+func (l *Loop) thaw(c *Conn, p *Parcel) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			l.tellPanic(v)
 			err = errors.New("the service panicked")
 		}
 	}()
-	return m.Thaw(c, p.State, p.Files)
+	return c.svc.handler.(Mover).Thaw(c, p.Kind, p.State, p.Files)
 }
 
 // Begin serves a connection that Arrive made, once the old owner has been told.
@@ -303,25 +440,43 @@ func (l *Loop) Begin(c *Conn) {
 	if !c.has(open) {
 		return // cut meanwhile
 	}
-	defer l.guard(c)
-	l.count.TakenOver++
-	if l.moving {
-		l.leave(c) // this loop drains too by now
+	if c.has(outgoing) {
+		l.count.UpstreamKept++
+	} else {
+		l.count.TakenOver++
 	}
 	l.revive(c)
+	if l.moving && c.has(open) {
+		l.leave(c) // this loop drains too by now
+	}
 }
 
-// revive sets a suspended connection going again.
+// revive sets a suspended connection going again, and its partner. Both are here before
+// either moves.
 func (l *Loop) revive(c *Conn) {
+	both := [...]*Conn{c, c.Partner()}
+	for _, c := range both {
+		if c != nil {
+			l.wake(c)
+		}
+	}
+	for _, c := range both {
+		if c != nil && c.has(open) {
+			l.run(c)
+		}
+	}
+}
+
+func (l *Loop) wake(c *Conn) {
+	defer l.guard(c)
 	c.flags &^= away
 	id := c.want
 	switch {
 	case c.has(lingering):
 		id = l.lingerClass
-	case c.has(blocked):
+	case c.has(blocked) && !c.has(steady):
 		id = c.svc.writeTimeout
 	}
 	l.armUntil(c, id, c.deadline)
 	l.register(c)
-	l.drive(c)
 }

@@ -1,6 +1,7 @@
 package eventloop_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -17,7 +18,7 @@ type mover struct {
 	thaw   func(*eventloop.Conn, []int) error
 }
 
-func (m *mover) Kind() string { return "test" + m.kind }
+func (m *mover) Kind(*eventloop.Conn) string { return "test" + m.kind }
 
 func (m *mover) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	if s, ok := c.State.(string); ok {
@@ -29,7 +30,10 @@ func (m *mover) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	return b, m.freeze(c)
 }
 
-func (m *mover) Thaw(c *eventloop.Conn, state []byte, fds []int) error {
+func (m *mover) Thaw(c *eventloop.Conn, kind string, state []byte, fds []int) error {
+	if kind != m.Kind(c) {
+		return errors.New("unknown kind " + kind)
+	}
 	if len(state) > 0 {
 		c.State = string(state)
 	}

@@ -50,15 +50,36 @@ func (t *table) each(f func(*Conn)) {
 	}
 }
 
-// open makes a connection of an accepted descriptor.
-func (l *Loop) open(fd int32, s *Service) *Conn {
+// open makes a connection of a descriptor, an accepted one unless it is outgoing.
+func (l *Loop) open(fd int32, s *Service, flags flag) *Conn {
 	c := l.table.at(fd)
 	gen := (c.gen + 1) &^ special
-	*c = Conn{fd: fd, gen: gen, svc: s, flags: open | readable}
-	l.count.Open++
+	*c = Conn{fd: fd, gen: gen, svc: s, flags: open | flags}
 	l.live++
+	if c.has(outgoing) {
+		l.count.UpstreamOpen++
+	} else {
+		l.count.Open++
+	}
 	l.emptied = false
 	return c
+}
+
+// forget undoes open, for a connection whose descriptor is not the loop's yet.
+func (l *Loop) forget(c *Conn) {
+	l.drop(c)
+	l.disarm(c)
+	if c.out != nil {
+		c.out.fd = -1 // not ours either
+		l.release(c)
+	}
+	l.live--
+	if c.has(outgoing) {
+		l.count.UpstreamOpen--
+	} else {
+		l.count.Open--
+	}
+	*c = Conn{gen: c.gen}
 }
 
 // way is how a connection leaves its loop.
@@ -80,6 +101,17 @@ func (l *Loop) end(c *Conn, how way) {
 		l.release(c)
 	}
 	l.live--
+	l.countEnd(c, how)
+	defer l.part(c)         // it may panic
+	c.svc.handler.Closed(c) // last, with its partner still known
+	c.State = nil
+}
+
+func (l *Loop) countEnd(c *Conn, how way) {
+	if c.has(outgoing) {
+		l.count.UpstreamOpen--
+		return
+	}
 	l.count.Open--
 	switch {
 	case how == wayGiven:
@@ -93,9 +125,19 @@ func (l *Loop) end(c *Conn, how way) {
 			l.count.Finished++
 		}
 	}
-	c.svc.handler.Closed(c) // last: it may panic
-	c.State = nil
 }
+
+// fail closes a connection for a reason, which Cause tells meanwhile.
+func (l *Loop) fail(c *Conn, errno unix.Errno) {
+	before := l.cause
+	l.cause = errno
+	defer func() { l.cause = before }()
+	c.Close()
+}
+
+// Cause tells a handler, inside Closed, which error ended the connection; 0 if none
+// did.
+func (l *Loop) Cause() unix.Errno { return l.cause }
 
 // reap closes the descriptors of the connections that were closed in this turn.
 // It runs when no event of the turn is left, so that the kernel can't hand out a

@@ -7,7 +7,18 @@ import "reuseportd/internal/pack"
 // Format is the form in which this release writes items. A release reads its own
 // and all earlier ones. It changes whenever an earlier release would misread what
 // is written.
-const Format = 1
+const Format = 2
+
+// formatOf returns the form in which items are written: the oldest that can express
+// them, so that an earlier release can take them.
+func formatOf(items []Item) int {
+	for i := range items {
+		if items[i].joined() {
+			return 2
+		}
+	}
+	return 1
+}
 
 // appendLater and readLater are for what later formats add behind each item.
 func appendLater(b []byte) []byte { return b }

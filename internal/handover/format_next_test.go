@@ -12,7 +12,7 @@ import (
 // TestNextFormatIsAnother: its bytes are not read as the first one's, nor the other
 // way round: an earlier release would misread them.
 func TestNextFormatIsAnother(t *testing.T) {
-	b, fds := Encode(samples())
+	b, fds, _ := Encode(samples())
 	if _, err := Decode(1, b, fds); !errors.Is(err, pack.ErrMalformed) {
 		t.Errorf("read as format 1: %v", err)
 	}

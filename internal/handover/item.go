@@ -23,29 +23,37 @@ type Item struct {
 // ErrFormat is a format that is newer than this release's.
 var ErrFormat = errors.New("unknown format")
 
-// Encode writes items down in this release's format, and returns their
-// descriptors in the order in which they must travel.
-func Encode(items []Item) (b []byte, fds []int) {
+// Encode writes items down, and returns their descriptors in the order in which they
+// must travel, and the format.
+func Encode(items []Item) (b []byte, fds []int, format int) {
+	format = formatOf(items)
 	for i := range items {
 		it := &items[i]
 		b = pack.String(b, it.Key)
-		b = pack.String(b, it.Kind)
-		b = pack.Uint(b, uint64(it.Facts))
-		b = pack.Uint(b, uint64(it.Due))
-		b = pack.Bytes(b, it.In)
-		b = pack.Bytes(b, it.Out)
-		b = pack.Bytes(b, it.Tail)
-		b = pack.Bytes(b, it.State)
-		b = pack.Uint(b, uint64(it.File+1))
-		if it.File >= 0 {
-			b = pack.Uint(b, uint64(it.Off))
-			b = pack.Uint(b, uint64(it.Left))
+		b = appendParcel(b, &it.Parcel)
+		if format >= 2 {
+			b = appendJoint(b, &it.Parcel)
 		}
-		b = pack.Uint(b, uint64(len(it.Files)))
 		b = appendLater(b)
 		fds = it.AppendFDs(fds)
 	}
-	return b, fds
+	return b, fds, format
+}
+
+func appendParcel(b []byte, p *eventloop.Parcel) []byte {
+	b = pack.String(b, p.Kind)
+	b = pack.Uint(b, uint64(p.Facts))
+	b = pack.Uint(b, uint64(p.Due))
+	b = pack.Bytes(b, p.In)
+	b = pack.Bytes(b, p.Out)
+	b = pack.Bytes(b, p.Tail)
+	b = pack.Bytes(b, p.State)
+	b = pack.Uint(b, uint64(p.File+1))
+	if p.File >= 0 {
+		b = pack.Uint(b, uint64(p.Off))
+		b = pack.Uint(b, uint64(p.Left))
+	}
+	return pack.Uint(b, uint64(len(p.Files)))
 }
 
 // Decode reads items of some format, whose byte strings lie in b, and gives each
@@ -55,48 +63,59 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 		return nil, fmt.Errorf("%w %d: this release knows up to %d", ErrFormat, format, Format)
 	}
 	items := make([]Item, 0, len(fds))
-	var key, kind string // of the item before, as most are of one kind
-	take := func() int {
-		if len(fds) == 0 {
-			return -1
-		}
-		fd := fds[0]
-		fds = fds[1:]
-		return fd
-	}
-	r := pack.NewReader(b)
-	for r.Len() > 0 {
-		key, kind = same(key, r.Bytes()), same(kind, r.Bytes())
+	key := "" // of the item before, as most are of one listener
+	d := decoder{Reader: pack.NewReader(b), fds: fds}
+	for d.Len() > 0 {
+		key = same(key, d.Bytes())
 		it := Item{Key: key}
-		it.Kind = kind
-		it.Facts = uint32(r.Int(1<<32 - 1))
-		it.Due = time.Duration(r.Int(1<<63 - 1))
-		it.In, it.Out, it.Tail, it.State = r.Bytes(), r.Bytes(), r.Bytes(), r.Bytes()
-		it.FD, it.File = take(), -1
-		if r.Uint() > 0 {
-			it.File = take()
-			it.Off, it.Left = int64(r.Int(1<<63-1)), int64(r.Int(1<<63-1))
-			if it.File < 0 {
-				return nil, pack.ErrMalformed
-			}
+		d.parcel(&it.Parcel)
+		if format >= 2 {
+			d.joint(&it.Parcel)
 		}
-		for range r.Int(MaxFDs) {
-			fd := take()
-			if fd < 0 {
-				return nil, pack.ErrMalformed
-			}
-			it.Files = append(it.Files, fd)
-		}
-		readLater(r, format)
-		if r.Err() != nil || it.FD < 0 {
+		readLater(d.Reader, format)
+		if d.Err() != nil || d.short {
 			return nil, pack.ErrMalformed
 		}
 		items = append(items, it)
 	}
-	if len(fds) > 0 {
+	if len(d.fds) > 0 {
 		return nil, pack.ErrMalformed
 	}
 	return items, nil
+}
+
+// decoder reads parcels, whose descriptors are the next ones.
+type decoder struct {
+	*pack.Reader
+	fds   []int
+	short bool   // there were too few of them
+	kind  string // of the parcel before, as most are of one kind
+}
+
+func (d *decoder) take() int {
+	if len(d.fds) == 0 {
+		d.short = true
+		return -1
+	}
+	fd := d.fds[0]
+	d.fds = d.fds[1:]
+	return fd
+}
+
+func (d *decoder) parcel(p *eventloop.Parcel) {
+	d.kind = same(d.kind, d.Bytes())
+	p.Kind = d.kind
+	p.Facts = uint32(d.Int(1<<32 - 1))
+	p.Due = time.Duration(d.Int(1<<63 - 1))
+	p.In, p.Out, p.Tail, p.State = d.Bytes(), d.Bytes(), d.Bytes(), d.Bytes()
+	p.FD, p.File = d.take(), -1
+	if d.Uint() > 0 {
+		p.File = d.take()
+		p.Off, p.Left = int64(d.Int(1<<63-1)), int64(d.Int(1<<63-1))
+	}
+	for n := d.Int(MaxFDs); n > 0 && !d.short; n-- {
+		p.Files = append(p.Files, d.take())
+	}
 }
 
 // same returns b as a string, which is s if it is the same.

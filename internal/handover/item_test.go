@@ -16,6 +16,10 @@ import (
 // samples are items of every shape, with descriptors that are only numbers.
 func samples() []Item {
 	return []Item{
+		{Key: "pair", Parcel: eventloop.Parcel{
+			FD: 20, File: -1, Kind: "tcp.1", Passing: -1, Passed: 7, State: []byte("client"), Files: []int{21},
+			Partner: &eventloop.Parcel{FD: 22, File: -1, Kind: "tcp-upstream.1", Passing: 1 << 40, In: []byte("in")},
+		}},
 		{Key: "127.0.0.1:80", Parcel: eventloop.Parcel{FD: 5, File: -1, Kind: "echo.1"}},
 		{Key: "/run/s", Parcel: eventloop.Parcel{
 			FD: 6, Facts: math.MaxUint32, In: []byte("in"), Out: bytes.Repeat([]byte("out"), 70),
@@ -29,12 +33,13 @@ func samples() []Item {
 // plain makes items comparable: to have no bytes is to have an empty slice.
 func plain(items []Item) []Item {
 	for i := range items {
-		p := &items[i].Parcel
-		for _, b := range []*[]byte{&p.In, &p.Out, &p.Tail, &p.State} {
-			if *b == nil {
-				*b = []byte{}
+		for p := &items[i].Parcel; p != nil; p = p.Partner {
+			for _, b := range []*[]byte{&p.In, &p.Out, &p.Tail, &p.State} {
+				if *b == nil {
+					*b = []byte{}
+				}
+				*b = slices.Clip(*b)
 			}
-			*b = slices.Clip(*b)
 		}
 	}
 	return items
@@ -43,28 +48,28 @@ func plain(items []Item) []Item {
 func TestRoundTrip(t *testing.T) {
 	for n := range len(samples()) + 1 {
 		want := samples()[:n]
-		b, fds := Encode(want)
-		got, err := Decode(Format, b, fds)
+		b, fds, format := Encode(want)
+		got, err := Decode(format, b, fds)
 		if err != nil || len(got) != n || n > 0 && !reflect.DeepEqual(plain(got), plain(want)) {
 			t.Errorf("%d items: got %+v, %v", n, got, err)
 		}
 	}
-	if _, fds := Encode(samples()); fmt.Sprint(fds) != "[5 6 0 7 8 9 10 11 12 13]" {
+	if _, fds, _ := Encode(samples()); fmt.Sprint(fds) != "[20 21 22 5 6 0 7 8 9 10 11 12 13]" {
 		t.Errorf("descriptors travel as %v", fds)
 	}
 }
 
 // TestCut: whatever is missing, bytes or descriptors, or too much, is an error.
 func TestCut(t *testing.T) {
-	b, fds := Encode(samples())
+	b, fds, format := Encode(samples())
 	whole := map[int]int{0: 0} // bytes and descriptors of the first items
 	for n := range samples() {
-		b, fds := Encode(samples()[:n+1])
+		b, fds, _ := Encode(samples()[:n+1])
 		whole[len(b)] = len(fds)
 	}
 	for n := range b {
 		for k := range len(fds) + 1 {
-			items, err := Decode(Format, b[:n], fds[:k])
+			items, err := Decode(format, b[:n], fds[:k])
 			if own, ok := whole[n]; ok && own == k {
 				if err != nil {
 					t.Errorf("%d bytes, %d descriptors: %v", n, k, err)
@@ -77,20 +82,20 @@ func TestCut(t *testing.T) {
 		}
 	}
 	for k := range fds {
-		if _, err := Decode(Format, b, fds[:k]); !errors.Is(err, pack.ErrMalformed) {
+		if _, err := Decode(format, b, fds[:k]); !errors.Is(err, pack.ErrMalformed) {
 			t.Errorf("%d descriptors of %d: %v", k, len(fds), err)
 		}
 	}
-	if _, err := Decode(Format, b, append(fds, 99)); !errors.Is(err, pack.ErrMalformed) {
+	if _, err := Decode(format, b, append(fds, 99)); !errors.Is(err, pack.ErrMalformed) {
 		t.Errorf("one descriptor too many: %v", err)
 	}
-	if _, err := Decode(Format, append(b, 0), fds); !errors.Is(err, pack.ErrMalformed) {
+	if _, err := Decode(format, append(b, 0), fds); !errors.Is(err, pack.ErrMalformed) {
 		t.Errorf("one byte too many: %v", err)
 	}
 }
 
 func TestUnknownFormat(t *testing.T) {
-	b, fds := Encode(samples())
+	b, fds, _ := Encode(samples())
 	for _, format := range []int{-1, 0, Format + 1, math.MaxInt} {
 		if items, err := Decode(format, b, fds); !errors.Is(err, ErrFormat) || items != nil {
 			t.Errorf("format %d: %d items, %v", format, len(items), err)
@@ -119,7 +124,7 @@ func TestFirstFormat(t *testing.T) {
 // FuzzDecode: no bytes make it panic, lose a descriptor or give one to two.
 func FuzzDecode(f *testing.F) {
 	for n := range len(samples()) + 1 {
-		b, fds := Encode(samples()[:n])
+		b, fds, _ := Encode(samples()[:n])
 		f.Add(Format, b, uint8(len(fds)))
 		f.Add(1, b, uint8(len(fds)))
 	}
@@ -146,8 +151,8 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("descriptors %v became %v", fds, got)
 		}
 		// What was understood is written again and understood the same.
-		b, fds = Encode(items)
-		again, err := Decode(Format, b, fds)
+		b, fds, format = Encode(items)
+		again, err := Decode(format, b, fds)
 		if err != nil || !reflect.DeepEqual(plain(again), plain(items)) {
 			t.Errorf("%+v became %+v, %v", items, again, err)
 		}

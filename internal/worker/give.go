@@ -128,13 +128,13 @@ func (lp *loop) give() {
 	for i := range gifts {
 		g.items = append(g.items, handover.Item{Key: g.keys[gifts[i].Service], Parcel: gifts[i].Parcel})
 	}
-	b, fds := handover.Encode(g.items)
+	b, fds, format := handover.Encode(g.items)
 	seq, _ := g.rule.Offer(id, gifts, room-len(fds))
 	if len(gifts) == 0 {
 		return
 	}
 	_ = failpoint.Hit("handover-offer")
-	err := sendOffer(g.heirs[id], seq, b, fds)
+	err := sendOffer(g.heirs[id], wire.Offer{Seq: seq, Format: format}, b, fds)
 	switch {
 	case err == nil:
 		_ = failpoint.Hit("handover-offered")
@@ -151,13 +151,13 @@ func (lp *loop) give() {
 }
 
 // sendOffer sends one offer.
-func sendOffer(port *wire.Port, seq uint64, b []byte, fds []int) error {
+func sendOffer(port *wire.Port, offer wire.Offer, b []byte, fds []int) error {
 	memfd, err := wire.Memfd("reuseportd-handover", b)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(memfd)
-	return port.Send(wire.KindOffer, wire.Offer{Seq: seq, Format: handover.Format}, append([]int{memfd}, fds...)...)
+	return port.Send(wire.KindOffer, offer, append([]int{memfd}, fds...)...)
 }
 
 // answered lets go of what an heir has taken, and goes on with what it has not.

@@ -101,7 +101,7 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	if err := wd.port.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
 		lp.dismiss(wd)
 		for _, c := range conns {
-			c.Close()
+			lp.Discard(c)
 		}
 		return
 	}

@@ -101,12 +101,12 @@ func (tk *taker) item(key string) (handover.Item, *os.File) {
 // offer is what a giver sends with number 7. The connections are in it alone.
 func (tk *taker) offer(items ...handover.Item) wire.Message {
 	tk.t.Helper()
-	b, fds := handover.Encode(items)
+	b, fds, format := handover.Encode(items)
 	memfd, err := wire.Memfd("test", b)
 	if err != nil {
 		tk.t.Fatal(err)
 	}
-	body, err := json.Marshal(wire.Offer{Seq: 7, Format: handover.Format})
+	body, err := json.Marshal(wire.Offer{Seq: 7, Format: format})
 	if err != nil {
 		tk.t.Fatal(err)
 	}

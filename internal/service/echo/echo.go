@@ -43,15 +43,18 @@ func (h *Handler) TimedOut(c *eventloop.Conn) { c.Finish(true) }
 // Closed has nothing to let go.
 func (h *Handler) Closed(*eventloop.Conn) {}
 
+// kind names the form in which an echo is frozen.
+const kind = "echo.1"
+
 // Kind implements eventloop.Mover.
-func (h *Handler) Kind() string { return "echo.1" }
+func (h *Handler) Kind(*eventloop.Conn) string { return kind }
 
 // Freeze implements eventloop.Mover: all there is of an echo is in the loop.
 func (h *Handler) Freeze(_ *eventloop.Conn, b []byte) ([]byte, []int) { return b, nil }
 
 // Thaw implements eventloop.Mover.
-func (h *Handler) Thaw(c *eventloop.Conn, state []byte, fds []int) error {
-	if len(state)+len(fds) > 0 {
+func (h *Handler) Thaw(c *eventloop.Conn, k string, state []byte, fds []int) error {
+	if k != kind || len(state)+len(fds) > 0 {
 		return errors.New("an echo connection has no state of its own")
 	}
 	c.SetTimeout(h.idle)

@@ -7,8 +7,11 @@ import (
 	"reuseportd/internal/pack"
 )
 
+// kind names the form in which a connection is frozen.
+const kind = "http.1"
+
 // Kind implements eventloop.Mover. It changes with what Freeze writes.
-func (h *Handler) Kind() string { return "http.1" }
+func (h *Handler) Kind(*eventloop.Conn) string { return kind }
 
 // Freeze implements eventloop.Mover. A connection between two requests has
 // nothing to write down. Of an incomplete head nothing but its first byte's time
@@ -53,7 +56,10 @@ func flag(set bool) uint64 {
 var errState = errors.New("the state of an HTTP connection is not understood")
 
 // Thaw implements eventloop.Mover.
-func (h *Handler) Thaw(c *eventloop.Conn, b []byte, fds []int) error {
+func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
+	if k != kind {
+		return errState
+	}
 	if len(b) == 0 {
 		c.SetTimeout(h.keepalive)
 		return wantFiles(fds, 0)

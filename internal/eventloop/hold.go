@@ -1,0 +1,112 @@
+package eventloop
+
+import "golang.org/x/sys/unix"
+
+// Hold stops the input: nothing is read, presented or passed until Release. A peer
+// that is gone in both directions closes the connection all the same.
+func (c *Conn) Hold() { c.flags |= held }
+
+// Release ends Hold.
+func (c *Conn) Release() {
+	if !c.has(open) {
+		return
+	}
+	c.flags &^= held
+	if len(c.in) > 0 && !c.passes() {
+		c.flags |= paused
+	}
+	if c.has(readable|paused|eof|gone) || c.passes() && len(c.in) > 0 {
+		if l := c.svc.loop; l.driven != c {
+			l.again(c)
+		}
+	}
+}
+
+// WaitFor stops the input until the other connection's output has all gone; it does
+// nothing if none waits. Only one can wait for a connection, its partner.
+func (c *Conn) WaitFor(other *Conn) {
+	if other.out == nil || !other.has(open) {
+		return
+	}
+	other.out.waiter = mark{c, c.gen}
+	c.flags |= waiting
+}
+
+// unwait ends WaitFor.
+func (l *Loop) unwait(c *Conn) {
+	c.flags &^= waiting
+	if len(c.in) > 0 && !c.passes() && !c.has(held) {
+		c.flags |= paused
+	}
+	if !c.has(away) {
+		l.again(c)
+	}
+}
+
+// Push writes what is queued now: for a connection whose handler isn't the one that
+// is called. It may close the connection.
+func (c *Conn) Push() {
+	if !c.has(open) || c.out == nil || c.has(connecting|blocked|away) {
+		return
+	}
+	l := c.svc.loop
+	budget := turnBudget
+	if l.flush(c, &budget) && c.has(tailDone|paused|finishing|shutting) {
+		l.again(c)
+	}
+}
+
+// ShutWrite ends what the peer is sent, when the output has gone: shutdown(2). Its
+// input is read on.
+func (c *Conn) ShutWrite() {
+	if !c.has(open) || c.has(shut) {
+		return
+	}
+	c.flags |= shutting
+	if c.out == nil && !c.has(connecting|away) {
+		c.svc.loop.shutWrite(c)
+	}
+}
+
+func (l *Loop) shutWrite(c *Conn) {
+	c.flags = c.flags&^shutting | shut
+	_ = unix.Shutdown(int(c.fd), unix.SHUT_WR) // a peer that is gone is seen by reading
+}
+
+// Shut tells whether ShutWrite was called.
+func (c *Conn) Shut() bool { return c.has(shutting | shut) }
+
+// HasEnded tells whether the peer's side has ended, and Ended been called.
+func (c *Conn) HasEnded() bool { return c.has(ended) }
+
+// Abort closes the connection with RST: its peer sees that what it has got is not all,
+// and output that waits is lost.
+func (c *Conn) Abort() {
+	if !c.has(open) {
+		return
+	}
+	if !c.has(away) { // else the socket may have another owner by now
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	c.Close()
+}
+
+// SetBusy keeps a connection, and its partner, from being taken over by another
+// process until it is called with false.
+func (c *Conn) SetBusy(on bool) {
+	if on {
+		c.flags |= busy
+		return
+	}
+	if !c.has(busy) {
+		return
+	}
+	c.flags &^= busy
+	if l := c.svc.loop; l.moving && c.has(open) && !c.has(away) {
+		l.leave(c)
+	}
+}
+
+// Monotonic returns this turn's CLOCK_MONOTONIC, in nanoseconds: the same in every
+// process.
+func (l *Loop) Monotonic() int64 { return l.epoch + l.now }

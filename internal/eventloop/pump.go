@@ -1,0 +1,127 @@
+package eventloop
+
+import "golang.org/x/sys/unix"
+
+// spliceFrom is how many bytes a direction passes before they go through a pipe and
+// no longer through our memory: a short exchange isn't worth a pipe.
+const spliceFrom = 64 << 10
+
+// passKept passes input on that was kept, or waits for the partner to have room.
+func (l *Loop) passKept(c *Conn) {
+	to := c.tie.peer
+	if to.out != nil {
+		c.WaitFor(to)
+		return
+	}
+	n := len(c.in)
+	if left := c.tie.left; left > 0 {
+		n = int(min(left, int64(n)))
+	}
+	in := c.in
+	if !l.hand(c, to, in[:n]) || !c.has(open) {
+		return
+	}
+	if n == len(in) {
+		l.drop(c)
+	} else {
+		c.in = in[:copy(in, in[n:])]
+	}
+	l.passed(c, n)
+}
+
+// pump reads once and passes on what came. The partner has room.
+func (l *Loop) pump(c *Conn, budget *int) {
+	if c.tie.passed >= spliceFrom && (c.tie.left < 0 || c.tie.left >= spliceFrom) && l.pumpPipe(c, budget) {
+		return
+	}
+	to := c.tie.peer
+	room := l.scratch[:l.maxMessage]
+	if left := c.tie.left; left > 0 {
+		room = room[:min(left, int64(len(room)))]
+	}
+	n, errno := read(c.fd, room)
+	if !l.came(c, n, errno, budget) {
+		return
+	}
+	if n < l.maxMessage && int64(n) != c.tie.left && !c.has(hangup) {
+		c.flags &^= readable
+	}
+	if l.hand(c, to, room[:n]) {
+		l.passed(c, n)
+	}
+}
+
+// hand writes bytes of one connection to another that has nothing waiting, and
+// queues what it doesn't take. It returns false if that is closed by now.
+func (l *Loop) hand(c, to *Conn, p []byte) bool {
+	n, errno := write(to.fd, p, 0)
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+		n = 0
+	case errno != 0:
+		l.fail(to, errno)
+		return false
+	}
+	l.count.out(to, n)
+	if n < len(p) {
+		to.Write(p[n:])
+		l.block(to)
+	}
+	return to.has(open)
+}
+
+// pumpPipe passes bytes on through a pipe: splice(2). It returns false if there is none
+// to be had. The pipe is part of the partner's output from here on. No MORE flag is
+// given: it would have the kernel hold the last bytes back for 200 ms.
+func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
+	p := l.getPipe()
+	if p == nil {
+		return false
+	}
+	size := pipeSize
+	if left := c.tie.left; left > 0 {
+		size = int(min(left, int64(size)))
+	}
+	n, errno := splice(c.fd, p.w, size)
+	if errno == unix.EINVAL { // what can't be spliced is copied
+		l.putPipe(p, true)
+		return false
+	}
+	if !l.came(c, n, errno, budget) {
+		l.putPipe(p, true)
+		return true
+	}
+	to := c.tie.peer
+	o := l.output(to)
+	o.pipe, o.piped = p, n
+	to.Push()
+	if c.has(open) && c.tie != nil {
+		l.passed(c, n)
+	}
+	return true
+}
+
+// passed takes note of bytes that went to the partner.
+func (l *Loop) passed(c *Conn, n int) {
+	t := c.tie
+	t.passed += uint64(n)
+	l.touch(c)
+	l.touch(t.peer)
+	if t.left > 0 {
+		if t.left -= int64(n); t.left == 0 {
+			if p, ok := c.svc.handler.(Passer); ok {
+				p.Passed(c)
+			}
+			if c.has(open) && len(c.in) > 0 {
+				c.flags |= paused // is the handler's again
+			}
+		}
+	}
+}
+
+// touch arms a timeout anew: something moved.
+func (l *Loop) touch(c *Conn) {
+	if c.want != 0 && !c.has(blocked|lingering|away|steady) {
+		l.arm(c, c.want)
+	}
+}
