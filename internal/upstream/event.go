@@ -1,0 +1,35 @@
+package upstream
+
+import "fmt"
+
+// State is how a server is.
+type State uint8
+
+const (
+	Up         State = iota
+	SlowStart        // up again, with a part of its weight
+	Ejected          // not used for the cool-down, as it failed too often in a row
+	Down             // its checks fail
+	Unresolved       // a name without an address yet
+)
+
+// String returns the state as logs and status have it.
+func (s State) String() string {
+	return [...]string{"up", "slow start", "ejected", "down", "unresolved"}[s]
+}
+
+// Event is a change that a person wants to know of. Of all workers one tells it.
+type Event struct {
+	Upstream string
+	Server   string // its address as shown, or a name
+	From, To State  // the same if it is something else that has changed
+	Why      string
+}
+
+// String is a sentence for the log.
+func (e Event) String() string {
+	if e.From == e.To {
+		return fmt.Sprintf("server %s of upstream %s: %s", e.Server, e.Upstream, e.Why)
+	}
+	return fmt.Sprintf("server %s of upstream %s is %s: %s", e.Server, e.Upstream, e.To, e.Why)
+}

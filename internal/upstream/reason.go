@@ -1,0 +1,72 @@
+package upstream
+
+import "golang.org/x/sys/unix"
+
+// Reason is why an attempt failed. The numbers are the Board's: new ones are appended.
+type Reason uint8
+
+const (
+	Other          Reason = iota // an error of another kind
+	Refused                      // nobody listens there
+	ConnectTimeout               // no connection in time
+	Unreachable                  // no way there
+	Reset                        // the server reset the connection
+	ClosedEarly                  // the server closed before it had answered in full
+	Malformed                    // what it answered is none
+	AnswerTimeout                // connected, but no answer in time
+	NoSocket                     // no Unix socket of that path
+	QueueFull                    // the Unix socket's queue of connections is full
+	Denied                       // this user, or a firewall of this machine, may not
+	NoDescriptors                // no descriptor or memory here
+	NoPorts                      // no local port left here
+)
+
+// Reasons is how many there are.
+const Reasons = int(NoPorts) + 1
+
+// maxReasons is how many a Board has room for.
+const maxReasons = 16
+
+var reasonTexts = [Reasons]string{
+	Other: "failed", Refused: "connection refused", ConnectTimeout: "connect timed out",
+	Unreachable: "unreachable", Reset: "connection reset", ClosedEarly: "closed early",
+	Malformed: "malformed answer", AnswerTimeout: "no answer in time", NoSocket: "no such socket",
+	QueueFull: "queue full", Denied: "permission denied",
+	NoDescriptors: "no descriptors or memory here", NoPorts: "no local ports left",
+}
+
+// String returns the reason in a few words, the same ones in logs and status.
+func (r Reason) String() string {
+	if int(r) >= Reasons {
+		return reasonTexts[Other]
+	}
+	return reasonTexts[r]
+}
+
+// Local tells that the server has no part in it: such a failure ejects nobody.
+func (r Reason) Local() bool { return r == NoDescriptors || r == NoPorts }
+
+// ReasonOf says what an errno of connect(2), read or write means for the server.
+func ReasonOf(errno unix.Errno) Reason {
+	switch errno {
+	case unix.ECONNREFUSED:
+		return Refused
+	case unix.ETIMEDOUT:
+		return ConnectTimeout
+	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN:
+		return Unreachable
+	case unix.ECONNRESET, unix.ECONNABORTED, unix.EPIPE:
+		return Reset
+	case unix.ENOENT, unix.ENOTDIR, unix.ENOTSOCK:
+		return NoSocket
+	case unix.EAGAIN: // unix(7); TCP says EADDRNOTAVAIL when it has no port
+		return QueueFull
+	case unix.EACCES, unix.EPERM:
+		return Denied
+	case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
+		return NoDescriptors
+	case unix.EADDRNOTAVAIL, unix.EADDRINUSE:
+		return NoPorts
+	}
+	return Other
+}
