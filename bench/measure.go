@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"reuseportd/internal/rig"
@@ -20,6 +16,7 @@ type load struct{ name, header string }
 func measureCPU(ctx context.Context, o options, l load, all []contender) ([]row, error) {
 	cpu := newRow(l.name, "µs", len(all))
 	rate := newRow("   its rate, with wrk on the same CPUs", "/s", len(all))
+	wrk := rig.Wrk{Connections: o.connections, Header: l.header}
 	for round := -1; round < o.rounds; round++ {
 		for i := range all {
 			i := (i + max(round, 0)) % len(all) // nobody is always first
@@ -28,7 +25,7 @@ func measureCPU(ctx context.Context, o options, l load, all []contender) ([]row,
 				duration = time.Second // to warm up
 			}
 			before := all[i].CPU()
-			n, err := wrk(ctx, o, l, all[i].Address, duration)
+			n, err := wrk.Run(ctx, "http://"+all[i].Address+"/", duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", all[i].Name, err)
 			}
@@ -41,36 +38,6 @@ func measureCPU(ctx context.Context, o options, l load, all []contender) ([]row,
 		}
 	}
 	return []row{cpu, rate}, nil
-}
-
-var (
-	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d+) requests in`)
-	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`)
-)
-
-// wrk runs a load and returns the requests that were answered.
-func wrk(ctx context.Context, o options, l load, address string, d time.Duration) (int, error) {
-	args := []string{"-t2", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
-	if l.header != "" {
-		args = append(args, "-H", l.header)
-	}
-	out, err := exec.CommandContext(ctx, "wrk", append(args, "http://"+address+"/")...).CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
-	}
-	// wrk counts a server's close, when asked for, as no error.
-	if bad := wrkErrors.Find(out); bad != nil {
-		return 0, fmt.Errorf("wrk met errors: %s", strings.TrimSpace(string(bad)))
-	}
-	m := wrkRequests.FindSubmatch(out)
-	if m == nil {
-		return 0, fmt.Errorf("wrk says no number of requests:\n%s", out)
-	}
-	n, err := strconv.Atoi(string(m[1]))
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("wrk did %s requests", m[1])
-	}
-	return n, nil
 }
 
 // measureMemory gives the private memory that one idle kept connection adds,

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"text/tabwriter"
 
 	"reuseportd/internal/rig"
@@ -33,14 +31,7 @@ func printMachine(all []contender) {
 		}
 		told = c.Version
 	}
-	fmt.Printf("%s\n\n", wrkVersion())
-}
-
-// wrkVersion is the first line of `wrk -v`, which ends with status 1.
-func wrkVersion() string {
-	out, _ := exec.Command("wrk", "-v").CombinedOutput()
-	version, _, _ := strings.Cut(string(out), " Copyright")
-	return strings.TrimSpace(version)
+	fmt.Printf("%s\n\n", rig.WrkVersion())
 }
 
 func printTable(rows []row, all []contender) {

@@ -53,7 +53,7 @@ func reuseportd(ctx context.Context, dir, binary string) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.EchoAddress, err = freeAddress(); err != nil {
+	if r.EchoAddress, err = rig.FreeAddress(); err != nil {
 		return nil, err
 	}
 	return &contender{
@@ -78,11 +78,6 @@ func reuseportd(ctx context.Context, dir, binary string) (*contender, error) {
 		processes: startWorkers,
 		stream:    r.EchoAddress,
 	}, nil
-}
-
-func freeAddress() (string, error) {
-	port, err := rig.FreePort()
-	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // workers are the PIDs of all workers that live, old and new.

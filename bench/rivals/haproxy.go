@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -39,34 +38,19 @@ listen stream
 `
 
 func haproxy(dir, echo string) (*contender, error) {
-	path, err := exec.LookPath("haproxy")
+	pidFile, masterSocket := filepath.Join(dir, "haproxy.pid"), filepath.Join(dir, "haproxy-master.sock")
+	server, conf, err := rig.NewHAProxy(dir, "haproxy", "-W", "-p", pidFile, "-S", masterSocket)
 	if err != nil {
 		return nil, err
 	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return nil, err
-	}
-	web, err := freeAddress()
+	stream, err := rig.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	stream, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	conf, pidFile := filepath.Join(dir, "haproxy.cfg"), filepath.Join(dir, "haproxy.pid")
-	masterSocket := filepath.Join(dir, "haproxy-master.sock")
 	c := &contender{
-		Server: &rig.Server{
-			Name:    "HAProxy",
-			Version: rig.FirstLine(exec.Command(path, "-v")),
-			Address: web,
-			Args:    []string{path, "-W", "-f", conf, "-p", pidFile, "-S", masterSocket},
-			Quit:    syscall.SIGTERM,
-			Log:     filepath.Join(dir, "haproxy.log"),
-		},
+		Server: server,
 		configure: func(threads int) error {
-			text := fmt.Sprintf(haproxyConf, dir, threads, web, stream, echo)
+			text := fmt.Sprintf(haproxyConf, dir, threads, server.Address, stream, echo)
 			return os.WriteFile(conf, []byte(text), 0o644)
 		},
 		master:    func(context.Context) (int, error) { return readPID(pidFile) },

@@ -41,7 +41,7 @@ func main() {
 }
 
 func run(ctx context.Context, server, only string) error {
-	install(ctx)
+	rig.Install(ctx, "bench-rivals", rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage)
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	rig.RaiseLimit()

@@ -34,13 +34,13 @@ func nginx(dir, echo string) (*contender, error) {
 	}
 	c.upgrade = func(ctx context.Context) error { return nginxUpgrade(ctx, c, n) }
 	c.upgradeNote = "USR2, WINCH, QUIT"
-	if _, err := os.Stat(streamModule); err != nil {
+	if _, err := os.Stat(rig.NginxStream); err != nil {
 		return c, nil // no stream
 	}
-	if c.stream, err = freeAddress(); err != nil {
+	if c.stream, err = rig.FreeAddress(); err != nil {
 		return nil, err
 	}
-	n.Head = "load_module " + streamModule + ";\n"
+	n.Head = "load_module " + rig.NginxStream + ";\n"
 	n.Tail = fmt.Sprintf("stream { server { listen %s reuseport; proxy_pass %s; proxy_timeout 1h; } }\n", c.stream, echo)
 	return c, nil
 }

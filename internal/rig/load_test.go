@@ -119,3 +119,18 @@ func TestSpread(t *testing.T) {
 		}
 	}
 }
+
+func TestWrkAnswered(t *testing.T) {
+	const answered = "  2 threads and 64 connections\n  123 requests in 1.00s, 1.00MB read\n"
+	for out, want := range map[string]int{
+		answered: 123,
+		answered + "  Socket errors: connect 0, read 0, write 0, timeout 5\n": 0,
+		answered + "  Non-2xx or 3xx responses: 7\n":                          0,
+		"  0 requests in 1.00s, 0.00B read\n":                                 0,
+		"unable to connect to 127.0.0.1:1 Connection refused\n":               0,
+	} {
+		if got, err := wrkAnswered([]byte(out)); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%d, %v of %q", got, err, out)
+		}
+	}
+}

@@ -76,6 +76,12 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("no free port from 20000 to 29999")
 }
 
+// FreeAddress is a FreePort of 127.0.0.1.
+func FreeAddress() (string, error) {
+	port, err := FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
 // Sleep returns early, with ctx's error, when ctx ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {

@@ -14,6 +14,7 @@ import (
 type Nginx struct {
 	*Server
 	Head, Tail string // further configuration before and after the rest, whole lines
+	HTTP       string // and within its http block
 	dir, conf  string
 }
 
@@ -57,8 +58,8 @@ http {
   client_body_temp_path %[1]s/nginx-body; proxy_temp_path %[1]s/nginx-proxy;
   fastcgi_temp_path %[1]s/nginx-fcgi; uwsgi_temp_path %[1]s/nginx-uwsgi; scgi_temp_path %[1]s/nginx-scgi;
   server { listen %[2]s reuseport; location / { return 200 "hello\n"; } }
-}
-%[5]s`, n.dir, n.Address, workers, n.Head, n.Tail)
+%[6]s}
+%[5]s`, n.dir, n.Address, workers, n.Head, n.Tail, n.HTTP)
 	return os.WriteFile(n.conf, []byte(text), 0o644)
 }
 

@@ -18,6 +18,7 @@ type Reuseportd struct {
 	*Server
 	EchoAddress string // "" if it has no echo listener
 	Keys        string // further keys of the web listener, each `key: value` on a line of its own
+	Tail        string // further configuration after the rest: more items of listeners, then other keys
 	conf, run   string // configuration file, runtime directory
 }
 
@@ -66,7 +67,7 @@ func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
 	if r.EchoAddress != "" {
 		text += fmt.Sprintf("  - name: echo\n    address: %s\n    echo: {}\n", r.EchoAddress)
 	}
-	return os.WriteFile(r.conf, []byte(text), 0o644)
+	return os.WriteFile(r.conf, []byte(text+r.Tail), 0o644)
 }
 
 // ReplaceBinary puts a copy of the binary in its own place by a rename, as a

@@ -1,0 +1,60 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Wrk is one way to run the load generator wrk.
+type Wrk struct {
+	Connections int
+	Header      string // one more field of every request, if not ""
+}
+
+// Run puts the load on a URL and returns the requests that were answered. An
+// answer that is an error, of the socket or by its status, fails it.
+func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) {
+	args := []string{"-t2", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
+	if w.Header != "" {
+		args = append(args, "-H", w.Header)
+	}
+	out, err := exec.CommandContext(ctx, "wrk", append(args, url)...).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	return wrkAnswered(out)
+}
+
+var (
+	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d+) requests in`)
+	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`)
+)
+
+// wrkAnswered reads what wrk has printed.
+func wrkAnswered(out []byte) (int, error) {
+	// wrk counts a server's close, when asked for, as no error.
+	if bad := wrkErrors.Find(out); bad != nil {
+		return 0, fmt.Errorf("wrk met errors: %s", strings.TrimSpace(string(bad)))
+	}
+	m := wrkRequests.FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("wrk says no number of requests:\n%s", out)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("wrk did %s requests", m[1])
+	}
+	return n, nil
+}
+
+// WrkVersion is the first line of `wrk -v`, which ends with status 1.
+func WrkVersion() string {
+	out, _ := exec.Command("wrk", "-v").CombinedOutput()
+	version, _, _ := strings.Cut(string(out), " Copyright")
+	return strings.TrimSpace(version)
+}
