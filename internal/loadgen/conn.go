@@ -13,7 +13,7 @@ import (
 type conn struct {
 	open       bool
 	connecting bool
-	answered   bool  // whole; only the server's close is still to come
+	answered   bool  // whole; only the server's close is still to come, or the next request
 	got        int   // bytes of the present answer
 	started    int64 // when the present request began, or was due
 }
@@ -22,6 +22,17 @@ var (
 	keepRequest  = []byte("GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
 	closeRequest = []byte("GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
 )
+
+// requestOf returns a load's request and the length of its answer, if that is known.
+func requestOf(c Config) (text []byte, answer int) {
+	switch {
+	case c.Echo > 0:
+		return bytes.Repeat([]byte{'.'}, c.Echo), c.Echo
+	case c.Kept:
+		return keepRequest, 0
+	}
+	return closeRequest, 0
+}
 
 const watched = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
@@ -68,17 +79,24 @@ func (t *thread) fail() {
 
 func (t *thread) established(fd int) {
 	t.connects.Add(1)
-	t.conns[fd].connecting = false
+	c := &t.conns[fd]
+	c.connecting = false
+	if t.load.config.Kept && t.load.config.Rate > 0 {
+		t.rest(fd, c)
+		return
+	}
 	t.request(fd)
 }
 
+// rest leaves a kept connection until a request is due.
+func (t *thread) rest(fd int, c *conn) {
+	c.answered = true
+	t.idle = append(t.idle, fd)
+}
+
 func (t *thread) request(fd int) {
-	text := closeRequest
-	if t.load.config.Kept {
-		text = keepRequest
-	}
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)))
-	if errno != 0 || int(n) != len(text) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&t.text[0])), uintptr(len(t.text)))
+	if errno != 0 || int(n) != len(t.text) {
 		t.lose(fd)
 	}
 }
@@ -122,19 +140,31 @@ func (t *thread) read(fd int, events uint32) {
 			t.lose(fd)
 			return
 		}
-		if c.answered && t.load.config.Kept {
-			if t.load.ending.Load() {
-				t.end(fd)
-				return
-			}
-			c.answered, c.got, c.started = false, 0, t.now
-			t.request(fd)
+		if c.answered && t.next(fd, c) {
 			return
 		}
 		if int(n) < len(t.buf) && events&unix.EPOLLRDHUP == 0 {
 			return // drained
 		}
 	}
+}
+
+// next goes on with a connection whose answer is whole. It returns false if the
+// server's close is still to come.
+func (t *thread) next(fd int, c *conn) bool {
+	config := t.load.config
+	switch {
+	case config.Kept && config.Rate > 0:
+		t.rest(fd, c)
+	case config.Kept && !t.load.ending.Load():
+		c.answered, c.got, c.started = false, 0, t.now
+		t.request(fd)
+	case config.Kept, config.Echo > 0:
+		t.end(fd)
+	default:
+		return false
+	}
+	return true
 }
 
 // closed is the end of input: of a connection that is done, the expected one.
@@ -159,7 +189,7 @@ func (t *thread) end(fd int) {
 	t.conns[fd].open = false
 	t.open--
 	t.vacant++
-	if !t.load.config.Kept {
+	if !t.load.config.Kept && t.load.config.Echo == 0 {
 		reset := syscall.Linger{Onoff: 1}
 		_ = syscall.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &reset)
 	}
@@ -168,7 +198,7 @@ func (t *thread) end(fd int) {
 
 // take takes the next bytes of an answer and tells whether they are understood.
 func (t *thread) take(c *conn, data []byte) bool {
-	if c.got == 0 && !bytes.HasPrefix(data, []byte("HTTP/1.1 200 ")) {
+	if c.got == 0 && t.load.config.Echo == 0 && !bytes.HasPrefix(data, []byte("HTTP/1.1 200 ")) {
 		return false
 	}
 	if t.expect == 0 {

@@ -15,10 +15,11 @@ import (
 // Config is what a load is to be.
 type Config struct {
 	Address     netip.AddrPort // IPv4
-	Connections int            // a closed load's clients, or the most that a paced one has open
+	Connections int            // a closed load's clients, a kept paced one's too, or the most that a paced one has open
 	Threads     int
 	Kept        bool    // many requests on a connection; else one, with Connection: close
-	Rate        float64 // connections a second of a paced load; 0 is a closed one. Not with Kept
+	Echo        int     // bytes of a request that come back as its answer, the client closes; 0 is HTTP
+	Rate        float64 // connections a second of a paced load, requests if they are kept; 0 is a closed one
 }
 
 // Counts are what a load has done so far.
@@ -59,8 +60,8 @@ func Start(c Config) (*Load, error) {
 	if !c.Address.Addr().Is4() {
 		return nil, fmt.Errorf("load on %v: only IPv4 is known", c.Address)
 	}
-	if c.Connections < 1 || c.Threads < 1 || c.Rate < 0 || c.Rate > 0 && c.Kept {
-		return nil, errors.New("load: no connections, no threads, or a rate of kept connections")
+	if c.Connections < 1 || c.Threads < 1 || c.Rate < 0 || c.Echo < 0 {
+		return nil, errors.New("load: no connections, no threads, or a rate or size below 0")
 	}
 	c.Threads = min(c.Threads, c.Connections)
 	l := &Load{config: c, began: time.Now()}
@@ -110,7 +111,7 @@ type Result struct {
 	Late    *hdrhistogram.Histogram // ns, from due time to connect: the load's own delay
 }
 
-// Stop begins nothing more, waits 2 s at most for the answers that are
+// Stop begins nothing more but what was due on kept connections, waits 2 s at most for the answers that are
 // outstanding, and returns when all is closed.
 func (l *Load) Stop() Result {
 	l.ending.Store(true)

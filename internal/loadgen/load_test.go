@@ -40,9 +40,10 @@ func server(t *testing.T) (s *httptest.Server, address netip.AddrPort, accepted 
 
 func TestLoads(t *testing.T) {
 	for name, c := range map[string]Config{
-		"churn": {Connections: 5, Threads: 2},
-		"kept":  {Connections: 5, Threads: 2, Kept: true},
-		"paced": {Connections: 100, Threads: 2, Rate: 1000},
+		"churn":      {Connections: 5, Threads: 2},
+		"kept":       {Connections: 5, Threads: 2, Kept: true},
+		"paced":      {Connections: 100, Threads: 2, Rate: 1000},
+		"kept paced": {Connections: 5, Threads: 2, Kept: true, Rate: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, address, accepted, asked := server(t)
@@ -189,7 +190,8 @@ func TestConfigs(t *testing.T) {
 		{Address: netip.MustParseAddrPort("[::1]:1"), Connections: 1, Threads: 1},
 		{Address: good, Threads: 1},
 		{Address: good, Connections: 1},
-		{Address: good, Connections: 1, Threads: 1, Rate: 5, Kept: true},
+		{Address: good, Connections: 1, Threads: 1, Echo: -1},
+		{Address: good, Connections: 1, Threads: 1, Rate: -1},
 	} {
 		if _, err := Start(c); err == nil || !strings.HasPrefix(err.Error(), "load") {
 			t.Errorf("%+v: %v", c, err)

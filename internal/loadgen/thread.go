@@ -4,7 +4,6 @@ import (
 	"math"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
@@ -18,7 +17,10 @@ type thread struct {
 
 	conns  []conn // by descriptor
 	open   int
-	vacant int // clients of a closed load that have no connection
+	vacant int    // clients that have no connection, but of a paced load that keeps none
+	idle   []int  // kept connections of a paced load that have no request
+	last   int64  // when the load began to end
+	text   []byte // a request
 	buf    []byte
 	expect int // bytes of a whole answer, 0 until one was seen
 	now    int64
@@ -36,10 +38,13 @@ func newThread(l *Load, i int) (*thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &thread{load: l, epoll: epoll, buf: make([]byte, 16<<10), latency: newHistogram(), late: newHistogram()}
+	t := &thread{load: l, epoll: epoll, buf: make([]byte, 16<<10), last: math.MaxInt64, latency: newHistogram(), late: newHistogram()}
+	t.text, t.expect = requestOf(l.config)
+	if l.config.Rate == 0 || l.config.Kept {
+		t.vacant = share(l.config.Connections, l.config.Threads, i)
+	}
 	if l.config.Rate == 0 {
 		t.pacer.timer = -1
-		t.vacant = share(l.config.Connections, l.config.Threads, i)
 	} else if t.pacer, err = newPacer(epoll, l.config, i); err != nil {
 		_ = unix.Close(epoll)
 		return nil, err
@@ -55,16 +60,13 @@ func (t *thread) run() {
 	defer runtime.UnlockOSThread()
 	defer t.close()
 	events := make([]unix.EpollEvent, 128)
-	end := int64(math.MaxInt64)
 	for {
 		t.now = t.load.now()
-		switch {
-		case !t.load.ending.Load():
-			t.begin()
-		case end == math.MaxInt64:
-			end = t.now + int64(patience)
+		if t.load.ending.Load() {
+			t.last = min(t.last, t.now)
 		}
-		if end != math.MaxInt64 && (t.open == 0 || t.now > end) {
+		t.begin()
+		if t.ending() && (t.open == 0 || t.now > t.last+int64(patience)) {
 			return
 		}
 		n, err := unix.EpollWait(t.epoll, events, glance)
@@ -78,26 +80,22 @@ func (t *thread) run() {
 	}
 }
 
+func (t *thread) ending() bool { return t.last != math.MaxInt64 }
+
 // begin begins what is due.
 func (t *thread) begin() {
-	if t.pacer.timer < 0 {
+	kept, paced := t.load.config.Kept, t.load.config.Rate > 0
+	if !t.ending() && (kept || !paced) {
 		for n := t.vacant; n > 0; n-- {
 			t.vacant--
 			t.connect(t.now)
 		}
-		return
 	}
-	most := share(t.load.config.Connections, t.load.config.Threads, 0)
-	for due := t.pacer.next; due <= t.now && t.open < most; due = t.pacer.next {
-		t.pacer.next += t.pacer.every
-		if t.load.recorded(due) {
-			_ = t.late.RecordValue(t.now - due) // what is too long for it is no latency of ours
-		}
-		t.connect(due)
-		t.now = t.load.now()
-	}
-	if t.open < most { // else the end of a connection wakes us
-		t.pacer.arm(t.now)
+	switch {
+	case kept && paced:
+		t.send()
+	case paced && !t.ending():
+		t.connectDue()
 	}
 }
 
@@ -119,31 +117,4 @@ func (t *thread) took(started, until int64) {
 	if t.load.recorded(started) {
 		_ = t.latency.RecordValue(min(until-started, int64(Longest)))
 	}
-}
-
-// pacer says when a paced thread begins its next connection.
-type pacer struct {
-	timer       int   // timerfd(2) in the epoll instance, -1 of a closed load
-	next, every int64 // ns
-}
-
-func newPacer(epoll int, c Config, i int) (pacer, error) {
-	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
-	if err != nil {
-		return pacer{}, err
-	}
-	// Edge-triggered, and so never read: each setting rings once.
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(timer)}
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, timer, &ev); err != nil {
-		_ = unix.Close(timer)
-		return pacer{}, err
-	}
-	each := float64(time.Second) / c.Rate
-	return pacer{timer: timer, next: int64(each * float64(i)), every: int64(each * float64(c.Threads))}, nil
-}
-
-// arm sets the timer, which is more exact than epoll_wait's milliseconds.
-func (p *pacer) arm(now int64) {
-	wait := unix.NsecToTimespec(max(1, p.next-now))
-	_ = unix.TimerfdSettime(p.timer, 0, &unix.ItimerSpec{Value: wait}, nil)
 }
