@@ -1,11 +1,6 @@
 package eventloop
 
-import (
-	"net/netip"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // flag is a fact about a connection. Some of them travel with it (carried): their
 // numbers are part of the handover's format, so append and never reorder.
@@ -37,6 +32,7 @@ const (
 	shutting                    // ShutWrite, when the output has gone
 	shut                        // …which has been
 	steady                      // the timeout is a deadline: nothing puts it off
+	deaf                        // the peer takes no more output, but what it sent before is read
 )
 
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and
@@ -171,7 +167,7 @@ func (c *Conn) Finishing() bool { return c.flags&(finishing|open) != open }
 // Close closes the connection at once; output that waits is lost.
 func (c *Conn) Close() {
 	if c.has(open) {
-		c.svc.loop.end(c, wayClosed)
+		c.svc.loop.fail(c, 0)
 	}
 }
 
@@ -182,33 +178,6 @@ func (c *Conn) Wake() {
 	if c.has(open) {
 		c.svc.loop.again(c)
 	}
-}
-
-// Remote asks the kernel for the peer's address; it is the zero AddrPort for a
-// Unix socket or a peer that has gone. getpeername(2).
-func (c *Conn) Remote() netip.AddrPort {
-	l := c.svc.loop
-	size := uint32(unix.SizeofSockaddrAny)
-	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(c.fd),
-		uintptr(unsafe.Pointer(&l.peer)), uintptr(unsafe.Pointer(&size)))
-	if errno != 0 {
-		return netip.AddrPort{}
-	}
-	switch l.peer.Addr.Family {
-	case unix.AF_INET:
-		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), networkOrder(&sa.Port))
-	case unix.AF_INET6:
-		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), networkOrder(&sa.Port))
-	}
-	return netip.AddrPort{}
-}
-
-// networkOrder reads a port, which the kernel gives in network byte order.
-func networkOrder(port *uint16) uint16 {
-	b := (*[2]byte)(unsafe.Pointer(port))
-	return uint16(b[0])<<8 | uint16(b[1])
 }
 
 func closeFile(fd int32) { _ = unix.Close(int(fd)) }

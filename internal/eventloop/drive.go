@@ -19,30 +19,35 @@ func (l *Loop) drive(c *Conn) {
 
 func (l *Loop) advance(c *Conn) {
 	for budget := turnBudget; c.has(open) && !c.has(connecting); {
-		if c.out != nil && !l.flush(c, &budget) {
+		if c.out != nil && !c.has(deaf) && !l.flush(c, &budget) && !c.duplex() {
 			break
 		}
+		dry := c.out == nil || c.has(deaf)
 		switch {
 		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)
-		case c.has(held|waiting) && !c.has(finishing|shutting):
+		case c.has(held|waiting) && !c.has(finishing) && !(c.has(shutting) && dry):
 			l.settle(c)
 			if c.has(held) && c.has(gone) {
 				l.fail(c, socketError(c.fd)) // nobody would hear of it
 			}
 			return
-		case c.has(paused):
+		case c.has(paused) && !c.passes():
 			c.flags &^= paused
 			l.present(c, c.in)
 		case c.has(finishing) && !c.has(lingering):
 			l.finish(c)
-		case c.has(shutting):
+		case c.has(shutting) && dry:
 			l.shutWrite(c)
 		case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
 			l.passKept(c)
 		case c.has(eof):
-			if c.has(lingering | gone) {
+			if c.has(deaf) {
+				l.fail(c, unix.ECONNRESET)
+				return
+			}
+			if c.has(lingering|gone) && dry {
 				c.Close()
 				return
 			}
@@ -67,9 +72,15 @@ func (l *Loop) advance(c *Conn) {
 	}
 }
 
+// duplex tells whether a connection is read while its peer takes no output: what it
+// sends doesn't go back to it.
+func (c *Conn) duplex() bool {
+	return c.tie != nil && c.tie.left != 0 && c.has(open) && !c.has(finishing)
+}
+
 // settle leaves a connection with nothing to do until its next event.
 func (l *Loop) settle(c *Conn) {
-	if c.has(blocked) {
+	if c.has(blocked) && c.out == nil {
 		c.flags &^= blocked
 		if !c.has(lingering | steady) {
 			l.arm(c, c.want)
@@ -111,6 +122,8 @@ func (l *Loop) fill(c *Conn, budget *int) {
 // came takes note of what a read has said, and tells whether bytes came.
 func (l *Loop) came(c *Conn, n int, errno unix.Errno, budget *int) bool {
 	switch {
+	case errno == unix.EAGAIN && c.has(deaf):
+		l.fail(c, unix.ECONNRESET)
 	case errno == unix.EAGAIN:
 		c.flags &^= readable
 	case errno == unix.EINTR:
@@ -150,7 +163,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 		l.drop(c)
 		c.in = kept
 	}
-	if len(rest) > 0 && !c.passes() && (c.Congested() || c.has(held|waiting)) {
+	if len(rest) > 0 && !c.passes() && (c.Congested() && !c.has(deaf) || c.has(held|waiting)) {
 		c.flags |= paused
 	}
 }

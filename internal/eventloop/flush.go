@@ -23,7 +23,7 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 			l.block(c)
 			return false
 		case errno != 0, n == 0: // gone, or a file shorter than was promised
-			l.fail(c, errno)
+			l.deafen(c, errno)
 			return false
 		}
 		*budget -= n
@@ -41,6 +41,19 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 	}
 	l.release(c)
 	return true
+}
+
+// deafen takes note that a peer takes no more output. One end of a pair is read to the end of
+// what its peer had sent before that, and then closed: an answer to what was not
+// read to its end, as it may be. What waits for the peer stays, so that nothing more is
+// read from the other end.
+func (l *Loop) deafen(c *Conn, errno unix.Errno) {
+	if c.tie == nil || errno == 0 || c.has(eof|finishing|lingering) {
+		l.fail(c, errno)
+		return
+	}
+	c.flags |= deaf | readable
+	l.again(c)
 }
 
 // send makes one system call for the first bytes that wait. full says that the

@@ -46,7 +46,7 @@ func (l *Loop) unwait(c *Conn) {
 // Push writes what is queued now: for a connection whose handler isn't the one that
 // is called. It may close the connection.
 func (c *Conn) Push() {
-	if !c.has(open) || c.out == nil || c.has(connecting|blocked|away) {
+	if !c.has(open) || c.out == nil || c.has(connecting|blocked|away|deaf) {
 		return
 	}
 	l := c.svc.loop
@@ -85,9 +85,7 @@ func (c *Conn) Abort() {
 	if !c.has(open) {
 		return
 	}
-	if !c.has(away) { // else the socket may have another owner by now
-		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	}
+	c.ResetOnClose()
 	c.Close()
 }
 

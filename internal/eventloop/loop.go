@@ -330,7 +330,7 @@ func (l *Loop) timedOut(c *Conn) {
 		c.Close()
 		return
 	case c.has(blocked) && !c.has(steady):
-		l.end(c, wayCut)
+		l.cut(c, unix.ETIMEDOUT)
 		return
 	}
 	c.want = 0
@@ -413,16 +413,16 @@ func (l *Loop) closeQuietly(c *Conn) {
 	c.Close()
 }
 
-// Cut closes every connection and counts each as cut, unless all that it still
-// waited for was the peer's close.
+// Cut closes every connection and counts each as cut, with the Cause ECANCELED, unless all
+// that it still waited for was the peer's close.
 func (l *Loop) Cut() {
 	l.table.each(func(c *Conn) {
 		defer l.guard(c)
-		how := wayCut
 		if c.has(lingering) {
-			how = wayClosed
+			c.Close()
+			return
 		}
-		l.end(c, how)
+		l.cut(c, unix.ECANCELED)
 	})
 }
 

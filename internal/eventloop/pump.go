@@ -59,8 +59,9 @@ func (l *Loop) hand(c, to *Conn, p []byte) bool {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		n = 0
 	case errno != 0:
-		l.fail(to, errno)
-		return false
+		to.Write(p)
+		l.deafen(to, errno)
+		return to.has(open)
 	}
 	l.count.out(to, n)
 	if n < len(p) {

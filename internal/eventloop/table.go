@@ -128,11 +128,16 @@ func (l *Loop) countEnd(c *Conn, how way) {
 }
 
 // fail closes a connection for a reason, which Cause tells meanwhile.
-func (l *Loop) fail(c *Conn, errno unix.Errno) {
+func (l *Loop) fail(c *Conn, errno unix.Errno) { l.endFor(c, wayClosed, errno) }
+
+// cut closes a connection before it is done.
+func (l *Loop) cut(c *Conn, errno unix.Errno) { l.endFor(c, wayCut, errno) }
+
+func (l *Loop) endFor(c *Conn, how way, errno unix.Errno) {
 	before := l.cause
 	l.cause = errno
 	defer func() { l.cause = before }()
-	c.Close()
+	l.end(c, how)
 }
 
 // Cause tells a handler, inside Closed, which error ended the connection; 0 if none
