@@ -44,6 +44,7 @@ var may = map[string][]string{
 	},
 	"service/failure":    {},
 	"service/proxyproto": {},
+	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "upstream"},
 	"archtest":           {},
 }
 
@@ -56,6 +57,7 @@ var forbidden = map[string][]string{
 	"service/http": {"net", "net/http"},
 
 	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
+	"service/tcp":        {"net", "os", "github.com/rs/zerolog"},
 }
 
 const root = "../.."

@@ -1,0 +1,86 @@
+package tcp
+
+import (
+	"errors"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
+)
+
+// The kinds change with what Freeze writes.
+const (
+	clientKind = "tcp.1"
+	serverKind = "tcp-upstream.1"
+)
+
+var errState = errors.New("the state of a TCP pair is not understood")
+
+// Kind implements eventloop.Mover.
+func (h *Handler) Kind(*eventloop.Conn) string { return clientKind }
+
+// Freeze implements eventloop.Mover. A pair is busy while a server is sought, so what
+// that needs never travels.
+func (h *Handler) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
+	st := sessionOf(c)
+	b = pack.Uint(b, uint64(st.phase))
+	return pack.Uint(b, uint64(st.quiet)), nil
+}
+
+// Thaw implements eventloop.Mover. The other end has been thawed before.
+func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
+	r := pack.NewReader(b)
+	ph, quiet := phase(r.Int(int(over))), r.Int(patience)
+	if kind != clientKind || r.End() != nil || len(fds) > 0 {
+		return errState
+	}
+	var st *session
+	switch p := c.Partner(); {
+	case p != nil && (ph == passing || ph == over):
+		st = sessionOf(p)
+	case p == nil && (ph == inHeader || ph == cutting || ph == over):
+		st = h.session()
+	default:
+		return errState
+	}
+	st.client, st.phase, st.quiet = c, ph, uint8(quiet)
+	c.State = st
+	switch st.moved = st.movement(); ph {
+	case inHeader:
+		c.SetDeadline(h.header)
+	case passing:
+		c.SetDeadline(h.idle)
+	case cutting:
+		c.Hold()
+		c.SetDeadline(h.patience)
+	case over:
+		c.SetDeadline(h.last)
+	}
+	return nil
+}
+
+// Kind implements eventloop.Mover.
+func (e *serverEnd) Kind(*eventloop.Conn) string { return serverKind }
+
+// Freeze implements eventloop.Mover: which server it is.
+func (e *serverEnd) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
+	return pack.String(b, sessionOf(c).name()), nil
+}
+
+// Thaw implements eventloop.Mover. A server that the configuration doesn't have any
+// more keeps the connections that it has.
+func (e *serverEnd) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
+	h := e.handler()
+	r := pack.NewReader(b)
+	name := r.Bytes()
+	p := c.Partner()
+	if kind != serverKind || r.End() != nil || len(fds) > 0 || p == nil {
+		return errState
+	}
+	st := h.session()
+	st.server, st.phase = c, over
+	st.to = h.chooser.Adopt(string(name))
+	st.fromClient, st.fromServer = p.Passed(), c.Passed()
+	c.State = st
+	c.SetDeadline(h.total)
+	return nil
+}

@@ -1,0 +1,75 @@
+package tcp
+
+import (
+	"time"
+
+	"reuseportd/internal/eventloop"
+)
+
+const (
+	// looks is in how many parts the idle timeout is waited for. Bytes that pass arm no
+	// timer: that would cost more than to look now and then whether some have. A pair
+	// is closed up to one part late, and never early.
+	looks = 4
+	// lastTime stands in for the idle timeout if there is none, when all has been read and
+	// somebody doesn't take it.
+	lastTime = time.Minute
+)
+
+// idleStep returns the time between two looks.
+func idleStep(idle time.Duration) time.Duration {
+	if idle <= 0 {
+		return 0
+	}
+	return max((idle+looks-1)/looks, time.Millisecond)
+}
+
+// movement returns a number that grows with each byte that moves, in either direction:
+// one that is read adds two, and then takes off one until its receiver's kernel
+// has it.
+func (st *session) movement() (n uint64) {
+	for _, c := range [...]*eventloop.Conn{st.client, st.server} {
+		if c != nil {
+			n += 2*c.Passed() - uint64(c.Unsent())
+		}
+	}
+	return n
+}
+
+// look closes a pair, or what is left of it, if nothing has moved for its idle timeout;
+// c is the end whose timer runs for both.
+func (h *Handler) look(st *session, c *eventloop.Conn) {
+	if m := st.movement(); m != st.moved {
+		st.moved, st.quiet = m, 0
+	} else if st.quiet++; st.quiet >= looks {
+		h.close(st, (*eventloop.Conn).Close)
+		return
+	}
+	if st.phase == passing {
+		c.SetDeadline(h.idle)
+	} else {
+		c.SetDeadline(h.last)
+	}
+}
+
+// expired cuts a pair that has had all of its time.
+func (h *Handler) expired(st *session) {
+	h.tell(st.name(), "total timeout", "")
+	h.loop.Count().Cut++
+	h.close(st, (*eventloop.Conn).Abort)
+}
+
+// close ends a pair. Who hasn't got all that was sent is to see that in any case.
+func (h *Handler) close(st *session, how func(*eventloop.Conn)) {
+	h.count(st)
+	st.phase = over
+	for _, c := range [...]*eventloop.Conn{st.server, st.client} {
+		if c == nil {
+			continue
+		}
+		if c.Unsent() > 0 {
+			c.ResetOnClose()
+		}
+		how(c)
+	}
+}

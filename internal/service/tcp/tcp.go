@@ -1,0 +1,72 @@
+// Package tcp passes bytes between clients and the servers of an upstream.
+//
+// It owns what a pair of connections is between the client's accept and the end of
+// both: which server was tried, what a PROXY protocol header said, when nothing has
+// moved for too long. The bytes go by the loop (eventloop.Conn.Pass) and are never
+// seen here. It must never let a pair that was cut look like one that has ended.
+package tcp
+
+import (
+	"time"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/failure"
+	"reuseportd/internal/upstream"
+)
+
+// headerTime is how long a client may take for its PROXY protocol header.
+const headerTime = 10 * time.Second
+
+// Options are what a service is made of.
+type Options struct {
+	Listener string // as failures show it
+	Conf     *config.TCP
+	Chooser  *upstream.Chooser     // of the same loop
+	Failed   func(failure.Failure) // must not block; nil is nobody
+}
+
+// Handler is the service of one event loop, for the clients' ends.
+type Handler struct {
+	loop    *eventloop.Loop
+	servers *eventloop.Service // of the other ends
+	conf    *config.TCP
+	up      *config.Upstream
+	chooser *upstream.Chooser
+
+	listener string
+	failed   *failure.Teller
+
+	header, connect, idle, last, total, patience eventloop.Class
+
+	keyed bool // a server is chosen by the client's address
+
+	free    []*session
+	scratch []byte
+}
+
+// NewService makes the service of a loop, and that of the connections which it makes.
+func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
+	up := o.Chooser.Conf()
+	h := &Handler{
+		loop: l, conf: o.Conf, up: up, chooser: o.Chooser,
+		listener: o.Listener, failed: failure.New(o.Failed),
+		header: l.Class(headerTime), connect: l.Class(up.ConnectTimeout),
+		idle: l.Class(idleStep(o.Conf.IdleTimeout)), last: l.Class(idleStep(lastTime)),
+		total: l.Class(o.Conf.TotalTimeout), patience: l.Class(patienceStep),
+		keyed: up.Balance == config.BalanceHash,
+	}
+	if h.idle != 0 {
+		h.last = h.idle
+	}
+	sockets := eventloop.Dialing{NoDelay: o.Conf.NoDelay}
+	if k := o.Conf.Keepalive; k != nil {
+		sockets.Idle, sockets.Interval, sockets.Count = k.Idle, k.Interval, k.Count
+	}
+	// No write timeout on either: a pair is idle when neither direction moves.
+	clients := l.NewService(h, 0)
+	h.servers = l.NewService((*serverEnd)(h), 0)
+	h.servers.SetDialing(sockets)
+	clients.SetUpstreams(h.servers)
+	return clients
+}
