@@ -96,10 +96,19 @@ func (c *Conn) Outgoing() bool { return c.has(outgoing) }
 // Connecting tells whether the connection is being made still.
 func (c *Conn) Connecting() bool { return c.has(connecting) }
 
-// socketError takes the error that waits at a socket; ECONNRESET if none does.
+// socketError is pendingError where there must be one: ECONNRESET if there isn't.
 func socketError(fd int32) unix.Errno {
+	if errno := pendingError(fd); errno != 0 {
+		return errno
+	}
+	return unix.ECONNRESET
+}
+
+// pendingError takes the error that waits at a socket, 0 if none does: SO_ERROR,
+// socket(7).
+func pendingError(fd int32) unix.Errno {
 	v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil || v == 0 {
+	if err != nil {
 		return unix.ECONNRESET
 	}
 	return unix.Errno(v)

@@ -47,8 +47,8 @@ func (l *Loop) advance(c *Conn) {
 				l.fail(c, unix.ECONNRESET)
 				return
 			}
-			if c.has(lingering|gone) && dry {
-				c.Close()
+			if c.has(lingering) || c.has(gone) && dry && (c.has(ended) || c.tie == nil) {
+				l.fail(c, pendingError(c.fd))
 				return
 			}
 			if c.has(ended) {

@@ -8,9 +8,18 @@ import (
 
 const (
 	ConnSize   = unsafe.Sizeof(Conn{})
+	TieSize    = unsafe.Sizeof(tie{})
 	TurnBudget = turnBudget
 	MaxDepart  = maxDepart
 )
+
+// DropPipes closes the pipes that are kept for later.
+func (l *Loop) DropPipes() {
+	for _, p := range l.pipes {
+		p.close()
+	}
+	l.pipes = nil
+}
 
 func (l *Loop) Check() error    { return l.check() }
 func (l *Loop) Epoll() int      { return int(l.epfd) }

@@ -250,7 +250,7 @@ func (l *Loop) welcome(fd int32, s *Service) {
 		l.leave(c)
 	}
 	s.handler.Opened(c)
-	if c.out != nil || c.has(finishing) || l.early.pays(l.count.Accepted) {
+	if c.out != nil || c.has(finishing) || !c.has(held) && l.early.pays(l.count.Accepted) {
 		before := l.count.BytesIn
 		l.drive(c)
 		l.early.was(l.count.BytesIn > before)

@@ -61,6 +61,7 @@ func newRelay(t *testing.T, o config, next ...config) *relay {
 	t.Cleanup(func() { // else what was left away or blocked is never closed
 		r.from.do(r.from.Cut)
 		r.to.do(r.to.Cut)
+		r.from.do(r.from.DropPipes) // the other loop's check would see them
 	})
 	return r
 }
@@ -102,6 +103,10 @@ func carry(t testing.TB, p eventloop.Parcel) eventloop.Parcel {
 	p.FD, p.File, p.Files = again(p.FD), again(p.File), slices.Clone(p.Files)
 	for i := range p.Files {
 		p.Files[i] = again(p.Files[i])
+	}
+	if p.Partner != nil {
+		partner := carry(t, *p.Partner)
+		p.Partner = &partner
 	}
 	return p
 }
