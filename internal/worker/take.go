@@ -172,13 +172,16 @@ func (lp *loop) grant(wd *ward, n int) {
 // room is how many descriptors more the worker lets itself be given. Any of its
 // loops may ask.
 func (w *worker) room() int {
-	open := int(w.granted.Load())
+	granted := int(w.granted.Load())
+	clients, servers := 0, 0
 	for i := range w.loops {
-		open += int(w.region.Read(i).Open)
+		n := w.region.Read(i)
+		clients += int(n.Open)
+		servers += int(n.UpstreamOpen)
 	}
-	room := w.nofile - spareFDs - open
+	room := w.nofile - spareFDs - granted - clients - servers
 	if limit := w.conf.MaxConnections; limit > 0 {
-		room = min(room, limit-open)
+		room = min(room, limit-granted-clients)
 	}
 	return room
 }
