@@ -3,12 +3,13 @@
 # make bench  measure, beside nginx where that is installed
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
+# make bench-proxy     what passing TCP and HTTP on costs beside nginx and HAProxy; installs what is missing
 
 GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -45,6 +46,9 @@ bench-handover:
 
 bench-rivals:
 	$(GO) run ./bench/rivals
+
+bench-proxy:
+	$(GO) run ./bench/proxy
 
 fmt:
 	$(GO) tool gofumpt -w .

@@ -219,8 +219,8 @@ func (t *thread) take(c *conn, data []byte) bool {
 // the servers that are measured have the same. It is 0 if data has no whole head.
 func answerLength(data []byte) int {
 	head := bytes.Index(data, []byte("\r\n\r\n"))
-	field := []byte("\r\nContent-Length: ")
-	i := bytes.Index(data, field)
+	field := []byte("\r\ncontent-length: ") // HAProxy writes all names in lower case
+	i := bytes.Index(bytes.ToLower(data), field)
 	if head < 0 || i < 0 || i > head {
 		return 0
 	}

@@ -202,6 +202,7 @@ func TestConfigs(t *testing.T) {
 func TestAnswerLength(t *testing.T) {
 	for text, want := range map[string]int{
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc": 41,
+		"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc": 41,
 		"HTTP/1.1 200 OK\r\n\r\nContent-Length: 3\r\n":    0,
 		"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n":    0,
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n":        0,
