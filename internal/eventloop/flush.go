@@ -104,7 +104,7 @@ func (l *Loop) block(c *Conn) {
 	if !c.has(watchOut) {
 		c.flags |= watchOut
 		if c.has(registered) {
-			if l.control(unix.EPOLL_CTL_MOD, c.fd, watchIn|unix.EPOLLOUT, c.gen) != nil {
+			if l.control(unix.EPOLL_CTL_MOD, c.fd, c.watches(), c.gen) != nil {
 				c.Close()
 				return
 			}

@@ -12,6 +12,7 @@ func (c *Conn) Release() {
 		return
 	}
 	c.flags &^= held
+	c.svc.loop.hear(c)
 	if len(c.in) > 0 && !c.passes() {
 		c.flags |= paused
 	}
@@ -32,9 +33,29 @@ func (c *Conn) WaitFor(other *Conn) {
 	c.flags |= waiting
 }
 
+// unhear has epoll say nothing of a connection's input, which waits and keeps coming:
+// each segment would wake the loop for nothing.
+func (l *Loop) unhear(c *Conn) {
+	if l.control(unix.EPOLL_CTL_MOD, c.fd, c.watches()&^unix.EPOLLIN, c.gen) == nil {
+		c.flags |= unheard
+	}
+}
+
+// hear ends unhear, when nothing stops the input any more.
+func (l *Loop) hear(c *Conn) {
+	if !c.has(unheard) || c.has(waiting|held) {
+		return
+	}
+	c.flags &^= unheard
+	if c.has(registered) && l.control(unix.EPOLL_CTL_MOD, c.fd, c.watches(), c.gen) != nil {
+		l.fail(c, unix.ENOMEM)
+	}
+}
+
 // unwait ends WaitFor.
 func (l *Loop) unwait(c *Conn) {
 	c.flags &^= waiting
+	l.hear(c)
 	if len(c.in) > 0 && !c.passes() && !c.has(held) {
 		c.flags |= paused
 	}

@@ -260,15 +260,23 @@ func (l *Loop) welcome(fd int32, s *Service) {
 	l.register(c)
 }
 
-func (l *Loop) register(c *Conn) {
-	if !c.has(open) || c.has(registered) {
-		return
-	}
+// watches returns the events that a connection is watched for.
+func (c *Conn) watches() uint32 {
 	events := uint32(watchIn)
 	if c.has(watchOut) {
 		events |= unix.EPOLLOUT
 	}
-	if l.control(unix.EPOLL_CTL_ADD, c.fd, events, c.gen) != nil {
+	if c.has(unheard) {
+		events &^= unix.EPOLLIN
+	}
+	return events
+}
+
+func (l *Loop) register(c *Conn) {
+	if !c.has(open) || c.has(registered) {
+		return
+	}
+	if l.control(unix.EPOLL_CTL_ADD, c.fd, c.watches(), c.gen) != nil {
 		l.fail(c, unix.ENOSPC)
 		return
 	}

@@ -265,6 +265,9 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 		l.connected(c, ev.Events)
 		return
 	}
+	if c.has(waiting|held) && !c.has(unheard) && ev.Events&^unix.EPOLLOUT == unix.EPOLLIN {
+		l.unhear(c)
+	}
 	if ev.Events&^unix.EPOLLOUT != 0 {
 		c.flags |= readable
 		if ev.Events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0 {

@@ -262,7 +262,7 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 // suspend stops all that could move a connection. Its epoll registration belongs
 // to the open file description, which lives on elsewhere: it is removed by name.
 func (l *Loop) suspend(c *Conn) {
-	c.flags |= away
+	c.flags = c.flags&^unheard | away
 	if c.has(registered) {
 		c.flags &^= registered
 		_ = l.control(unix.EPOLL_CTL_DEL, c.fd, 0, 0)

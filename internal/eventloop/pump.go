@@ -10,6 +10,7 @@ const spliceFrom = 64 << 10
 func (l *Loop) passKept(c *Conn) {
 	to := c.tie.peer
 	if to.out != nil {
+		l.topUp(c, to.out)
 		c.WaitFor(to)
 		return
 	}
@@ -100,6 +101,27 @@ func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
 		l.passed(c, n)
 	}
 	return true
+}
+
+// topUp puts more into a pipe that its receiver has not emptied, before its sender has
+// to wait: so the next write is a large one, and the sender is woken less often.
+func (l *Loop) topUp(c *Conn, o *output) {
+	room := int64(pipeSize - o.piped)
+	if left := c.tie.left; left > 0 {
+		room = min(room, left-1) // the last byte comes by itself, and Passed with it
+	}
+	if o.pipe == nil || len(c.in) > 0 || !c.has(readable) || room < spliceFrom {
+		return
+	}
+	// What it says else, that the pipe is full or the socket empty or broken, is found
+	// again when the pipe is empty.
+	n, errno := splice(c.fd, o.pipe.w, int(room))
+	if errno != 0 || n == 0 {
+		return
+	}
+	o.piped += n
+	l.count.in(c, n)
+	l.passed(c, n)
 }
 
 // passed takes note of bytes that went to the partner.
