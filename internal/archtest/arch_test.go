@@ -32,7 +32,7 @@ var may = map[string][]string{
 	"rundir":       {},
 	"sdnotify":     {},
 	"service/echo": {"eventloop"},
-	"service/http": {"eventloop", "config", "pack", "upstream"},
+	"service/http": {"eventloop", "config", "pack", "service/failure", "upstream"},
 	"shard":        {"config", "load"},
 	"stats":        {"eventloop"},
 	"wire":         {},

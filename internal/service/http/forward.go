@@ -9,6 +9,7 @@ import (
 
 // proxy is how a route passes requests on, compiled. It never changes.
 type proxy struct {
+	number   int    // among those of its site
 	prefix   string // the route's path
 	strip    bool
 	host     string // config.Proxy.Host

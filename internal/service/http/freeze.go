@@ -11,7 +11,12 @@ import (
 const kind = "http.1"
 
 // Kind implements eventloop.Mover. It changes with what Freeze writes.
-func (h *Handler) Kind(*eventloop.Conn) string { return kind }
+func (h *Handler) Kind(c *eventloop.Conn) string {
+	if st, ok := c.State.(*state); ok && st.phase == inExchange {
+		return kindTunnel // other exchanges are ended first
+	}
+	return kind
+}
 
 // Freeze implements eventloop.Mover. A connection between two requests has
 // nothing to write down. Of an incomplete head nothing but its first byte's time
@@ -20,6 +25,9 @@ func (h *Handler) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	st, ok := c.State.(*state)
 	if !ok {
 		return b, nil
+	}
+	if st.phase == inExchange {
+		return st.x.freezeTunnel(b), nil
 	}
 	b = pack.Uint(b, uint64(st.phase))
 	switch st.phase {
@@ -57,7 +65,11 @@ var errState = errors.New("the state of an HTTP connection is not understood")
 
 // Thaw implements eventloop.Mover.
 func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
-	if k != kind {
+	switch k {
+	case kind:
+	case kindTunnel:
+		return h.thawTunnel(c, b, fds)
+	default:
 		return errState
 	}
 	if len(b) == 0 {
@@ -110,6 +122,9 @@ func (h *Handler) thawBody(st *state, r *pack.Reader) error {
 	if status != 0 || n == 0 || n != len(st.head) || h.req.chunked != (st.length < 0) ||
 		h.req.length > h.site.limit.body || st.body.total > h.site.limit.body {
 		return errors.New("the new limits are too low for a request that is under way")
+	}
+	if route := h.site.find(&h.req); route != nil && route.proxy != nil {
+		return errors.New("the new configuration passes on a request whose body has gone")
 	}
 	return nil
 }

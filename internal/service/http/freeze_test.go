@@ -87,7 +87,7 @@ func (th *thawer) thaw(t testing.TB, state []byte, n int, in string) (again []by
 	fds := files(t, n)
 	var c *eventloop.Conn
 	th.do(func() {
-		c, err = th.loop.Arrive(th.svc, &eventloop.Parcel{FD: pair[0], File: -1, Kind: th.h.Kind(nil), State: state, Files: fds})
+		c, err = th.loop.Arrive(th.svc, &eventloop.Parcel{FD: pair[0], File: -1, Kind: kind, State: state, Files: fds})
 		if err == nil {
 			again, _ = th.h.Freeze(c, nil)
 		}

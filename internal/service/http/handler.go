@@ -22,10 +22,20 @@ type Handler struct {
 	second  int64  // that date is of
 	line    []byte // of the access log
 	free    []*state
+
+	// Of requests that are passed on.
+	passages  []passage // as route.proxy numbers them
+	resp      response
+	opts      options
+	exchanges []*exchange // room that is used again
 }
 
-// New makes the service of a site for a loop.
-func New(l *eventloop.Loop, s *Site) *Handler {
+// New makes the service of a site that has no upstreams.
+func New(l *eventloop.Loop, s *Site) *Handler { return newHandler(l, s, nil) }
+
+// newHandler makes the service of a site for a loop, whose pools of the upstreams that the
+// site names are given by name.
+func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 	h := &Handler{
 		loop: l, site: s,
 		header:    l.Class(s.conf.HeaderTimeout),
@@ -37,7 +47,21 @@ func New(l *eventloop.Loop, s *Site) *Handler {
 	if s.log != nil {
 		h.log = s.log.ring()
 	}
+	for _, p := range s.proxies {
+		h.passages = append(h.passages, passage{
+			proxy: p, pool: pools[p.conf.Upstream],
+			patience: l.Class(p.conf.ResponseTimeout), total: l.Class(p.conf.TotalTimeout),
+		})
+	}
 	return h
+}
+
+// NewService makes the service of a site for a loop, and that of the connections to servers
+// that come from another process together with a client's.
+func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.Service {
+	clients := l.NewService(newHandler(l, s, pools), s.conf.WriteTimeout)
+	clients.SetUpstreams(l.NewService(&ends{pools: pools}, sendTimeout))
+	return clients
 }
 
 // Opened waits for a first request.
@@ -54,6 +78,8 @@ func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 			used = h.readBody(c, st, in[n:])
 		case busy && st.phase == inParts:
 			return n
+		case busy && st.phase == inExchange:
+			used = h.forwardBody(c, st.x, in[n:])
 		default:
 			used = h.readHead(c, in[n:])
 		}
@@ -93,12 +119,17 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	case h.req.length > h.site.limit.body:
 		h.refuse(c, 413)
 		return len(in)
+	}
+	route := h.site.find(&h.req)
+	switch {
+	case route != nil && route.proxy != nil:
+		return h.forward(c, &h.passages[route.proxy.number], in, n)
 	case h.req.chunked || h.req.length > int64(len(in)-n):
 		h.expectBody(c, in[:n])
 		return n
 	}
 	n += int(h.req.length)
-	h.answer(c, n == len(in))
+	h.answer(c, route, n == len(in))
 	return n
 }
 
@@ -136,7 +167,7 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 	}
 	h.recall(st)
 	c.State = nil // the request's slices lie in st.head: it is released after use
-	h.answer(c, n == len(in))
+	h.answer(c, h.site.find(&h.req), n == len(in))
 	if next, ok := c.State.(*state); ok && next.phase == inParts {
 		st.head = nil // part of the answer may refer to it
 		return n
@@ -161,11 +192,15 @@ func (h *Handler) Flushed(c *eventloop.Conn) {
 // Ended closes the connection: no further request can come. What was answered is
 // still written.
 func (h *Handler) Ended(c *eventloop.Conn) {
-	if st, ok := c.State.(*state); ok && st.phase == inParts {
+	st, ok := c.State.(*state)
+	switch {
+	case ok && st.phase == inParts:
 		st.closing = true
-		return
+	case ok && st.phase == inExchange:
+		h.clientEnded(c, st.x)
+	default:
+		c.Finish(false)
 	}
-	c.Finish(false)
 }
 
 // TimedOut ends a connection on which a request did not arrive in time: with 408
@@ -183,11 +218,26 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	case st.phase == inBody:
 		h.recall(st)
 		h.refuse(c, 408)
+	case st.phase == inExchange:
+		h.clientTimedOut(st.x)
+	}
+}
+
+// Passed is called when the last of a request's body has gone by.
+func (h *Handler) Passed(c *eventloop.Conn) {
+	if st, ok := c.State.(*state); ok && st.phase == inExchange {
+		st.x.last = true
+		h.requestDone(st.x)
 	}
 }
 
 // Closed lets go of the connection's state.
-func (h *Handler) Closed(c *eventloop.Conn) { h.release(c) }
+func (h *Handler) Closed(c *eventloop.Conn) {
+	if st, ok := c.State.(*state); ok && st.phase == inExchange {
+		h.clientClosed(st.x, h.loop.Cause())
+	}
+	h.release(c)
+}
 
 func closeFD(fd int) {
 	if fd >= 0 {

@@ -10,9 +10,9 @@ import (
 // sent from where it lies.
 const inlineBody = 16 << 10
 
-// answer answers h.req. last says that no further input has been read: only then
-// may a draining loop end the connection with this answer.
-func (h *Handler) answer(c *eventloop.Conn, last bool) {
+// answer answers h.req, whose route may be none. last says that no further input has
+// been read: only then may a draining loop end the connection with this answer.
+func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 	r := &h.req
 	h.loop.Count().Requests++
 	closing := !r.keepAlive || last && c.Leaving()
@@ -23,7 +23,6 @@ func (h *Handler) answer(c *eventloop.Conn, last bool) {
 		h.send(c, closing)
 		return
 	}
-	route := h.site.find(r)
 	switch {
 	case route == nil:
 		h.ans.reset()
@@ -73,19 +72,28 @@ func (h *Handler) sendFixed(c *eventloop.Conn, f *respond, closing bool) {
 // endHead appends what differs from one answer to the next: Date, Connection and
 // the empty line.
 func (h *Handler) endHead(buf []byte, closing bool) []byte {
+	return appendConnection(append(buf, h.dateField()...), h.req.minor, closing)
+}
+
+// dateField returns the line that says when this is.
+func (h *Handler) dateField() []byte {
 	now := h.loop.Now()
 	if s := now.Unix(); s != h.second {
 		h.second = s
 		h.date = append(appendHTTPDate(append(h.date[:0], "Date: "...), now), "\r\n"...)
 	}
-	buf = append(buf, h.date...)
+	return h.date
+}
+
+// appendConnection ends a head with what becomes of the connection.
+func appendConnection(b []byte, minor byte, closing bool) []byte {
 	switch {
 	case closing:
-		buf = append(buf, "Connection: close\r\n"...)
-	case h.req.minor == 0:
-		buf = append(buf, "Connection: keep-alive\r\n"...)
+		b = append(b, "Connection: close\r\n"...)
+	case minor == 0:
+		b = append(b, "Connection: keep-alive\r\n"...)
 	}
-	return append(buf, "\r\n"...)
+	return append(b, "\r\n"...)
 }
 
 // next leaves the connection to its next request, or to its end. It waits for

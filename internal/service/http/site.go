@@ -16,6 +16,8 @@ type Options struct {
 	// AccessLog is the descriptor to write to, -1 if there is no access log.
 	// It is only lent: whoever gave it closes it.
 	AccessLog int
+	// Listener is its name, for what is told of upstreams that fail.
+	Listener string
 }
 
 // Site is one listener's service, compiled. It is shared by the loops of a
@@ -26,13 +28,17 @@ type Site struct {
 	hosts map[string][]route // by lower-case host, longest path first
 	rest  []route            // those for any host
 	log   *accessLog         // nil if there is none
+
+	listener string
+	proxies  []*proxy // of all routes, as they are numbered
 }
 
 // route answers the requests below a path.
 type route struct {
 	path    string
-	respond *respond // exactly one of these two
+	respond *respond // exactly one of these
 	files   *root
+	proxy   *proxy
 }
 
 // respond is a fixed answer, as it is sent.
@@ -47,10 +53,10 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 	s := &Site{
 		conf:  c,
 		limit: limits{line: c.MaxRequestLine, head: c.MaxHeader, body: c.MaxBody},
-		hosts: make(map[string][]route),
+		hosts: make(map[string][]route), listener: o.Listener,
 	}
 	for i := range c.Routes {
-		r, err := newRoute(&c.Routes[i])
+		r, err := s.newRoute(&c.Routes[i])
 		if err != nil {
 			s.Close()
 			return nil, err
@@ -72,7 +78,7 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 	return s, nil
 }
 
-func newRoute(c *config.Route) (route, error) {
+func (s *Site) newRoute(c *config.Route) (route, error) {
 	r := route{path: c.Path}
 	switch {
 	case c.Respond != nil:
@@ -83,6 +89,10 @@ func newRoute(c *config.Route) (route, error) {
 			return r, fmt.Errorf("route %s%s: %w", c.Host, c.Path, err)
 		}
 		r.files = root
+	case c.Proxy != nil:
+		r.proxy = newProxy(c.Proxy, c.Path, s.conf.TrustedProxies)
+		r.proxy.number = len(s.proxies)
+		s.proxies = append(s.proxies, r.proxy)
 	default:
 		return r, errors.New("route " + c.Host + c.Path + " does nothing")
 	}

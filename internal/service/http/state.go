@@ -6,9 +6,10 @@ import "reuseportd/internal/eventloop"
 type phase uint8
 
 const (
-	inHead  phase = iota // part of a head has arrived
-	inBody               // a body is being read and thrown away
-	inParts              // an answer in several parts is being sent
+	inHead     phase = iota // part of a head has arrived
+	inBody                  // a body is being read and thrown away
+	inParts                 // an answer in several parts is being sent
+	inExchange              // a server is to answer
 )
 
 // state is what a connection holds between two calls. An idle one holds none.
@@ -27,6 +28,8 @@ type state struct {
 	fd      int
 	tail    []byte
 	closing bool
+
+	x *exchange // inExchange
 }
 
 // state returns the connection's state, lending it one.
@@ -55,6 +58,10 @@ func (h *Handler) release(c *eventloop.Conn) {
 	}
 	c.State = nil
 	closeFD(st.fd)
+	if st.x != nil {
+		h.letGo(st.x)
+		st.x = nil
+	}
 	if len(h.free) < maxFree && cap(st.head) <= 64<<10 {
 		*st = state{head: st.head[:0], parts: st.parts[:0], fd: -1}
 		h.free = append(h.free, st)

@@ -1,0 +1,16 @@
+package eventloop
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Silent tells whether the peer has sent nothing that wasn't read, not even its end:
+// recv(2) with MSG_PEEK. What is on the way can't be known.
+func (c *Conn) Silent() bool {
+	var b [1]byte
+	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&b)), 1,
+		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	return errno == unix.EAGAIN && !c.has(eof)
+}

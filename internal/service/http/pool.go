@@ -1,0 +1,152 @@
+package http
+
+import (
+	"strings"
+	"time"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/failure"
+	"reuseportd/internal/upstream"
+)
+
+// sendTimeout is how long a server may take nothing of what is sent to it.
+const sendTimeout = 60 * time.Second
+
+// Pool has one event loop's connections to the servers of an upstream. All listeners of
+// the loop share it.
+type Pool struct {
+	loop    *eventloop.Loop
+	svc     *eventloop.Service
+	conf    *config.Upstream
+	chooser *upstream.Chooser
+	teller  *failure.Teller
+
+	hashHeader    string // lower case
+	connect, idle eventloop.Class
+
+	shelves map[*upstream.Server]*shelf
+	kept    int     // connections on all shelves
+	free    []*link // room that is used again
+}
+
+// shelf has the idle connections to one server, the latest on top.
+type shelf struct{ top *link }
+
+// link is one connection to a server. While it is idle it is on a shelf, and while it
+// isn't it belongs to an exchange or tunnel.
+type link struct {
+	pool   *Pool
+	server *upstream.Server // nil if it came from another process and is no longer configured
+	conn   *eventloop.Conn
+	x      *exchange // nil while it is idle
+	used   bool      // an earlier request was answered on it
+	// adopted says that it came in use from another process, and the server counts that,
+	// and no exchange knows it yet.
+	adopted bool
+
+	shelf       *shelf // nil unless it is idle
+	above, next *link  // on the shelf
+}
+
+// NewPool makes the pool of a chooser's upstream for its loop. tell is told of failures, by
+// the loop: it must not block.
+func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure)) *Pool {
+	conf := c.Conf()
+	p := &Pool{
+		loop: l, conf: conf, chooser: c, teller: failure.New(tell), hashHeader: strings.ToLower(conf.HashHeader),
+		connect: l.Class(conf.ConnectTimeout), idle: l.Class(conf.IdleTimeout),
+		shelves: make(map[*upstream.Server]*shelf),
+	}
+	p.svc = l.NewService(&ends{pools: map[string]*Pool{conf.Name: p}}, sendTimeout)
+	p.svc.SetDialing(eventloop.Dialing{NoDelay: true})
+	return p
+}
+
+// Service is that of the pool's connections: what comes from another process under the
+// upstream's name arrives there.
+func (p *Pool) Service() *eventloop.Service { return p.svc }
+
+// take returns the idle connection to a server that was used last, nil if there is none.
+// With alive it must not have been closed at the other end, as far as can be known.
+func (p *Pool) take(s *upstream.Server, alive bool) *link {
+	sh := p.shelves[s]
+	if sh == nil {
+		return nil
+	}
+	for sh.top != nil {
+		l := sh.top
+		p.unshelve(l)
+		if !alive || l.conn.Silent() {
+			return l
+		}
+		l.conn.Close()
+	}
+	return nil
+}
+
+// put keeps a connection for a later request, or closes it if enough are kept.
+func (p *Pool) put(l *link) {
+	if p.kept >= p.conf.IdleConnections || l.server == nil || l.conn.Leaving() {
+		l.conn.Close()
+		return
+	}
+	sh := p.shelves[l.server]
+	if sh == nil {
+		sh = new(shelf)
+		p.shelves[l.server] = sh
+	}
+	l.used, l.shelf = true, sh
+	if l.next = sh.top; l.next != nil {
+		l.next.above = l
+	}
+	sh.top = l
+	p.kept++
+	l.conn.SetTimeout(p.idle)
+}
+
+// unshelve takes a connection off its shelf.
+func (p *Pool) unshelve(l *link) {
+	if l.shelf == nil {
+		return
+	}
+	if l.above != nil {
+		l.above.next = l.next
+	} else {
+		l.shelf.top = l.next
+	}
+	if l.next != nil {
+		l.next.above = l.above
+	}
+	l.shelf, l.above, l.next = nil, nil, nil
+	p.kept--
+}
+
+// link returns room for a connection.
+func (p *Pool) link(s *upstream.Server, c *eventloop.Conn) *link {
+	var l *link
+	if n := len(p.free); n > 0 {
+		l, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		l = new(link)
+	}
+	*l = link{pool: p, server: s, conn: c}
+	c.State = l
+	return l
+}
+
+// drop takes a closed connection's room back.
+func (l *link) drop() {
+	p := l.pool
+	if p == nil {
+		return
+	}
+	if l.adopted {
+		p.chooser.Done(l.server)
+	}
+	p.unshelve(l)
+	*l = link{}
+	if len(p.free) < maxFree {
+		p.free = append(p.free, l)
+	}
+}
