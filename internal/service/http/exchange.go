@@ -220,8 +220,8 @@ func (h *Handler) recallOf(x *exchange) {
 
 // forwardBody passes on what there is of a chunked body.
 func (h *Handler) forwardBody(c *eventloop.Conn, x *exchange, in []byte) int {
-	if x.sent || x.link == nil || x.link.conn.Connecting() {
-		return 0
+	if !x.chunked || x.sent || x.link == nil || x.link.conn.Connecting() {
+		return 0 // the loop passes it on, or it has to wait
 	}
 	u := x.link.conn
 	buf := u.Reserve(len(in) + 64)
