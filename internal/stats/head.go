@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/memfd"
 )
 
 // ledgerHeader begins with "rpdledg"; the last byte is the version of the head.
@@ -62,7 +64,7 @@ const _ = -(unsafe.Sizeof(head{}) % PageSize)
 // checkLedger refuses memory that isn't a ledger, or one of a release whose
 // words mean something else.
 func checkLedger(fd int) error {
-	size, err := sealedSize(fd)
+	size, err := memfd.Size(fd)
 	if err != nil {
 		return err
 	}

@@ -1,34 +1,21 @@
 package stats
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/memfd"
 )
 
-// seals fix the size of the memory, not its contents; fcntl(2).
-const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
-
-// create returns a memfd of so many pages with its size sealed. The pages are
-// zero and cost nothing until they are touched; memfd_create(2).
+// create returns a memfd of so many pages with its size sealed. They cost nothing
+// until they are touched.
 func create(pages int) (int, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	// Kernels before 6.3 don't know MFD_NOEXEC_SEAL, some hosts insist on it.
-	fd, err := unix.MemfdCreate("reuseportd-stats", flags|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate("reuseportd-stats", flags)
-	}
+	fd, err := memfd.Sized("reuseportd-stats", int64(pages)*PageSize)
 	if err != nil {
-		return -1, fmt.Errorf("statistics: memfd_create: %w", err)
-	}
-	if err := unix.Ftruncate(fd, int64(pages)*PageSize); err != nil {
-		return -1, refuse(fd, fmt.Errorf("ftruncate: %w", err))
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		return -1, refuse(fd, fmt.Errorf("seal: %w", err))
+		return -1, fmt.Errorf("statistics: %w", err)
 	}
 	return fd, nil
 }
@@ -51,22 +38,6 @@ func mapped(fd, first, n int) (*Region, error) {
 		return nil, refuse(fd, fmt.Errorf("mmap: %w", err))
 	}
 	return &Region{fd: fd, mapping: mapping, mem: mapping[skew:], head: top}, nil
-}
-
-// sealedSize returns the size of fd in bytes, which nobody can change.
-func sealedSize(fd int) (int64, error) {
-	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	if err != nil {
-		return 0, fmt.Errorf("get seals: %w", err)
-	}
-	if got&seals != seals {
-		return 0, fmt.Errorf("seals %#x, want %#x", got, seals)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, fmt.Errorf("fstat: %w", err)
-	}
-	return st.Size, nil
 }
 
 // refuse closes a descriptor that is of no use, and returns why.

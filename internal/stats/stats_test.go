@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/memfd"
 )
 
 // TestMain is another process with descriptor 3, when it is run as that. It
@@ -112,7 +114,7 @@ func memory(t *testing.T, size int64, seal bool) int {
 		t.Fatal(err)
 	}
 	if seal {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, memfd.FixedSize); err != nil {
 			t.Fatal(err)
 		}
 	}

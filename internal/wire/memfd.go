@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/memfd"
 )
 
 // MaxMemfd bounds the bytes that ReadMemfd accepts: 16 MiB.
@@ -21,7 +23,7 @@ func Memfd(name string, data []byte) (int, error) {
 	if len(data) > MaxMemfd {
 		return -1, fmt.Errorf("memfd %s: %w: %d of %d bytes", name, ErrTooLarge, len(data), MaxMemfd)
 	}
-	fd, err := memfdCreate(name)
+	fd, err := memfd.Create(name)
 	if err != nil {
 		return -1, fmt.Errorf("memfd %s: %w", name, err)
 	}
@@ -30,17 +32,6 @@ func Memfd(name string, data []byte) (int, error) {
 		return -1, fmt.Errorf("memfd %s: %w", name, err)
 	}
 	return fd, nil
-}
-
-// memfdCreate asks for memory that can't be executed, which some hosts insist
-// on (vm.memfd_noexec) and kernels before 6.3 don't know.
-func memfdCreate(name string) (int, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate(name, flags)
-	}
-	return fd, err
 }
 
 func fill(fd int, data []byte) error {
