@@ -1,27 +1,96 @@
 package upstream
 
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/memfd"
+)
+
 // Board is the memory of all workers about servers: their health, counters and how many
 // sessions each event loop has at each. It outlives workers, masters and
-// configurations, as the ledger does (package stats).
+// configurations, as the ledger does (package stats). Any number of processes use it at
+// the same time.
 type Board struct {
 	fd int
+	// mapping is shared. Invariant: it is within the sealed size of fd, so that no
+	// access can fault.
+	mapping []byte
+	*memory
+	// patience is until when lock doesn't wait, as it did in vain; guarded by claiming.
+	patience time.Time
 }
 
+const boardSize = int64(unsafe.Sizeof(memory{}))
+
 // NewBoard makes a board that knows of nothing.
-func NewBoard() (*Board, error) { return &Board{fd: -1}, nil }
+func NewBoard() (*Board, error) {
+	fd, err := memfd.Sized("reuseportd-upstreams", boardSize)
+	if err != nil {
+		return nil, fmt.Errorf("board of upstreams: %w", err)
+	}
+	b, err := mapBoard(fd)
+	if err != nil {
+		return nil, err
+	}
+	b.header = header
+	return b, nil
+}
 
 // OpenBoard maps the board of a received descriptor, which it owns from here on and closes
 // if it fails. It refuses memory that is no board or whose size is not sealed, and a board
 // whose words mean something else in this release.
-func OpenBoard(fd int) (*Board, error) { return &Board{fd: fd}, nil }
+func OpenBoard(fd int) (*Board, error) {
+	size, err := memfd.Size(fd)
+	if err != nil {
+		return nil, refuse(fd, err)
+	}
+	if size != boardSize {
+		return nil, refuse(fd, fmt.Errorf("%d bytes are not a board, which has %d", size, boardSize))
+	}
+	var word [8]byte
+	if _, err := unix.Pread(fd, word[:], 0); err != nil {
+		return nil, refuse(fd, fmt.Errorf("read the header: %w", err))
+	}
+	if got := binary.NativeEndian.Uint64(word[:]); got != header {
+		return nil, refuse(fd, fmt.Errorf("header %#x, this release knows %#x", got, header))
+	}
+	return mapBoard(fd)
+}
+
+func mapBoard(fd int) (*Board, error) {
+	unix.CloseOnExec(fd)
+	mapping, err := unix.Mmap(fd, 0, int(boardSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, refuse(fd, fmt.Errorf("mmap: %w", err))
+	}
+	return &Board{fd: fd, mapping: mapping, memory: (*memory)(unsafe.Pointer(&mapping[0]))}, nil
+}
+
+// refuse closes a descriptor that is of no use, and returns why.
+func refuse(fd int, err error) error {
+	_ = unix.Close(fd)
+	return fmt.Errorf("board of upstreams: %w", err)
+}
 
 // FD returns the descriptor, close-on-exec, to lend to another process. It stays the board's.
 func (b *Board) FD() int { return b.fd }
 
-// Close unmaps the memory and closes the descriptor. Closing twice is harmless.
-func (b *Board) Close() error { return nil }
-
-// ClearRows says that nothing is in use any more by n loops from the row first on. The
-// master calls it when their pages of the ledger are reserved and when they are
-// folded: no loop may use the rows.
-func (b *Board) ClearRows(first, n int) {}
+// Close unmaps the memory and closes the descriptor. Closing twice is harmless. Nobody
+// may use the board's servers and choosers any more.
+func (b *Board) Close() error {
+	if b.mapping == nil {
+		return nil
+	}
+	err := errors.Join(unix.Munmap(b.mapping), unix.Close(b.fd))
+	b.fd, b.mapping, b.memory = -1, nil, nil
+	if err != nil {
+		return fmt.Errorf("board of upstreams: close: %w", err)
+	}
+	return nil
+}

@@ -21,13 +21,16 @@ func (s State) String() string {
 // Event is a change that a person wants to know of. Of all workers one tells it.
 type Event struct {
 	Upstream string
-	Server   string // its address as shown, or a name
+	Server   string // its address as shown, or a name; "" for the upstream as a whole
 	From, To State  // the same if it is something else that has changed
 	Why      string
 }
 
 // String is a sentence for the log.
 func (e Event) String() string {
+	if e.Server == "" {
+		return fmt.Sprintf("upstream %s: %s", e.Upstream, e.Why)
+	}
 	if e.From == e.To {
 		return fmt.Sprintf("server %s of upstream %s: %s", e.Server, e.Upstream, e.Why)
 	}

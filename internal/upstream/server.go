@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"sync/atomic"
+
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 )
@@ -14,7 +16,16 @@ type Server struct {
 
 	name    string
 	address eventloop.Address
-	number  int32 // in its upstream, for Tried
+	dial    string // the address as package net takes it
+	hash    uint64 // of name, for balance: hash
+	number  int32  // in its upstream, for Tried; no other that it has now has the same
+
+	pool  *pool
+	state *entry
+	// id is what state had for its first word. If it has another now, this worker was
+	// stopped for long, and the entry is another server's.
+	id uint64
+	usage
 }
 
 // Address returns where it is connected to.
@@ -34,7 +45,51 @@ func (s *Server) Host() string {
 }
 
 // AddConnect counts a connection that was established to it.
-func (s *Server) AddConnect() {}
+func (s *Server) AddConnect() { s.state.counters.connects.Add(1) }
 
 // AddBytes counts what came from it and what was sent to it.
-func (s *Server) AddBytes(in, out uint64) {}
+func (s *Server) AddBytes(in, out uint64) {
+	if in > 0 {
+		s.state.counters.bytesIn.Add(in)
+	}
+	if out > 0 {
+		s.state.counters.bytesOut.Add(out)
+	}
+}
+
+// private gives it memory of its own.
+func (s *Server) private() {
+	s.state, s.id = new(entry), 1
+	s.state.id.Store(1)
+	s.usage = usage{shared: new(atomic.Uint32)}
+}
+
+// describe writes down what the configuration says of it.
+func (s *Server) describe(order uint64, from string) {
+	e := s.state
+	store(e.name[:], from)
+	e.weight.Store(uint64(s.Conf.Weight))
+	e.bound.Store(uint64(s.Conf.MaxConnections))
+	backup := uint64(0)
+	if s.Conf.Backup {
+		backup = 1
+	}
+	e.backup.Store(backup)
+	e.order.Store(order)
+	e.slowStart.Store(int64(s.pool.conf.SlowStart))
+}
+
+// touch keeps its entry, and takes away states that the configuration doesn't know.
+func (s *Server) touch(now int64) {
+	e := s.state
+	if e.id.Load() != s.id {
+		return
+	}
+	e.touched.Store(now)
+	if s.pool.conf.Check == nil && e.checkDown.Load() != 0 {
+		e.checkDown.Store(0)
+	}
+	if s.pool.conf.MaxFailures == 0 && e.ejectedUntil.Load() != 0 {
+		e.ejectedUntil.Store(0)
+	}
+}

@@ -3,22 +3,67 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
 )
 
 // Set is the upstreams of one worker.
 type Set struct {
-	pools map[string]*config.Upstream
+	board    *Board
+	notify   func(Event)
+	resolver *net.Resolver
+	pools    map[string]*pool
+	order    []*pool
+
+	// unanswered is how many names have not been looked up yet; resolved is closed when
+	// it is 0.
+	unanswered atomic.Int64
+	resolved   chan struct{}
+	// changed wakes the checks when there are other servers.
+	changed chan struct{}
+	crowded sync.Once // tells that the board has no room
+
+	mu   sync.Mutex
+	rows map[int]*row // those that loops of this worker have
 }
 
 // New makes the upstreams of a configuration, which must stay as it is. What is known of
-// their servers lies on board; with nil, or where it has no room, in memory of this process. tell
-// is called with each Event, by loops and other goroutines: it must not block. nil is allowed.
+// their servers lies on board; with nil, or where it has no room, in memory of this
+// process. tell is called with each Event, by loops and other goroutines: it must not
+// block. nil is allowed.
 func New(conf []config.Upstream, board *Board, tell func(Event)) (*Set, error) {
-	s := &Set{pools: make(map[string]*config.Upstream)}
+	s := &Set{
+		board: board, notify: tell, resolver: net.DefaultResolver,
+		pools:    make(map[string]*pool),
+		resolved: make(chan struct{}),
+		changed:  make(chan struct{}, 1),
+		rows:     make(map[int]*row),
+	}
+	now := monotonic()
 	for i := range conf {
-		s.pools[conf[i].Name] = &conf[i]
+		p := &pool{
+			set: s, conf: &conf[i],
+			names:   make([]*name, len(conf[i].Servers)),
+			servers: make(map[string]*Server),
+			gone:    make(map[string]int64),
+		}
+		if s.pools[p.conf.Name] != nil {
+			return nil, fmt.Errorf("upstream %s is there twice", p.conf.Name)
+		}
+		p.state, _ = s.entry(&key{ofUpstream, p.conf.Name, ""}, now)
+		s.pools[p.conf.Name] = p
+		s.order = append(s.order, p)
+		p.nameAll(now)
+		p.rebuild(now)
+	}
+	if s.unanswered.Load() == 0 {
+		close(s.resolved)
 	}
 	return s, nil
 }
@@ -26,22 +71,114 @@ func New(conf []config.Upstream, board *Board, tell func(Event)) (*Set, error) {
 // Run looks up names and checks servers until ctx is done. A worker that drains ends it:
 // its configuration may be an old one, by which servers are no longer to be judged. It
 // returns when all its goroutines have ended.
-func (s *Set) Run(ctx context.Context) { <-ctx.Done() }
+func (s *Set) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, p := range s.order {
+		for _, n := range p.names {
+			if n != nil {
+				all.Go(func() { p.follow(ctx, n) })
+			}
+		}
+	}
+	all.Go(func() { s.check(ctx) })
+	s.keep(ctx)
+}
 
 // Resolved is closed when each name has been looked up once, with or without success.
-func (s *Set) Resolved() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
+func (s *Set) Resolved() <-chan struct{} { return s.resolved }
 
 // Chooser makes the chooser of an upstream for an event loop, whose page of the ledger is
 // the number of its row on the board. All choosers of a loop have the same row, and no other
 // loop has it.
 func (s *Set) Chooser(upstream string, row int) (*Chooser, error) {
-	conf := s.pools[upstream]
-	if conf == nil {
-		return nil, fmt.Errorf("no upstream %s", upstream)
+	p := s.pools[upstream]
+	if p == nil {
+		return nil, fmt.Errorf("there is no upstream %s", upstream)
 	}
-	return &Chooser{conf: conf}, nil
+	if row < 0 || row >= maxRows {
+		return nil, fmt.Errorf("upstream %s: no row %d on the board, which has %d", upstream, row, maxRows)
+	}
+	return newChooser(p, s.row(row), row), nil
+}
+
+func (s *Set) row(i int) *row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows[i] == nil && s.board != nil {
+		s.rows[i] = s.board.useRow(i)
+	}
+	return s.rows[i]
+}
+
+// keepEvery is how often entries are touched, so that they stay these servers'.
+const keepEvery = 5 * time.Second
+
+func (s *Set) keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range s.order {
+			p.keep(monotonic())
+		}
+	}
+}
+
+func (p *pool) keep(now int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state.touched.Store(now)
+	for _, n := range p.names {
+		if n != nil {
+			n.state.touched.Store(now)
+		}
+	}
+	lost := false
+	for _, s := range p.list.Load().servers {
+		s.touch(now)
+		lost = lost || s.state.id.Load() != s.id
+	}
+	if lost {
+		p.rebuild(now)
+	}
+}
+
+// entry returns the entry of k and its number, or one of its own and -1.
+func (s *Set) entry(k *key, now int64) (*entry, int) {
+	if i := s.claim(k, now); i >= 0 {
+		return &s.board.entries[i], i
+	}
+	return new(entry), -1
+}
+
+func (s *Set) claim(k *key, now int64) int {
+	if s.board == nil {
+		return -1
+	}
+	i := s.board.claim(k, now)
+	if i < 0 {
+		s.crowded.Do(func() {
+			s.event(Event{k.upstream, k.text, Up, Up, "there is no room for it in the workers' shared memory: " +
+				"its state, its counters and max_connections are each worker's own (and those of others as well)"})
+		})
+	}
+	return i
+}
+
+func (s *Set) event(e Event) {
+	if s.notify != nil {
+		s.notify(e)
+	}
+}
+
+// monotonic is CLOCK_MONOTONIC, which eventloop.Loop's turns go by as well.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
 }

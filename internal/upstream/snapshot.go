@@ -1,6 +1,10 @@
 package upstream
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // ServerState is what a board knows of a server.
 type ServerState struct {
@@ -36,9 +40,103 @@ type UpstreamState struct {
 	DNSFailures uint64
 }
 
-// Snapshot returns the servers that an upstream has now, or that are still in use, in the
-// order of the configuration.
-func (b *Board) Snapshot(upstream string) []ServerState { return nil }
+// shown is for how long a server that no worker has on a list is still there.
+const shown = int64(30 * time.Second)
+
+// Snapshot returns the servers that an upstream has, or lately had, or that are still in
+// use, in the order of the configuration.
+func (b *Board) Snapshot(upstream string) []ServerState {
+	type place struct {
+		order uint64
+		ServerState
+	}
+	var all []place
+	now, clock := monotonic(), time.Now()
+	for i := range b.known() {
+		e := &b.entries[i]
+		id := e.id.Load()
+		if id == 0 || load(e.upstream[:]) != upstream {
+			continue
+		}
+		old := now-e.touched.Load() > shown
+		p := place{order: e.order.Load()}
+		switch e.kind.Load() {
+		case ofServer:
+			p.ServerState = e.server(now, clock)
+			if p.InUse = b.inUse(i); old && p.InUse == 0 {
+				continue
+			}
+		case ofName:
+			if old || e.resolved.Load() != 0 {
+				continue
+			}
+			p.Name, p.State = load(e.name[:]), Unresolved
+		default:
+			continue
+		}
+		if e.id.Load() == id {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Address, b.Address))
+	})
+	out := make([]ServerState, len(all))
+	for i := range all {
+		out[i] = all[i].ServerState
+	}
+	return out
+}
 
 // Upstream returns the counters of an upstream.
-func (b *Board) Upstream(name string) UpstreamState { return UpstreamState{} }
+func (b *Board) Upstream(name string) UpstreamState {
+	i := b.find(&key{ofUpstream, name, ""})
+	if i < 0 {
+		return UpstreamState{}
+	}
+	c := &b.entries[i].counters
+	return UpstreamState{
+		Sessions: c.sessions.Load(), TurnedAway: c.turnedAway.Load(),
+		Retries: c.retries.Load(), DNSFailures: c.dnsFailures.Load(),
+	}
+}
+
+// server reads an entry. Each word is right by itself.
+func (e *entry) server(now int64, clock time.Time) ServerState {
+	c := &e.counters
+	s := ServerState{
+		Address: load(e.address[:]), Name: load(e.name[:]),
+		Weight: int(e.weight.Load()), MaxConnections: int(e.bound.Load()), Backup: e.backup.Load() != 0,
+		Sessions: c.sessions.Load(), Connects: c.connects.Load(), Retries: c.retries.Load(),
+		Ejections: c.ejections.Load(), Full: c.full.Load(),
+		ChecksOK: c.checksOK.Load(), ChecksFailed: c.checksFailed.Load(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+	}
+	for i := range s.Failures {
+		s.Failures[i] = c.failures[i].Load()
+	}
+	at := func(ns int64) time.Time {
+		if ns == 0 {
+			return time.Time{}
+		}
+		return clock.Add(time.Duration(ns - now)).Round(0)
+	}
+	state, since, until := e.condition(now)
+	s.State, s.Since, s.Until = state, at(since), at(until)
+	return s
+}
+
+// condition is the state of a server with its times, 0 if there is none.
+func (e *entry) condition(now int64) (state State, since, until int64) {
+	down, ejected := e.checkDown.Load(), e.ejectedUntil.Load()
+	back, slow := max(e.upSince.Load(), ejected), e.slowStart.Load()
+	switch {
+	case down != 0:
+		return Down, down, 0
+	case ejected > now:
+		return Ejected, e.ejectedAt.Load(), ejected
+	case back != 0 && now-back < slow:
+		return SlowStart, back, back + slow
+	}
+	return Up, back, 0
+}

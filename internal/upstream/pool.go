@@ -1,0 +1,170 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+)
+
+// pool is an upstream in a worker: its servers, for all loops.
+type pool struct {
+	set   *Set
+	conf  *config.Upstream
+	state *entry // of the upstream as a whole
+
+	list atomic.Pointer[list]
+
+	mu    sync.Mutex // for what is below; loops don't take it
+	names []*name    // a place for each server of the configuration, nil for addresses
+	// servers are those on the list, and those that were until lately, by name: names
+	// may give the same addresses in turns.
+	servers map[string]*Server
+	gone    map[string]int64 // since when
+}
+
+// list is the servers of an upstream at a time. It doesn't change.
+type list struct {
+	servers []*Server // those that are no backups first
+	first   int       // how many those are
+	byName  map[string]*Server
+}
+
+// target is an address that a server of the configuration stands for.
+type target struct {
+	name, dial string
+	address    eventloop.Address
+}
+
+func targetOf(a netip.AddrPort) target {
+	return target{a.String(), a.String(), eventloop.AddressOf(a)}
+}
+
+// targets returns what the server i of the configuration stands for at present.
+func (p *pool) targets(i int) []target {
+	conf := &p.conf.Servers[i]
+	if n := p.names[i]; n != nil {
+		return n.targets
+	}
+	if conf.Network == "unix" {
+		a, err := eventloop.UnixAddress(conf.Address)
+		if err != nil {
+			return nil // the configuration has only those that fit
+		}
+		return []target{{"unix:" + conf.Address, conf.Address, a}}
+	}
+	a, err := netip.ParseAddrPort(conf.Address)
+	if err != nil {
+		return nil
+	}
+	return []target{targetOf(a)}
+}
+
+// rebuild makes the list anew. Of two that are the same server the first counts.
+func (p *pool) rebuild(now int64) {
+	l := &list{byName: make(map[string]*Server)}
+	var backups []*Server
+	for i := range p.conf.Servers {
+		conf := &p.conf.Servers[i]
+		for j, t := range p.targets(i) {
+			if l.byName[t.name] != nil {
+				continue
+			}
+			s := p.server(conf, &t, uint64(i)<<16|uint64(j), now)
+			l.byName[t.name] = s
+			if conf.Backup {
+				backups = append(backups, s)
+			} else {
+				l.servers = append(l.servers, s)
+			}
+		}
+	}
+	l.first = len(l.servers)
+	l.servers = append(l.servers, backups...)
+	p.forget(l, now)
+	p.list.Store(l)
+}
+
+// server returns the server of a target, the one of before if there is one.
+func (p *pool) server(conf *config.Server, t *target, order uint64, now int64) *Server {
+	s := p.servers[t.name]
+	if s == nil || s.Conf != conf || s.state.id.Load() != s.id {
+		s = &Server{
+			Conf: conf, name: t.name, address: t.address, dial: t.dial,
+			hash: KeyOf([]byte(t.name)), pool: p,
+		}
+		p.attach(s, now)
+		p.servers[t.name] = s
+	}
+	from := ""
+	if conf.Named {
+		from = conf.Address
+	}
+	s.describe(order, from)
+	s.touch(now)
+	return s
+}
+
+// attach gives a server its entry, or memory of its own.
+func (p *pool) attach(s *Server, now int64) {
+	k := key{ofServer, p.conf.Name, s.name}
+	if i := p.set.claim(&k, now); i >= 0 {
+		s.state, s.id = &p.set.board.entries[i], k.id()
+		s.usage = usage{board: p.set.board, index: i}
+		return
+	}
+	s.private()
+}
+
+// kept is for how long a server that is on no list stays as it was.
+const kept = int64(10 * time.Minute)
+
+// forget gives numbers to the servers of a new list, and forgets those that have long
+// been on none.
+func (p *pool) forget(l *list, now int64) {
+	for name := range p.servers {
+		switch since, was := p.gone[name]; {
+		case l.byName[name] != nil:
+			delete(p.gone, name)
+		case !was:
+			p.gone[name] = now
+		case now-since > kept:
+			delete(p.gone, name)
+			delete(p.servers, name)
+		}
+	}
+	taken := make(map[int32]bool)
+	for _, s := range p.servers {
+		taken[s.number] = true
+	}
+	next := int32(1)
+	for _, s := range l.servers {
+		if s.number > 0 {
+			continue
+		}
+		for taken[next] {
+			next++
+		}
+		s.number, taken[next] = next, true
+	}
+}
+
+// lodge gives a server that is on no list the entry that others have for it, or memory
+// of its own. It doesn't wait.
+func (p *pool) lodge(s *Server) {
+	b, k := p.set.board, key{ofServer, p.conf.Name, s.name}
+	if b == nil {
+		s.private()
+		return
+	}
+	i := b.find(&k)
+	if i < 0 {
+		s.private()
+		return
+	}
+	s.state, s.id = &b.entries[i], k.id()
+	s.usage = usage{board: b, index: i}
+}
