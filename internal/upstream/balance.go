@@ -156,18 +156,35 @@ func (c *Chooser) draw(total int64, from, to, without int) int {
 	return -1 // there is one
 }
 
-// highest is weighted rendezvous hashing: each server draws a number for the key, and the highest wins.
-// So a server that goes gives its keys to all others, and no other key moves.
+// highest is weighted rendezvous hashing: each server draws a number u from 0 to 1 for the
+// key, and the highest weight ÷ -ln u wins. So a server that goes gives its keys to all others,
+// and no other key moves.
 func (c *Chooser) highest(key uint64, from, to int) int {
-	best, high := -1, 0.0
+	best, high, score := -1, uint64(0), 0.0 // score is 0 until it is needed
 	for i := from; i < to; i++ {
-		if c.weights[i] == 0 {
+		w := c.weights[i]
+		if w == 0 {
 			continue
 		}
-		u := (float64(mix(key^c.list.servers[i].hash)>>11) + 0.5) / (1 << 53) // 0 < u < 1
-		if score := float64(c.weights[i]) / -math.Log(u); best < 0 || score > high {
-			best, high = i, score
+		u := mix(key^c.list.servers[i].hash) >> 12
+		if best >= 0 && u <= high && w <= c.weights[best] {
+			continue
+		}
+		if best < 0 || u > high && w >= c.weights[best] {
+			best, high, score = i, u, 0
+			continue
+		}
+		if score == 0 {
+			score = rank(c.weights[best], high)
+		}
+		if r := rank(w, u); r > score {
+			best, high, score = i, u, r
 		}
 	}
 	return best
+}
+
+// rank is weight ÷ -ln u for a u of 52 bits.
+func rank(weight int64, u uint64) float64 {
+	return float64(weight) / -math.Log((float64(u)+0.5)/(1<<52))
 }

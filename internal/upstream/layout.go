@@ -24,7 +24,9 @@ type memory struct {
 	// used is how many entries ever were, so that the others are not read: that would
 	// allocate them.
 	used atomic.Uint64
-	_    [6]uint64
+	// rowWords has a bit for each word of rows that may have one. None is taken away.
+	rowWords atomic.Uint64
+	_        [5]uint64
 	// rows has a bit for each row that may hold other than zeros. So a sum looks only
 	// at those, and doesn't allocate the others by reading them.
 	rows    [maxRows / 64]atomic.Uint64

@@ -27,6 +27,7 @@ func (b *Board) clearRow(i int) {
 func (b *Board) useRow(i int) *row {
 	b.clearRow(i)
 	b.rows[i/64].Or(1 << (i % 64))
+	b.rowWords.Or(1 << (i / 64))
 	return &b.cells[i]
 }
 
@@ -36,7 +37,8 @@ func (b *Board) inUse(index int) uint64 { return b.inUseBesides(index, nil) }
 // inUseBesides leaves out one row.
 func (b *Board) inUseBesides(index int, mine *row) uint64 {
 	sum := uint64(0)
-	for w := range b.rows {
+	for words := b.rowWords.Load(); words != 0; words &= words - 1 {
+		w := bits.TrailingZeros64(words)
 		for set := b.rows[w].Load(); set != 0; set &= set - 1 {
 			if r := &b.cells[w*64+bits.TrailingZeros64(set)]; r != mine {
 				sum += uint64(r[index].Load())
