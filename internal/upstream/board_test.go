@@ -45,6 +45,7 @@ func process(what string) {
 		}
 		fmt.Println("stopped")
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		time.Sleep(time.Hour) // this thread may be the last to hear of it
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	select {}
