@@ -54,9 +54,9 @@ func busyStatus() *control.Status {
 		Upstreams: []control.Upstream{
 			{Name: "app", Balance: "round_robin", Sessions: 1060, TurnedAway: 7, Retries: 12, DNSFailures: 1, Servers: []control.Server{
 				{Address: "10.0.0.1:8080", State: "up", Since: at(before(time.Hour)), Weight: 3, InUse: 12, MaxConnections: 100, Sessions: 1000, Full: 2, ChecksOK: 700, ChecksFailed: 4},
-				{Address: "10.0.0.2:8080", State: "ejected", Since: at(before(2 * time.Second)), Until: &deadline, Weight: 1, Sessions: 60, Failures: map[string]uint64{"refused": 11, "connect timeout": 1}, Ejections: 2},
+				{Address: "10.0.0.2:8080", State: "ejected", Since: at(before(2 * time.Second)), Until: &deadline, Weight: 1, Sessions: 60, Failures: map[string]uint64{"connection refused": 11, "connect timed out": 1}, Ejections: 2},
 				{Address: "10.0.0.7:80", Name: "app.internal:80", State: "down", Since: at(before(time.Minute)), Weight: 1, Backup: true},
-				{Name: "other.internal:80", State: "unknown", Weight: 1},
+				{Name: "other.internal:80", State: "unresolved", Weight: 1},
 			}},
 			{Name: "db", Balance: "hash", Servers: []control.Server{{Address: "/run/db.sock", State: "up", Weight: 1, InUse: 1, Sessions: 1}}},
 		},

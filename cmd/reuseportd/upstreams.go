@@ -52,7 +52,11 @@ func serverNote(s *control.Server, now time.Time) string {
 		}
 	}
 	if s.Until != nil {
-		notes = append(notes, "tried again in "+until(*s.Until, now))
+		what := "used again in "
+		if s.State == "slow start" {
+			what = "all of its weight in "
+		}
+		notes = append(notes, what+until(*s.Until, now))
 	}
 	if s.Backup {
 		notes = append(notes, "backup")

@@ -95,6 +95,10 @@ type Totals struct {
 	AcceptErrors uint64 `json:"accept_errors"`
 	Panics       uint64 `json:"panics"`
 	LogDropped   uint64 `json:"log_dropped"`  // access-log lines
+	UpstreamOpen uint64 `json:"upstream_open"` // connections to servers that are open now
+	UpstreamIn   uint64 `json:"upstream_in"`   // bytes from servers
+	UpstreamOut  uint64 `json:"upstream_out"`
+	UpstreamKept uint64 `json:"upstream_kept"` // idle connections to servers that were taken over
 	AcceptEmpty  uint64 `json:"accept_empty"` // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`      // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"` // …for connections that another loop had

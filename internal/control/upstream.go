@@ -21,9 +21,9 @@ type Server struct {
 	// was. A name that has no address yet is a server without Address.
 	Address string `json:"address"`
 	Name    string `json:"name,omitempty"`
-	State   string `json:"state"` // up down ejected unknown
-	// Since is when it entered that state, nil if that was before anybody looked. Until
-	// is when an ejected one is tried again.
+	State   string `json:"state"` // up, slow start, ejected, down or unresolved
+	// Since is when it entered that state, nil if it was never in another. Until is when
+	// an ejected one is used again, or one in slow start has its whole weight.
 	Since          *time.Time        `json:"since,omitempty"`
 	Until          *time.Time        `json:"until,omitempty"`
 	Weight         int               `json:"weight"`
@@ -31,8 +31,9 @@ type Server struct {
 	InUse          uint64            `json:"in_use"`
 	MaxConnections int               `json:"max_connections"` // 0 is no bound
 	Sessions       uint64            `json:"sessions"`
+	Connects       uint64            `json:"connects"` // connections that were made to it
 	Failures       map[string]uint64 `json:"failures"` // by reason
-	Retries        uint64            `json:"retries"`  // attempts that went on to another server
+	Retries        uint64            `json:"retries"`  // sessions that went on to another server
 	Ejections      uint64            `json:"ejections"`
 	Full           uint64            `json:"full"` // times max_connections passed it over
 	ChecksOK       uint64            `json:"checks_ok"`

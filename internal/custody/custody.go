@@ -42,6 +42,7 @@ const (
 	FileLock    = "lock"
 	FileControl = "control"
 	FileLedger  = "ledger"
+	FileBoard   = "board"  // of upstreams; older masters and workers have none
 	FileImage   = "image"  // the sender's binary
 	FileConfig  = "config" // what to serve in place of the file's content
 	FileLoad    = "load:"  // + ID of a generation: its load.Table; older masters skip it

@@ -33,7 +33,7 @@ func (l *Ledger) Reserve(generation uint64, n int) (first int, err error) {
 }
 
 // Fold adds the counters of n pages from the page first on to the past and
-// frees the pages. Nobody may write to them any more. Open is left out: nothing
+// frees the pages. Nobody may write to them any more. What is open is left out: nothing
 // is open on a page without a loop. Pages that are free already add nothing; it
 // panics, as a slice does, for pages that the ledger doesn't have. A master
 // that is killed meanwhile has folded all of them or none.
@@ -67,7 +67,7 @@ func (l *Ledger) Add(c eventloop.Counters) {
 // sum is from, and so frees them. Those that the present one names must be settled.
 func (l *Ledger) add(sum *words, pages past) {
 	h := l.head()
-	sum[open] = 0
+	sum[open], sum[upstreamOpen] = 0, 0
 	seq := atomic.LoadUint64(&h.sequence)
 	from, to := &h.past[seq%2], &h.past[(seq+1)%2]
 	for w := range sum {

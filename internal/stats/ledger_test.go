@@ -70,8 +70,8 @@ func wantTotal(t *testing.T, l *Ledger, want ...uint64) {
 	if got := total(l); !slices.Contains(want, got) {
 		t.Errorf("accepted %d in all, want %d", got, want)
 	}
-	if open := l.Past().Open; open != 0 {
-		t.Errorf("%d are open in the past", open)
+	if past := l.Past(); past.Open != 0 || past.UpstreamOpen != 0 {
+		t.Errorf("%d and %d are open in the past", past.Open, past.UpstreamOpen)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestFoldMovesCountersToThePast(t *testing.T) {
 	l.Add(eventloop.Counters{Accepted: 1000, Open: 3, Wakeups: 1})
 	reserve(t, l, 7, 2)
 	reserve(t, l, 8, 1)
-	*l.Page(0) = eventloop.Counters{Accepted: 1, Open: 1, Wakeups: 10}
+	*l.Page(0) = eventloop.Counters{Accepted: 1, Open: 1, Wakeups: 10, UpstreamOpen: 2}
 	*l.Page(1) = eventloop.Counters{Accepted: 20, BytesOut: 5}
 	*l.Page(2) = eventloop.Counters{Accepted: 300}
 	for range 2 { // the second time there is nothing left

@@ -33,7 +33,9 @@ type words [PageSize/8 - 8]uint64
 
 const (
 	known = unsafe.Sizeof(eventloop.Counters{}) / 8
-	open  = unsafe.Offsetof(eventloop.Counters{}.Open) / 8
+	// What is open now is no count of the past.
+	open         = unsafe.Offsetof(eventloop.Counters{}.Open) / 8
+	upstreamOpen = unsafe.Offsetof(eventloop.Counters{}.UpstreamOpen) / 8
 )
 
 // The words must hold every counter; this doesn't compile when they can't.

@@ -185,6 +185,9 @@ func (co *coordinator) inherit(cu *holdings) error {
 	}
 	_ = co.core.ledger.Close()
 	co.core.ledger = ledger
+	if err := co.takeBoard(cu.board); err != nil {
+		return err
+	}
 	for _, id := range ledger.Generations() { // also of those whose workers have all died
 		co.core.lastID = max(co.core.lastID, id)
 	}

@@ -36,6 +36,7 @@ func (c *core) bringUp(conf *config.Config) {
 			c.fail(err)
 			return
 		}
+		c.board.ClearRows(w.page, len(w.slots))
 		g.workers = append(g.workers, w)
 	}
 	c.makeLoad(g)

@@ -10,6 +10,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 )
 
 // core is the state of the service and the decisions about it. It is not safe
@@ -40,6 +41,7 @@ type core struct {
 	refused  string           // why the file's present content does not serve
 	loaded   time.Time        // when the serving configuration was
 	ledger   *stats.Ledger    // the counters of all workers, alive and gone
+	board    *upstream.Board  // what they know of the servers of upstreams
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
 }

@@ -24,7 +24,8 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 		return err
 	}
 	defer unix.Close(listener)
-	names, fds := []string{custody.FileLock, custody.FileControl, custody.FileLedger}, []int{co.lock.FD(), listener, co.core.ledger.FD()}
+	names := []string{custody.FileLock, custody.FileControl, custody.FileLedger, custody.FileBoard}
+	fds := []int{co.lock.FD(), listener, co.core.ledger.FD(), co.core.board.FD()}
 	if image, err := os.Open("/proc/self/exe"); err == nil {
 		defer image.Close()
 		names, fds = append(names, custody.FileImage), append(fds, int(image.Fd()))
@@ -136,23 +137,24 @@ type link struct {
 
 // holdings is what arrived of a custody.
 type holdings struct {
-	lock, control, ledger int      // descriptors, -1 when none
-	image                 *os.File // nil when none
-	config                []byte   // nil when it is the file's content that counts
-	shards                map[string][]int
-	retiring              map[string]int
-	gens                  []*generation
-	workers               map[*worker]link
-	leased                map[string]map[int]int // shards by key and index, from orphans
-	unordered             map[string]bool
-	loads                 map[string]int // load.Tables, by custody.FileLoad and generation
-	own                   *wire.Conn     // the orphan that speaks; nil when a master does
-	end                   custody.End
+	lock, control int      // descriptors, -1 when none
+	ledger, board int      // likewise
+	image         *os.File // nil when none
+	config        []byte   // nil when it is the file's content that counts
+	shards        map[string][]int
+	retiring      map[string]int
+	gens          []*generation
+	workers       map[*worker]link
+	leased        map[string]map[int]int // shards by key and index, from orphans
+	unordered     map[string]bool
+	loads         map[string]int // load.Tables, by custody.FileLoad and generation
+	own           *wire.Conn     // the orphan that speaks; nil when a master does
+	end           custody.End
 }
 
 func newHoldings() *holdings {
 	return &holdings{
-		lock: -1, control: -1, ledger: -1,
+		lock: -1, control: -1, ledger: -1, board: -1,
 		shards: make(map[string][]int), retiring: make(map[string]int),
 		workers: make(map[*worker]link), leased: make(map[string]map[int]int),
 		unordered: make(map[string]bool), loads: make(map[string]int),
@@ -251,6 +253,10 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 			case custody.FileLedger:
 				if cu.ledger < 0 { // else another orphan has sent the same
 					cu.ledger = m.Take(i)
+				}
+			case custody.FileBoard:
+				if cu.board < 0 {
+					cu.board = m.Take(i)
 				}
 			case custody.FileImage:
 				cu.image = os.NewFile(uintptr(m.Take(i)), custody.FileImage)

@@ -15,6 +15,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
 
@@ -101,7 +102,13 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.core.ledger, w.core.keeper = ledger, true
+	if w.core.board, err = upstream.NewBoard(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
+		if err := w.core.board.Close(); err != nil {
+			t.Error(err)
+		}
 		if err := ledger.Close(); err != nil {
 			t.Error(err)
 		}

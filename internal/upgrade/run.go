@@ -107,6 +107,9 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if co.core.ledger, err = stats.NewLedger(); err != nil {
 		return 0, err
 	}
+	if err := co.takeBoard(-1); err != nil {
+		return 0, err
+	}
 	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
 		return 0, err
 	}

@@ -63,9 +63,9 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue int) error {
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
 		Workers: g.conf.Workers, CPUs: g.conf.CPUs,
-		Files: []string{wire.FileConfig, wire.FileStats, wire.FileRescue},
+		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard, wire.FileRescue},
 	}
-	fds := []int{memfd, co.core.ledger.FD(), rescue}
+	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), rescue}
 	if g.load != nil {
 		msg.Files, fds = append(msg.Files, wire.FileLoad), append(fds, g.load.FD())
 	}

@@ -212,6 +212,7 @@ func (c *core) sweep() {
 		}
 		for _, run := range c.ledger.Used(id) {
 			c.ledger.Fold(run.First, run.N)
+			c.board.ClearRows(run.First, run.N)
 		}
 	}
 }

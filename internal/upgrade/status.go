@@ -39,6 +39,7 @@ func (c *core) status() *control.Status {
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		st.Listeners = append(st.Listeners, c.listenerStatus(key))
 	}
+	st.Upstreams = c.upstreams()
 	return st
 }
 
@@ -120,6 +121,7 @@ func totals(c eventloop.Counters) control.Totals {
 		HandedOver: c.HandedOver, TakenOver: c.TakenOver, Finished: c.Finished, Cut: c.Cut,
 		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
 		Panics: c.Panics, LogDropped: c.LogDropped,
+		UpstreamOpen: c.UpstreamOpen, UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 	}
 }

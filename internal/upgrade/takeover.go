@@ -126,6 +126,9 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if co.core.ledger, err = stats.OpenLedger(p.cu.ledger); err != nil {
 		return nil, err
 	}
+	if err := co.takeBoard(p.cu.board); err != nil {
+		return nil, err
+	}
 	return conf, co.core.adoptSockets(p.cu)
 }
 

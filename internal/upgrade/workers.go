@@ -112,8 +112,9 @@ func (c *core) account(w *worker, status string) {
 		page := c.ledger.Page(w.page + i) // whose writer is dead
 		page.Cut += page.Open
 		page.Closed += page.Open
-		page.Open = 0
+		page.Open, page.UpstreamOpen = 0, 0
 	}
+	c.board.ClearRows(w.page, len(w.slots))
 }
 
 // respawn replaces a dead worker: at once the first time, later and later when

@@ -7,6 +7,7 @@ import "time"
 const (
 	FileConfig = "config"  // sealed memfd with the configuration's bytes
 	FileStats  = "stats"   // memfd of the stats.Ledger
+	FileBoard  = "board"   // memfd of the upstream.Board; older masters send none
 	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
 	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
 	FileLog    = "log"     // the error log, open for appending

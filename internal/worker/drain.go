@@ -19,6 +19,7 @@ func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 		return
 	}
 	w.draining = true
+	w.unwatchUpstreams()
 	for i := range w.loops {
 		now := w.region.Read(i)
 		w.base.Add(&now)

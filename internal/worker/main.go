@@ -24,6 +24,7 @@ import (
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
 
@@ -91,6 +92,10 @@ func setUp(ch *wire.Conn) (*worker, error) {
 			return nil, err
 		}
 	}
+	board, err := openBoard(files.take(wire.FileBoard))
+	if err != nil {
+		return nil, err
+	}
 	out := os.Stderr
 	if fd := files.take(wire.FileLog); fd >= 0 {
 		out = os.NewFile(uintptr(fd), wire.FileLog)
@@ -106,11 +111,14 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
 		start: start, rescue: rescue, master: master(ch),
-		region: region, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
+		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}
 	w.pin()
+	if w.upstreams, err = upstream.New(conf.Upstreams, board, w.upstreamChanged); err != nil {
+		return nil, err
+	}
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}

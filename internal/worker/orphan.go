@@ -154,7 +154,7 @@ func (lp *loop) shards() []shardOf {
 // handIn sends what the worker is and has.
 func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
 	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	err := ch.Send(wire.KindCustody, custody.Part{Files: []string{custody.FileLedger}}, w.region.FD())
+	err := ch.Send(wire.KindCustody, custody.Part{Files: []string{custody.FileLedger, custody.FileBoard}}, w.region.FD(), w.board.FD())
 	var leases []custody.Lease
 	for len(shards) > 0 && err == nil {
 		batch := shards[:min(len(shards), wire.MaxFDs)]

@@ -17,6 +17,7 @@ import (
 	"reuseportd/internal/load"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
 
@@ -32,12 +33,16 @@ type worker struct {
 	loops     []*loop
 	sites     []*http.Site
 	region    *stats.Region
-	load      *load.Table     // nil when the generation is not steered by load
-	together  bool            // no two loops are pinned to different CPUs
-	unordered map[string]bool // by config.Listener.Key, see wire.Lease
-	nofile    int             // descriptor limit
-	mail      *mailbox
-	giveUp    <-chan time.Time // when heirs are not waited for any more
+	board     *upstream.Board
+	upstreams *upstream.Set
+	// unwatchUpstreams ends what looks up names and checks servers.
+	unwatchUpstreams func()
+	load             *load.Table     // nil when the generation is not steered by load
+	together         bool            // no two loops are pinned to different CPUs
+	unordered        map[string]bool // by config.Listener.Key, see wire.Lease
+	nofile           int             // descriptor limit
+	mail             *mailbox
+	giveUp           <-chan time.Time // when heirs are not waited for any more
 
 	handedOver atomic.Int64 // when a connection was taken over last, Unix nanoseconds; 0 if none was
 	granted    atomic.Int64 // descriptors that other workers may hand over to this one
@@ -72,6 +77,7 @@ func (w *worker) run() int {
 		_ = w.ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1
 	}
+	w.watchUpstreams()
 	w.send(wire.KindReady, wire.Ready{})
 	for !w.exit {
 		select {

@@ -1,0 +1,30 @@
+package upgrade
+
+import "reuseportd/internal/upstream"
+
+// takeBoard goes on with what an earlier master or its workers knew of the servers of
+// upstreams. Without it, as of an older release or of one whose form is another, all
+// of it is found out anew: that is no reason to fail.
+func (co *coordinator) takeBoard(fd int) error {
+	if fd >= 0 {
+		board, err := upstream.OpenBoard(fd)
+		if err == nil {
+			co.core.setBoard(board)
+			return nil
+		}
+		co.log.Warn().Err(err).Msg("what was known of the servers of upstreams can't be read; it is found out anew")
+	}
+	if co.core.board != nil {
+		return nil // made at first start: nobody has another
+	}
+	board, err := upstream.NewBoard()
+	co.core.setBoard(board)
+	return err
+}
+
+func (c *core) setBoard(b *upstream.Board) {
+	if c.board != nil {
+		_ = c.board.Close()
+	}
+	c.board = b
+}

@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"reuseportd/internal/service/failure"
+	"reuseportd/internal/upstream"
+)
+
+// resolvePatience bounds how long a worker that gets ready waits for the names of
+// servers: a name server that doesn't answer must not keep a service from starting.
+const resolvePatience = 3 * time.Second
+
+// openBoard maps the board of the service. A master of an older release sends none: then
+// it is this worker's own.
+func openBoard(fd int) (*upstream.Board, error) {
+	if fd < 0 {
+		return upstream.NewBoard()
+	}
+	return upstream.OpenBoard(fd)
+}
+
+// watchUpstreams begins to look names up and to ask servers how they are, and waits
+// until each name has been looked up once.
+func (w *worker) watchUpstreams() {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.unwatchUpstreams = cancel
+	if len(w.conf.Upstreams) == 0 {
+		return
+	}
+	go w.upstreams.Run(ctx)
+	patience := time.NewTimer(min(resolvePatience, w.conf.StartTimeout/2))
+	defer patience.Stop()
+	select {
+	case <-w.upstreams.Resolved():
+	case <-patience.C:
+		w.log.Warn().Msg("names of servers are not looked up yet; serving without those servers until they are")
+	}
+}
+
+// upstreamChanged is called by loops and others, who must not wait for the log.
+func (w *worker) upstreamChanged(e upstream.Event) {
+	w.mail.offer(func() {
+		ev := w.log.Warn()
+		if e.From != e.To && (e.To == upstream.Up || e.To == upstream.SlowStart) {
+			ev = w.log.Info()
+		}
+		ev = ev.Str("upstream", e.Upstream).Str("server", e.Server).Str("reason", e.Why)
+		if e.From == e.To {
+			ev.Msg("about a server of an upstream")
+			return
+		}
+		ev.Stringer("was", e.From).Stringer("is", e.To).Msg("a server of an upstream has changed its state")
+	})
+}
+
+// failed is called by loops with what failed between a client and a server.
+func (w *worker) failed(f failure.Failure) {
+	w.mail.offer(func() {
+		ev := w.log.Warn().Str("listener", f.Listener)
+		if f.Upstream != "" {
+			ev = ev.Str("upstream", f.Upstream)
+		}
+		if f.Server != "" {
+			ev = ev.Str("server", f.Server)
+		}
+		ev = ev.Str("reason", f.Reason)
+		if f.Text != "" {
+			ev = ev.Str("detail", f.Text)
+		}
+		if f.Suppressed > 0 {
+			ev = ev.Int("suppressed", f.Suppressed)
+		}
+		if f.Server != "" {
+			ev.Msg("a server has failed")
+		} else {
+			ev.Msg("a client was turned away")
+		}
+	})
+}
