@@ -38,7 +38,7 @@ var may = map[string][]string{
 	"stats":        {"eventloop", "memfd"},
 	"wire":         {"memfd"},
 	"upstream":     {"config", "eventloop", "memfd"},
-	"worker":       {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "service/echo", "service/failure", "service/http", "stats", "upstream", "wire"},
+	"worker":       {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
 	"upgrade": {
 		"config", "control", "custody", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
 		"shard", "stats", "upstream", "wire",

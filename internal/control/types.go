@@ -77,6 +77,7 @@ type Worker struct {
 	LastError   string     `json:"last_error,omitempty"`
 	CPUs        []int      `json:"cpus,omitempty"` // that its loops are pinned to
 	Connections uint64     `json:"connections"`
+	Upstream    uint64     `json:"upstream_connections"` // to servers, idle ones too
 	Totals
 }
 
@@ -95,7 +96,6 @@ type Totals struct {
 	AcceptErrors uint64 `json:"accept_errors"`
 	Panics       uint64 `json:"panics"`
 	LogDropped   uint64 `json:"log_dropped"`  // access-log lines
-	UpstreamOpen uint64 `json:"upstream_open"` // connections to servers that are open now
 	UpstreamIn   uint64 `json:"upstream_in"`   // bytes from servers
 	UpstreamOut  uint64 `json:"upstream_out"`
 	UpstreamKept uint64 `json:"upstream_kept"` // idle connections to servers that were taken over

@@ -62,7 +62,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 		cw := control.Worker{
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
-			Connections: counts.Open, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
+			Connections: counts.Open, Upstream: counts.UpstreamOpen, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
 		}
 		if w.state == backoff {
 			at := w.retryAt
@@ -121,7 +121,7 @@ func totals(c eventloop.Counters) control.Totals {
 		HandedOver: c.HandedOver, TakenOver: c.TakenOver, Finished: c.Finished, Cut: c.Cut,
 		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
 		Panics: c.Panics, LogDropped: c.LogDropped,
-		UpstreamOpen: c.UpstreamOpen, UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
+		UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 	}
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -10,7 +9,9 @@ import (
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/service/echo"
 	"reuseportd/internal/service/http"
+	"reuseportd/internal/service/tcp"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
 
@@ -22,9 +23,12 @@ type loop struct {
 	slot     int
 	giving   giving
 	wards    []*ward
-	services map[string]*eventloop.Service // by config.Listener.Key
+	services map[string]*eventloop.Service // by config.Listener.Key, or upstreamKey and name
 	leases   map[lease]*eventloop.Listener
 }
+
+// upstreamKey and an upstream's name are the key of its idle connections' service.
+const upstreamKey = "upstream:"
 
 // lease names a shard that a loop accepts from.
 type lease struct {
@@ -55,21 +59,39 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			services: make(map[string]*eventloop.Service),
 			leases:   make(map[lease]*eventloop.Listener),
 		}
-		for i := range w.conf.Listeners {
-			l := &w.conf.Listeners[i]
-			var h eventloop.Handler
-			var timeout time.Duration
-			switch {
-			case l.HTTP != nil:
-				h, timeout = http.New(el, sites[l.Key()]), l.HTTP.WriteTimeout
-			case l.TCP != nil:
-				return fmt.Errorf("listener %s: tcp is not served yet", l.Name)
-			default:
-				h = echo.New(el, l.Echo.IdleTimeout)
-			}
-			lp.services[l.Key()] = el.NewService(h, timeout)
+		if err := lp.buildServices(sites, w.start.Page+i); err != nil {
+			return err
 		}
 		w.loops = append(w.loops, lp)
+	}
+	return nil
+}
+
+// buildServices makes the services of a loop, whose page of the ledger is page.
+func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
+	w := lp.w
+	choosers := make(map[string]*upstream.Chooser)
+	for i := range w.conf.Upstreams {
+		name := w.conf.Upstreams[i].Name
+		var err error
+		if choosers[name], err = w.upstreams.Chooser(name, page); err != nil {
+			return fmt.Errorf("upstream %s: %w", name, err)
+		}
+	}
+	for i := range w.conf.Listeners {
+		l := &w.conf.Listeners[i]
+		var s *eventloop.Service
+		switch {
+		case l.HTTP != nil:
+			s = lp.NewService(http.New(lp.Loop, sites[l.Key()]), l.HTTP.WriteTimeout)
+		case l.TCP != nil:
+			s = tcp.NewService(lp.Loop, tcp.Options{
+				Listener: l.Name, Conf: l.TCP, Chooser: choosers[l.TCP.Upstream], Failed: w.failed,
+			})
+		default:
+			s = lp.NewService(echo.New(lp.Loop, l.Echo.IdleTimeout), 0)
+		}
+		lp.services[l.Key()] = s
 	}
 	return nil
 }

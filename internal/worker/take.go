@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -136,21 +137,29 @@ func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventlo
 	conns := make([]*eventloop.Conn, 0, len(items))
 	for i := range items {
 		c, err := lp.arrive(&items[i])
-		if err != nil {
-			answer.Refused = append(answer.Refused, i)
-			answer.Reason = err.Error()
-			for _, fd := range items[i].FDs() {
-				_ = unix.Close(fd)
-			}
+		if err == nil {
+			conns = append(conns, c)
 			continue
 		}
-		conns = append(conns, c)
+		for _, fd := range items[i].FDs() {
+			_ = unix.Close(fd)
+		}
+		if !errors.Is(err, errNoUpstream) { // else nobody misses it
+			answer.Refused = append(answer.Refused, i)
+			answer.Reason = err.Error()
+		}
 	}
 	return conns
 }
 
+// errNoUpstream is why an idle connection to a server is of no use here.
+var errNoUpstream = errors.New("the new configuration has no such upstream")
+
 func (lp *loop) arrive(it *handover.Item) (*eventloop.Conn, error) {
 	s := lp.services[it.Key]
+	if s == nil && strings.HasPrefix(it.Key, upstreamKey) {
+		return nil, errNoUpstream
+	}
 	if s == nil {
 		return nil, fmt.Errorf("the new configuration has no listener at %s", it.Key)
 	}

@@ -149,7 +149,8 @@ func TestTakeOffer(t *testing.T) {
 	a, clientA := tk.item(testKey)
 	b, clientB := tk.item("a listener that is gone")
 	c, clientC := tk.item(testKey)
-	m := tk.offer(a, b, c)
+	idle, server := tk.item("upstream:one that is gone") // nobody misses it
+	m := tk.offer(a, b, c, idle)
 	tk.do(func() { tk.lp.takeOffer(tk.wd, m) })
 	if got := tk.answer(); got.Seq != 7 || got.None || len(got.Refused) != 1 || got.Refused[0] != 1 || got.Reason == "" {
 		t.Errorf("answered %+v", got)
@@ -157,6 +158,7 @@ func TestTakeOffer(t *testing.T) {
 	echoed(t, clientA)
 	closed(t, clientB)
 	echoed(t, clientC)
+	closed(t, server)
 }
 
 // A giver that is dead has given.

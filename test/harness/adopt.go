@@ -166,5 +166,6 @@ func less(a, b control.Totals) bool {
 	return a.Accepted < b.Accepted || a.Requests < b.Requests || a.BytesIn < b.BytesIn || a.BytesOut < b.BytesOut ||
 		a.HandedOver < b.HandedOver || a.TakenOver < b.TakenOver || a.Finished < b.Finished || a.Cut < b.Cut ||
 		a.AcceptPaused < b.AcceptPaused || a.AcceptNoFD < b.AcceptNoFD || a.AcceptErrors < b.AcceptErrors ||
-		a.Panics < b.Panics || a.LogDropped < b.LogDropped
+		a.Panics < b.Panics || a.LogDropped < b.LogDropped ||
+		a.UpstreamIn < b.UpstreamIn || a.UpstreamOut < b.UpstreamOut || a.UpstreamKept < b.UpstreamKept
 }

@@ -1,0 +1,129 @@
+package test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"reuseportd/internal/control"
+	"reuseportd/test/harness"
+)
+
+// echoServer returns an echo server that runs with the test.
+func echoServer(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// passing is a configuration with a tcp listener, "db", in front of servers.
+func passing(t *testing.T, keys string, servers ...string) harness.Config {
+	t.Helper()
+	return harness.Default(t).With(fmt.Sprintf("upstreams: [{name: db, %s, servers: [{address: %s}]}]",
+		keys, strings.Join(servers, "}, {address: "))).
+		WithListeners(harness.Listener{Name: "db", Address: harness.Local(t), Service: "tcp: {upstream: db}"})
+}
+
+func serverAt(t *testing.T, st *control.Status, address string) control.Server {
+	t.Helper()
+	for _, u := range st.Upstreams {
+		for _, s := range u.Servers {
+			if s.Address == address {
+				return s
+			}
+		}
+	}
+	t.Fatalf("the status has no server %s: %+v", address, st.Upstreams)
+	return control.Server{}
+}
+
+// What is known of a server outlives whoever has found it out: one that was ejected is
+// so for the workers and masters after it, however they come into their own, and what
+// was counted stays.
+func TestEjectedServerStaysEjected(t *testing.T) {
+	well, dead := echoServer(t), harness.Local(t)
+	c := passing(t, "max_failures: 1, cool_down: 1h", well, dead)
+	s := harness.Start(t, c)
+	conn := dial(t, c.Address("db"))
+	sessions := uint64(0)
+	for n := 0; ; n++ {
+		dial(t, c.Address("db")).echo("whoever it was")
+		if sessions++; serverAt(t, s.Status(), dead).State == "ejected" {
+			break
+		}
+		if n > 20 {
+			t.Fatalf("not ejected: %+v", s.Status().Upstreams)
+		}
+	}
+	s.WaitLog("connection refused")
+	was := serverAt(t, s.Status(), dead)
+	if was.Ejections != 1 || was.Failures["connection refused"] == 0 || was.Until == nil || was.Since == nil {
+		t.Errorf("ejected: %+v", was)
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"reload", func() { replace(t, s, "reload") }},
+		{"upgrade", func() { replace(t, s, "upgrade") }},
+		{"adoption", func() {
+			s.Kill9Master()
+			adopts(t, s)
+		}},
+	} {
+		step.do()
+		conn.echo("still here")
+		for range 4 {
+			dial(t, c.Address("db")).echo("at the other one")
+			sessions++
+		}
+		st := s.Status()
+		is := serverAt(t, st, dead)
+		if is.State != "ejected" || is.Ejections != was.Ejections || is.Failures["connection refused"] != was.Failures["connection refused"] {
+			t.Errorf("after the %s: %+v, was %+v", step.name, is, was)
+		}
+		if is := serverAt(t, st, well); is.State != "up" || is.Sessions < sessions {
+			t.Errorf("after the %s: %+v, want at least %d sessions", step.name, is, sessions)
+		}
+	}
+	conn.closeWrite()
+	conn.wantEnd()
+	s.WaitStatus("nothing to be in use", func(st *control.Status) bool { return serverAt(t, st, well).InUse == 0 })
+	if out := s.CLI("status").Stdout; !strings.Contains(out, "connection refused") {
+		t.Errorf("status:\n%s", out)
+	}
+}
+
+// What a worker that dies had in use is in use no more.
+func TestDeadWorkerUsesNothing(t *testing.T) {
+	well := echoServer(t)
+	c := passing(t, "retries: 0", well).WithWorkers(1)
+	s := harness.Start(t, c)
+	for range 5 {
+		dial(t, c.Address("db")).echo("hello")
+	}
+	if used := serverAt(t, s.Status(), well).InUse; used != 5 {
+		t.Errorf("%d in use, want 5", used)
+	}
+	s.KillWorkers(s.Workers()...)
+	s.WaitStatus("nothing to be in use", func(st *control.Status) bool { return serverAt(t, st, well).InUse == 0 })
+	dial(t, c.Address("db")).echo("hello again")
+}
