@@ -70,7 +70,7 @@ func TestUnknownFormat(t *testing.T) {
 	s.Install(harness.Build(t))
 	answered := drainedInBackground(s, "upgrade")
 	s.WaitGeneration(2)
-	s.WaitLog("unknown format 2: this release knows up to 1")
+	s.WaitLog("unknown format 3: this release knows up to 2")
 	for _, conn := range kept {
 		if answers := conn.untilClose("hello\n"); answers > 3 {
 			t.Errorf("%d answers before the connection closed", answers)

@@ -42,6 +42,15 @@ func passing(t *testing.T, keys string, servers ...string) harness.Config {
 		WithListeners(harness.Listener{Name: "db", Address: harness.Local(t), Service: "tcp: {upstream: db}"})
 }
 
+// once makes a connection, has text sent back and ends it.
+func once(t *testing.T, c harness.Config, text string) {
+	t.Helper()
+	conn := dial(t, c.Address("db"))
+	conn.echo(text)
+	conn.closeWrite()
+	conn.wantEOF()
+}
+
 func serverAt(t *testing.T, st *control.Status, address string) control.Server {
 	t.Helper()
 	for _, u := range st.Upstreams {
@@ -65,7 +74,7 @@ func TestEjectedServerStaysEjected(t *testing.T) {
 	conn := dial(t, c.Address("db"))
 	sessions := uint64(0)
 	for n := 0; ; n++ {
-		dial(t, c.Address("db")).echo("whoever it was")
+		once(t, c, "whoever it was")
 		if sessions++; serverAt(t, s.Status(), dead).State == "ejected" {
 			break
 		}
@@ -92,7 +101,7 @@ func TestEjectedServerStaysEjected(t *testing.T) {
 		step.do()
 		conn.echo("still here")
 		for range 4 {
-			dial(t, c.Address("db")).echo("at the other one")
+			once(t, c, "at the other one")
 			sessions++
 		}
 		st := s.Status()
@@ -105,7 +114,7 @@ func TestEjectedServerStaysEjected(t *testing.T) {
 		}
 	}
 	conn.closeWrite()
-	conn.wantEnd()
+	conn.wantEOF()
 	s.WaitStatus("nothing to be in use", func(st *control.Status) bool { return serverAt(t, st, well).InUse == 0 })
 	if out := s.CLI("status").Stdout; !strings.Contains(out, "connection refused") {
 		t.Errorf("status:\n%s", out)
