@@ -70,20 +70,22 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 // buildServices makes the services of a loop, whose page of the ledger is page.
 func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 	w := lp.w
-	choosers := make(map[string]*upstream.Chooser)
+	choosers, pools := make(map[string]*upstream.Chooser), make(map[string]*http.Pool)
 	for i := range w.conf.Upstreams {
 		name := w.conf.Upstreams[i].Name
-		var err error
-		if choosers[name], err = w.upstreams.Chooser(name, page); err != nil {
+		chooser, err := w.upstreams.Chooser(name, page)
+		if err != nil {
 			return fmt.Errorf("upstream %s: %w", name, err)
 		}
+		choosers[name], pools[name] = chooser, http.NewPool(lp.Loop, chooser, w.failed)
+		lp.services[upstreamKey+name] = pools[name].Service()
 	}
 	for i := range w.conf.Listeners {
 		l := &w.conf.Listeners[i]
 		var s *eventloop.Service
 		switch {
 		case l.HTTP != nil:
-			s = lp.NewService(http.New(lp.Loop, sites[l.Key()]), l.HTTP.WriteTimeout)
+			s = http.NewService(lp.Loop, sites[l.Key()], pools)
 		case l.TCP != nil:
 			s = tcp.NewService(lp.Loop, tcp.Options{
 				Listener: l.Name, Conf: l.TCP, Chooser: choosers[l.TCP.Upstream], Failed: w.failed,
@@ -117,7 +119,7 @@ func (w *worker) buildSites() (map[string]*http.Site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
-		site, err := http.NewSite(l.HTTP, http.Options{AccessLog: fd})
+		site, err := http.NewSite(l.HTTP, http.Options{AccessLog: fd, Listener: l.Name})
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
