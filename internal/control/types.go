@@ -95,13 +95,13 @@ type Totals struct {
 	AcceptNoFD   uint64 `json:"accept_nofd"`   // times EMFILE or ENFILE did
 	AcceptErrors uint64 `json:"accept_errors"`
 	Panics       uint64 `json:"panics"`
-	LogDropped   uint64 `json:"log_dropped"`  // access-log lines
-	UpstreamIn   uint64 `json:"upstream_in"`   // bytes from servers
+	LogDropped   uint64 `json:"log_dropped"` // access-log lines
+	UpstreamIn   uint64 `json:"upstream_in"` // bytes from servers
 	UpstreamOut  uint64 `json:"upstream_out"`
 	UpstreamKept uint64 `json:"upstream_kept"` // idle connections to servers that were taken over
-	AcceptEmpty  uint64 `json:"accept_empty"` // accepts that found no connection
-	Wakeups      uint64 `json:"wakeups"`      // times a loop that waited was woken
-	WakeupsVain  uint64 `json:"wakeups_vain"` // …for connections that another loop had
+	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
+	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
+	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had
 }
 
 // Receipt is what a change answers.
