@@ -129,10 +129,19 @@ func (h *Handler) newExchange(c *eventloop.Conn, to *passage) *exchange {
 	case "OPTIONS", "PUT", "DELETE", "TRACE":
 		x.safe = true
 	}
-	addr := c.Remote().Addr()
-	x.origin = to.origin(addr)
+	x.origin = to.origin(h.peer(c))
 	x.key = to.key(r, x.origin.client)
 	return x
+}
+
+// peer returns a client's address. The kernel is asked once for each connection.
+func (h *Handler) peer(c *eventloop.Conn) netip.Addr {
+	addr, known := h.peers[c]
+	if !known {
+		addr = c.Remote().Addr()
+		h.peers[c] = addr
+	}
+	return addr
 }
 
 // letGo takes an exchange's room back.

@@ -1,6 +1,8 @@
 package http
 
 import (
+	"net/netip"
+
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
@@ -27,6 +29,7 @@ type Handler struct {
 	passages  []passage // as route.proxy numbers them
 	resp      response
 	opts      options
+	peers     map[*eventloop.Conn]netip.Addr // of clients whose requests are passed on
 	exchanges []*exchange // room that is used again
 }
 
@@ -43,6 +46,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 		keepalive: l.Class(s.conf.KeepaliveTimeout),
 		scratch:   make([]byte, 0, 1024),
 		second:    -1,
+		peers:     make(map[*eventloop.Conn]netip.Addr),
 	}
 	if s.log != nil {
 		h.log = s.log.ring()
@@ -233,6 +237,9 @@ func (h *Handler) Passed(c *eventloop.Conn) {
 
 // Closed lets go of the connection's state.
 func (h *Handler) Closed(c *eventloop.Conn) {
+	if len(h.peers) > 0 {
+		delete(h.peers, c) // first: the next one of its kind has another address
+	}
 	if st, ok := c.State.(*state); ok && st.phase == inExchange {
 		h.clientClosed(st.x, h.loop.Cause())
 	}

@@ -59,10 +59,11 @@ type server struct {
 	*eventloop.Loop
 	network, addr string
 	svc           *eventloop.Service
+	pools         map[string]*service.Pool
 }
 
 // serve starts a server; o.AccessLog is used if the configuration has a log.
-func serve(t testing.TB, network string, conf *config.HTTP, o service.Options) *server {
+func serve(t testing.TB, network string, conf *config.HTTP, o service.Options, ups ...upstreams) *server {
 	t.Helper()
 	site, err := service.NewSite(conf, o)
 	if err != nil {
@@ -77,7 +78,10 @@ func serve(t testing.TB, network string, conf *config.HTTP, o service.Options) *
 	}
 	s := &server{Loop: l, network: network}
 	fd := s.bind(t)
-	s.svc = l.NewService(service.New(l, site), conf.WriteTimeout)
+	for _, u := range ups {
+		s.pools = u.pools(t, l)
+	}
+	s.svc = service.NewService(l, site, s.pools)
 	done := make(chan error, 1)
 	if _, err := l.Listen(fd, s.svc, eventloop.Sharing{}); err != nil {
 		t.Fatal(err)
