@@ -1,10 +1,16 @@
 package test
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"reuseportd/internal/control"
@@ -135,4 +141,64 @@ func TestDeadWorkerUsesNothing(t *testing.T) {
 	s.KillWorkers(s.Workers()...)
 	s.WaitStatus("nothing to be in use", func(st *control.Status) bool { return serverAt(t, st, well).InUse == 0 })
 	dial(t, c.Address("db")).echo("hello again")
+}
+
+// The connections that are kept to a server outlive their workers too: it sees one, however
+// many generations have used it.
+func TestKeptConnectionsToServersAreHandedOver(t *testing.T) {
+	var made atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "from behind\n")
+	}))
+	server.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			made.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := harness.Default(t).WithWorkers(1).
+		With(fmt.Sprintf("upstreams: [{name: app, servers: [{address: %s}]}]", server.Listener.Addr())).
+		WithListeners(harness.Listener{Name: "web", Address: harness.Local(t), Service: "http: {routes: [{proxy: {upstream: app}}]}"})
+	s := harness.Start(t, c)
+	conn := dial(t, c.Address("web"))
+	for _, change := range []string{"reload", "upgrade", "reload"} {
+		conn.send(get)
+		conn.wantKept("from behind\n")
+		replace(t, s, change)
+	}
+	conn.send(get)
+	conn.wantKept("from behind\n")
+	st := s.Status()
+	if n := made.Load(); n != 1 || st.Totals.UpstreamKept != 3 {
+		t.Errorf("the server saw %d connections, %d were taken over; want 1 and 3", n, st.Totals.UpstreamKept)
+	}
+	if is := serverAt(t, st, server.Listener.Addr().String()); is.Sessions != 4 || is.Connects != 1 || is.InUse != 0 {
+		t.Errorf("%+v", is)
+	}
+}
+
+// A name that nobody knows keeps no service from starting, and is told.
+func TestUnknownNameOfServer(t *testing.T) {
+	c := passing(t, "retries: 0", "nobody.invalid:80")
+	c = c.WithListeners(c.Listeners[0], harness.Listener{
+		Name: "web", Address: harness.Local(t), Service: "http: {routes: [{proxy: {upstream: db}}]}",
+	})
+	s := harness.Start(t, c)
+	if conn, err := net.DialTimeout("tcp", c.Address("db"), harness.Within); err == nil {
+		(&client{conn, t, bufio.NewReader(conn)}).wantEnd()
+		_ = conn.Close()
+	} else if !errors.Is(err, syscall.ECONNRESET) { // it may be that fast
+		t.Error(err)
+	}
+	conn := dial(t, c.Address("web"))
+	conn.send(get)
+	if resp, _ := conn.answer(); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %s", resp.Status)
+	}
+	st := s.WaitStatus("a failed lookup", func(st *control.Status) bool { return st.Upstreams[0].DNSFailures > 0 })
+	if up := st.Upstreams[0]; up.TurnedAway != 2 || len(up.Servers) != 1 || up.Servers[0].State != "unresolved" || up.Servers[0].Name != "nobody.invalid:80" {
+		t.Errorf("%+v", up)
+	}
+	s.WaitLog("no server is up")
 }
