@@ -113,9 +113,12 @@ func (l *Loop) topUp(c *Conn, o *output) {
 	if o.pipe == nil || len(c.in) > 0 || !c.has(readable) || room < spliceFrom {
 		return
 	}
-	// What it says else, that the pipe is full or the socket empty or broken, is found
-	// again when the pipe is empty.
+	// That the pipe is full or the socket empty or at its end is found again when the pipe
+	// is empty. An error is told only once.
 	n, errno := splice(c.fd, o.pipe.w, int(room))
+	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+		c.flags |= deaf
+	}
 	if errno != 0 || n == 0 {
 		return
 	}
