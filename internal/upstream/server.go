@@ -47,6 +47,10 @@ func (s *Server) Host() string {
 // AddConnect counts a connection that was established to it.
 func (s *Server) AddConnect() { s.state.counters.connects.Add(1) }
 
+// AddFailure counts a failure that tells nothing of how the server is now: that of a
+// session which had been going on.
+func (s *Server) AddFailure(r Reason) { s.state.counters.failures[r].Add(1) }
+
 // AddBytes counts what came from it and what was sent to it.
 func (s *Server) AddBytes(in, out uint64) {
 	if in > 0 {

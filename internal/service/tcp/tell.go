@@ -24,12 +24,18 @@ func (h *Handler) tell(server, reason, text string) {
 
 // lost tells of a server that broke a connection off.
 func (h *Handler) lost(st *session) {
-	switch errno := h.loop.Cause(); errno {
+	errno := h.loop.Cause()
+	reason, text := upstream.Reset, ""
+	switch errno {
 	case unix.ECANCELED: // it didn't: the loop closes all
+		return
 	case unix.ECONNRESET:
-		h.tell(st.name(), upstream.Reset.String(), "")
 	default:
-		h.tell(st.name(), "connection lost", errno.Error())
+		reason, text = upstream.Other, errno.Error() // ETIMEDOUT: its keep-alive failed
+	}
+	h.tell(st.name(), reason.String(), text)
+	if st.to != nil {
+		st.to.AddFailure(reason)
 	}
 }
 
