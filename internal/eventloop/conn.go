@@ -34,6 +34,7 @@ const (
 	steady                      // the timeout is a deadline: nothing puts it off
 	deaf                        // the peer takes no more output, but what it sent before is read
 	unheard                     // not watched for input, while it waits
+	bothWays                    // Duplex
 )
 
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and

@@ -73,9 +73,9 @@ func (l *Loop) advance(c *Conn) {
 }
 
 // duplex tells whether a connection is read while its peer takes no output: what it
-// sends doesn't go back to it.
+// sends doesn't go back to it. That is so of every server's: it may answer and not read.
 func (c *Conn) duplex() bool {
-	return c.tie != nil && c.tie.left != 0 && c.has(open) && !c.has(finishing)
+	return (c.tie != nil && (c.tie.left != 0 || c.has(outgoing)) || c.has(bothWays)) && c.has(open) && !c.has(finishing)
 }
 
 // settle leaves a connection with nothing to do until its next event.
@@ -163,7 +163,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 		l.drop(c)
 		c.in = kept
 	}
-	if len(rest) > 0 && !c.passes() && (c.Congested() && !c.has(deaf) || c.has(held|waiting)) {
+	if len(rest) > 0 && !c.passes() && (c.Congested() && !c.has(deaf) && !c.duplex() || c.has(held|waiting)) {
 		c.flags |= paused
 	}
 }

@@ -6,6 +6,15 @@ import "golang.org/x/sys/unix"
 // that is gone in both directions closes the connection all the same.
 func (c *Conn) Hold() { c.flags |= held }
 
+// Duplex has a connection read, or not any more, while its own output waits for the peer: what
+// it sends is another's to wait for. Its handler must not answer it then.
+func (c *Conn) Duplex(on bool) {
+	c.flags &^= bothWays
+	if on {
+		c.flags |= bothWays
+	}
+}
+
 // Release ends Hold.
 func (c *Conn) Release() {
 	if !c.has(open) {

@@ -14,3 +14,6 @@ func (c *Conn) Silent() bool {
 		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 	return errno == unix.EAGAIN && !c.has(eof)
 }
+
+// HasOutput tells whether output waits here. Unlike Unsent it asks nobody.
+func (c *Conn) HasOutput() bool { return c.out != nil }

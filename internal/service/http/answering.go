@@ -38,6 +38,11 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 			if x.client.Push(); x.link == nil || x.link.conn != u {
 				return len(in)
 			}
+			u.SetTimeout(x.to.patience)
+			if x.client.HasOutput() {
+				u.WaitFor(x.client) // who floods it with these doesn't flood us
+				return n
+			}
 		}
 	}
 	return h.content(x, in)
@@ -161,7 +166,7 @@ func (h *Handler) complete(x *exchange, clean bool) {
 	c, l := x.client, x.link
 	x.content += int64(l.conn.Passed())
 	h.logExchange(x)
-	reuse := x.reuse && x.sent && clean && !l.conn.HasEnded()
+	reuse := x.reuse && x.sent && clean && !l.conn.HasEnded() && !l.conn.HasOutput()
 	closing, linger := x.closing || !x.sent, x.keeps || !x.sent
 	h.part(x)
 	if reuse {
@@ -176,6 +181,7 @@ func (h *Handler) complete(x *exchange, clean bool) {
 // has ended and what it is to get is queued.
 func (h *Handler) idle(c *eventloop.Conn, closing, linger bool) {
 	h.release(c)
+	c.Duplex(false)
 	c.Release()
 	if closing {
 		c.Finish(linger)

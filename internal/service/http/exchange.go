@@ -73,6 +73,9 @@ type passage struct {
 	patience, total eventloop.Class // of ResponseTimeout and TotalTimeout
 }
 
+// maxKept bounds the room of an exchange that is used again, in bytes.
+const maxKept = 16 << 10
+
 // maxHeld bounds what is kept of a request so that it can be sent once more, in bytes.
 const maxHeld = 64 << 10
 
@@ -148,7 +151,7 @@ func (h *Handler) peer(c *eventloop.Conn) netip.Addr {
 func (h *Handler) letGo(x *exchange) {
 	raw := x.raw
 	*x = exchange{}
-	if len(h.exchanges) < maxFree && cap(raw) <= maxHeld {
+	if len(h.exchanges) < maxFree && cap(raw) <= maxKept {
 		x.raw = raw[:0]
 		h.exchanges = append(h.exchanges, x)
 	}
@@ -215,6 +218,7 @@ func (h *Handler) request(x *exchange, parsed bool) {
 		u.SetTimeout(x.to.patience)
 	case x.chunked:
 		u.SetTimeout(h.body)
+		c.Duplex(true) // until it holds
 		c.Release()
 	default:
 		u.SetTimeout(h.body)
@@ -258,6 +262,7 @@ func (h *Handler) forwardBody(c *eventloop.Conn, x *exchange, in []byte) int {
 // requestDone is called when all of a request's body has been read: what follows waits.
 func (h *Handler) requestDone(x *exchange) {
 	x.sent = true
+	x.client.Duplex(false)
 	x.client.Hold()
 	x.link.conn.SetTimeout(x.to.patience)
 }

@@ -94,6 +94,7 @@ func (h *Handler) fail(x *exchange, status int) {
 	h.req.keepAlive = x.keeps || !x.sent // so that next waits for the client
 	h.sever(x)
 	h.release(c)
+	c.Duplex(false)
 	c.Release()
 	h.ans.reset()
 	h.ans.fail(status)

@@ -30,7 +30,7 @@ type Handler struct {
 	resp      response
 	opts      options
 	peers     map[*eventloop.Conn]netip.Addr // of clients whose requests are passed on
-	exchanges []*exchange // room that is used again
+	exchanges []*exchange                    // room that is used again
 }
 
 // New makes the service of a site that has no upstreams.
@@ -74,9 +74,12 @@ func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.header) }
 // Received answers the requests in the input, as many as there are.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	n := 0
-	for n < len(in) && !c.Congested() && !c.Finishing() {
+	for n < len(in) && !c.Finishing() {
 		var used int
 		st, busy := c.State.(*state)
+		if c.Congested() && !(busy && st.phase == inExchange) {
+			return n
+		}
 		switch {
 		case busy && st.phase == inBody:
 			used = h.readBody(c, st, in[n:])

@@ -59,7 +59,8 @@ func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure))
 		shelves: make(map[*upstream.Server]*shelf),
 	}
 	p.svc = l.NewService(&ends{pools: map[string]*Pool{conf.Name: p}}, sendTimeout)
-	p.svc.SetDialing(eventloop.Dialing{NoDelay: true})
+	// A tunnel has no timeout of its own: keep-alive finds a server that has gone.
+	p.svc.SetDialing(eventloop.Dialing{NoDelay: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6})
 	return p
 }
 
@@ -93,6 +94,7 @@ func (p *Pool) put(l *link) {
 	}
 	sh := p.shelves[l.server]
 	if sh == nil {
+		p.clear()
 		sh = new(shelf)
 		p.shelves[l.server] = sh
 	}
@@ -103,6 +105,21 @@ func (p *Pool) put(l *link) {
 	sh.top = l
 	p.kept++
 	l.conn.SetTimeout(p.idle)
+}
+
+// maxShelves is how many there are before those are looked for that nobody needs.
+const maxShelves = 512
+
+// clear throws empty shelves away: names lead to ever new addresses.
+func (p *Pool) clear() {
+	if len(p.shelves) < maxShelves {
+		return
+	}
+	for s, sh := range p.shelves {
+		if sh.top == nil {
+			delete(p.shelves, s)
+		}
+	}
 }
 
 // unshelve takes a connection off its shelf.

@@ -354,13 +354,17 @@ func TestProxyHalfClose(t *testing.T) {
 // and is the last.
 func TestProxyEarlyAnswer(t *testing.T) {
 	const refusal = "HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
-	for _, how := range []string{"reads on", "closes", "resets"} {
+	for _, how := range []string{"reads on", "closes", "resets", "waits"} {
 		for _, framing := range []string{"length", "chunked"} {
 			t.Run(how+" "+framing, func(t *testing.T) {
+				done := make(chan bool)
 				b := listen(t, func(c net.Conn, _ int) {
 					r := bufio.NewReader(c)
 					if _, err := http.ReadRequest(r); err != nil {
 						return
+					}
+					if how == "waits" {
+						time.Sleep(50 * time.Millisecond) // there is more than sockets hold by now
 					}
 					_, _ = io.WriteString(c, refusal)
 					switch how {
@@ -368,6 +372,8 @@ func TestProxyEarlyAnswer(t *testing.T) {
 						_, _ = io.Copy(io.Discard, r)
 					case "resets":
 						_, _ = r.Discard(100 << 10) // then there are more
+					case "waits":
+						<-done
 					}
 				})
 				s, _ := front(t, "tcp", proxying(), app(b.addr))
@@ -390,9 +396,79 @@ func TestProxyEarlyAnswer(t *testing.T) {
 					t.Errorf("got %q, %v", raw, err)
 				}
 				s.waitFor(t, "the end", func(k eventCounters) bool { return k.UpstreamOpen == 0 })
+				close(done)
 			})
 		}
 	}
+}
+
+// TestProxyBothWays: a client that reads nothing before it has sent all, and a server that
+// answers meanwhile, don't wait for each other.
+func TestProxyBothWays(t *testing.T) {
+	const size = 8 << 20
+	for _, framing := range []string{"length", "chunked"} {
+		t.Run(framing, func(t *testing.T) {
+			b := listen(t, func(c net.Conn, _ int) {
+				req, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil {
+					return
+				}
+				all := make(chan int64)
+				go func() {
+					n, _ := io.Copy(io.Discard, req.Body)
+					all <- n
+				}()
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", size)
+				_, _ = c.Write(make([]byte, size))
+				fmt.Fprintf(c, "\r\n0\r\nGot: %d\r\n\r\n", <-all)
+			})
+			s, _ := front(t, "tcp", proxying(), app(b.addr))
+			c := s.dial(t)
+			req, _ := http.NewRequest("POST", "http://h/", io.LimitReader(zeros{}, size))
+			if framing == "length" {
+				req.ContentLength = size
+			}
+			if err := req.Write(c); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, resp.Body)
+			if n != size || err != nil || resp.Trailer.Get("Got") != fmt.Sprint(size) {
+				t.Errorf("%d bytes, %v, %v", n, err, resp.Trailer)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestProxyInterimFlood: a server that says 103 for ever is held back like any other.
+func TestProxyInterimFlood(t *testing.T) {
+	var sent atomic.Int64
+	b := listen(t, func(c net.Conn, _ int) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
+		}
+		piece := []byte(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 1000))
+		for {
+			n, err := c.Write(piece)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	})
+	s, _ := front(t, "tcp", proxying(), app(b.addr))
+	c := s.dial(t)
+	_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	stalls(t, &sent)
+	c.Close()
+	s.waitFor(t, "the end", func(k eventCounters) bool { return k.UpstreamOpen == 0 })
 }
 
 // TestProxyFlood: a server that floods a client that doesn't read is held back, and so is a
