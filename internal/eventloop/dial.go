@@ -74,16 +74,26 @@ func (d *Dialing) apply(fd int) error {
 // connected ends a connect, by the event that came for it.
 func (l *Loop) connected(c *Conn, events uint32) {
 	defer l.guard(c)
+	var errno unix.Errno
 	switch {
-	case events&(unix.EPOLLERR|unix.EPOLLHUP) != 0:
-		l.fail(c, socketError(c.fd))
+	case events&unix.EPOLLERR != 0:
+		errno = socketError(c.fd)
+	case events&unix.EPOLLHUP != 0: // without an error: it was there, and has gone since
+		errno = pendingError(c.fd)
+	}
+	switch {
+	case errno != 0:
+		l.fail(c, errno)
 	case events&unix.EPOLLOUT != 0:
 		c.flags &^= connecting
 		if events&^unix.EPOLLOUT != 0 {
 			c.flags |= readable
 		}
-		if events&unix.EPOLLRDHUP != 0 {
+		if events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
 			c.flags |= hangup
+		}
+		if events&unix.EPOLLHUP != 0 {
+			c.flags |= gone
 		}
 		c.svc.handler.Opened(c)
 		l.drive(c)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -110,6 +111,47 @@ func TestDeafPeerIsHeard(t *testing.T) {
 	}
 	if err := <-cause; err != unix.ECONNRESET {
 		t.Errorf("the cause was %v", err)
+	}
+}
+
+// A server that has spoken and closed before we look was there all the same. Of Unix
+// sockets both directions end then.
+func TestDialServerIsQuick(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	to, err := eventloop.UnixAddress(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var servers *eventloop.Service
+	opened, got := 0, make(chan string, 1)
+	s := serve(t, config{handler: func(l *eventloop.Loop) eventloop.Handler {
+		servers = l.NewService(&calls{
+			opened:   func(*eventloop.Conn) { opened++ },
+			received: func(_ *eventloop.Conn, in []byte) int { got <- string(in); return len(in) },
+		}, 0)
+		return &calls{}
+	}})
+	s.do(func() {
+		if _, err := s.Dial(servers, &to); err != nil {
+			t.Error(err)
+			return
+		}
+		c, err := ln.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(c, "bye")
+		c.Close()
+	})
+	s.until("it is closed", func() bool { return s.Open() == 0 })
+	if opened != 1 || len(got) != 1 || <-got != "bye" {
+		t.Errorf("opened %d times, or something else was heard", opened)
 	}
 }
 
