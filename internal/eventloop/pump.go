@@ -93,6 +93,15 @@ func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
 		l.putPipe(p, true)
 		return true
 	}
+	for n < size {
+		more, errno := splice(c.fd, p.w, size-n)
+		if errno != 0 || more == 0 {
+			break
+		}
+		n += more
+		*budget -= more
+		l.count.in(c, more)
+	}
 	to := c.tie.peer
 	o := l.output(to)
 	o.pipe, o.piped = p, n
