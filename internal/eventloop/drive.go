@@ -29,9 +29,7 @@ func (l *Loop) advance(c *Conn) {
 			c.svc.handler.Flushed(c)
 		case c.has(held|waiting) && !c.has(finishing) && !(c.has(shutting) && dry):
 			l.settle(c)
-			if c.has(held) && c.has(gone) {
-				l.fail(c, socketError(c.fd)) // nobody would hear of it
-			}
+			l.lookAfter(c)
 			return
 		case c.has(paused) && !c.passes():
 			c.flags &^= paused
@@ -68,6 +66,23 @@ func (l *Loop) advance(c *Conn) {
 			l.pump(c, &budget)
 		default:
 			l.fill(c, &budget)
+		}
+	}
+}
+
+// lookAfter closes a connection whose input stands still if it has broken off: nobody
+// would hear of it. A server that waits is not meant: what it said before is the
+// client's to take.
+func (l *Loop) lookAfter(c *Conn) {
+	switch {
+	case c.has(held) && c.has(gone):
+		l.fail(c, socketError(c.fd))
+	case !c.has(waiting) || c.has(outgoing):
+	case c.has(deaf):
+		l.fail(c, unix.ECONNRESET)
+	case c.has(gone):
+		if errno := pendingError(c.fd); errno != 0 { // else it has ended in order
+			l.fail(c, errno)
 		}
 	}
 }

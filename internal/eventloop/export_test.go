@@ -56,6 +56,13 @@ func (l *Loop) Only() (only *Conn) {
 	return only
 }
 
+// ClientWaits tells whether the input of a connection that Dial didn't make waits for
+// another's output.
+func (l *Loop) ClientWaits() (is bool) {
+	l.table.each(func(c *Conn) { is = is || c.has(waiting) && !c.has(outgoing) })
+	return is
+}
+
 // Passed tells whether the timeout of a connection that is away is over.
 func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }
 

@@ -104,6 +104,18 @@ func TestPairReset(t *testing.T) {
 	}
 }
 
+// A client that breaks off while the server doesn't take what it sent is not waited for.
+func TestPairResetUnderPressure(t *testing.T) {
+	s, client, far := proxied(t)
+	go func() { _, _ = client.Write(make([]byte, 64<<20)) }()
+	s.until("the client waits", s.ClientWaits)
+	reset(client)
+	s.until("both are closed", func() bool { return s.Open() == 0 })
+	if _, err := io.Copy(io.Discard, far); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server reads: %v", err)
+	}
+}
+
 // A connect that fails, at once or later, is told with its reason.
 func TestDialFails(t *testing.T) {
 	b := newBackend(t)
