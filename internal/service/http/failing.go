@@ -120,13 +120,18 @@ func (h *Handler) breakOff(x *exchange) {
 	c.Wake()
 }
 
-// sever parts an exchange from its server, and closes the connection.
+// sever parts an exchange from its server, and closes the connection: with RST if the
+// server hasn't taken all, for an end that comes after that may never reach it.
 func (h *Handler) sever(x *exchange) {
 	l := x.link
 	h.part(x)
-	if l != nil {
-		l.conn.Close()
+	if l == nil {
+		return
 	}
+	if l.conn.Unsent() > 0 {
+		l.conn.ResetOnClose()
+	}
+	l.conn.Close()
 }
 
 // serverTimedOut is called when a connection to a server was waited for long enough.
