@@ -36,7 +36,7 @@ func newThawer(t testing.TB) *thawer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := New(l, site)
+	h := newHandler(l, site, nil)
 	th := &thawer{t: t, loop: l, svc: l.NewService(h, 0), h: h}
 	done := make(chan error, 1)
 	go func() { done <- l.Run() }()

@@ -33,11 +33,15 @@ type Handler struct {
 	exchanges []*exchange                    // room that is used again
 }
 
-// New makes the service of a site that has no upstreams.
-func New(l *eventloop.Loop, s *Site) *Handler { return newHandler(l, s, nil) }
+// NewService makes the service of a site for a loop, whose pools of the upstreams that the
+// site names are given by name; and that of the connections to servers that come from another
+// process together with a client's.
+func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.Service {
+	clients := l.NewService(newHandler(l, s, pools), s.conf.WriteTimeout)
+	clients.SetUpstreams(l.NewService(&ends{pools: pools}, sendTimeout))
+	return clients
+}
 
-// newHandler makes the service of a site for a loop, whose pools of the upstreams that the
-// site names are given by name.
 func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 	h := &Handler{
 		loop: l, site: s,
@@ -58,14 +62,6 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 		})
 	}
 	return h
-}
-
-// NewService makes the service of a site for a loop, and that of the connections to servers
-// that come from another process together with a client's.
-func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.Service {
-	clients := l.NewService(newHandler(l, s, pools), s.conf.WriteTimeout)
-	clients.SetUpstreams(l.NewService(&ends{pools: pools}, sendTimeout))
-	return clients
 }
 
 // Opened waits for a first request.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
+	service "reuseportd/internal/service/http"
 )
 
 const (
@@ -318,4 +319,72 @@ func TestProxyExchangeStays(t *testing.T) {
 	if n := b.accepted(); n != 1 {
 		t.Errorf("%d connections were made", n)
 	}
+}
+
+// TestProxyTunnelRefused: what is not understood of a tunnel stays where it is, whole, and
+// nothing is left behind where it was refused.
+func TestProxyTunnelRefused(t *testing.T) {
+	b := listen(t, upgrades)
+	for name, change := range map[string]func(p *eventloop.Parcel){
+		"another kind":        func(p *eventloop.Parcel) { p.Kind = "http-tunnel.2" },
+		"another kind of end": func(p *eventloop.Parcel) { p.Partner.Kind = "http-upstream.2" },
+		"no partner":          func(p *eventloop.Parcel) { p.Partner = nil },
+		"more":                func(p *eventloop.Parcel) { p.State = append(p.State, 0) },
+		"less":                func(p *eventloop.Parcel) { p.State = nil },
+		"more of the end":     func(p *eventloop.Parcel) { p.Partner.State = append(p.Partner.State, 0) },
+		"less of the end":     func(p *eventloop.Parcel) { p.Partner.State = p.Partner.State[:3] },
+		"an idle end":         func(p *eventloop.Parcel) { p.Partner.State[len(p.Partner.State)-1] = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := twoFronts(t, b.addr)
+			c, r := tunnelled(t, from, "")
+			_, _ = r.Discard(len("first;"))
+			from.onLoop(func() {
+				from.DrainTo(nil)
+				ds := from.Depart(100)
+				if len(ds) != 1 {
+					t.Fatalf("%d depart", len(ds))
+				}
+				p := carry(t, ds[0].Parcel)
+				partner := carry(t, *p.Partner)
+				p.Partner = &partner
+				fds := p.FDs()
+				change(&p)
+				var err error
+				to.onLoop(func() { _, err = to.Arrive(to.svc, &p) })
+				for _, fd := range fds {
+					_ = unix.Close(fd)
+				}
+				if err == nil {
+					t.Error("it was taken")
+				}
+				from.Return(&ds[0], false)
+			})
+			_, _ = io.WriteString(c, "still here")
+			got := make([]byte, 10)
+			if _, err := io.ReadFull(r, got); err != nil || string(got) != "still here" {
+				t.Errorf("%q, %v", got, err)
+			}
+			if k := to.count(); k.Open != 0 || k.UpstreamOpen != 0 {
+				t.Errorf("counted %+v", k)
+			}
+		})
+	}
+}
+
+// TestProxyTunnelWithoutUpstream: a tunnel outlives the upstream that it led to.
+func TestProxyTunnelWithoutUpstream(t *testing.T) {
+	b := listen(t, upgrades)
+	from, _ := front(t, "tcp", proxying(), app(b.addr))
+	to := serve(t, "tcp", base(""), service.Options{AccessLog: -1})
+	c, r := tunnelled(t, from, "")
+	if n, _, err := from.handPooled(t, to); n != 1 || err != nil {
+		t.Fatalf("%d moved, %v", n, err)
+	}
+	_, _ = io.WriteString(c, "hello")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(r); string(got) != "first;hello;last" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	to.waitFor(t, "the end", func(k eventCounters) bool { return k.Open == 0 && k.UpstreamOpen == 0 })
 }
