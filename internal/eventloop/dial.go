@@ -7,17 +7,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dialing is how a service's outgoing connections are made; the zero value leaves
-// all to the kernel. tcp(7)
-type Dialing struct {
-	NoDelay bool // TCP_NODELAY
-	// TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT; no keep-alive at all if Idle is 0.
+// SetNoDelay has the service's outgoing connections made with TCP_NODELAY, tcp(7).
+func (s *Service) SetNoDelay(on bool) { s.noDelay = on }
+
+// Keepalive is when the kernel asks whether an idle peer is still there: TCP_KEEPIDLE,
+// TCP_KEEPINTVL and TCP_KEEPCNT, tcp(7), in whole seconds.
+type Keepalive struct {
 	Idle, Interval time.Duration
 	Count          int
 }
 
-// SetDialing says how the service's outgoing connections are to be made.
-func (s *Service) SetDialing(d Dialing) { s.dialing = d }
+// KeepAlive turns TCP's keep-alive on. It takes four system calls, and nothing happens
+// before Idle has passed: what may be over by then can wait with it.
+func (c *Conn) KeepAlive(k Keepalive) {
+	for _, o := range [...]struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(k.Idle / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(k.Interval / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, k.Count},
+	} {
+		if unix.SetsockoptInt(int(c.fd), o.level, o.name, o.value) != nil {
+			return // a Unix socket, or one that is gone
+		}
+	}
+}
 
 // Dial begins to connect. An error is what can be told at once, a unix.Errno; then
 // there is no connection. Else the service's handler is told: Opened when it is
@@ -28,8 +41,8 @@ func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if to.family() != unix.AF_UNIX {
-		if err := s.dialing.apply(fd); err != nil {
+	if s.noDelay && to.family() != unix.AF_UNIX {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 			_ = unix.Close(fd)
 			return nil, err
 		}
@@ -47,28 +60,6 @@ func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 		return nil, err
 	}
 	return l.open(int32(fd), s, outgoing|connecting|registered|watchOut), nil
-}
-
-func (d *Dialing) apply(fd int) error {
-	if d.NoDelay {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return err
-		}
-	}
-	if d.Idle == 0 {
-		return nil
-	}
-	for _, o := range [...]struct{ level, name, value int }{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(d.Idle / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(d.Interval / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, d.Count},
-	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // connected ends a connect, by the event that came for it.

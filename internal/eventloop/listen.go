@@ -13,7 +13,7 @@ type Service struct {
 	loop         *Loop
 	handler      Handler
 	upstreams    *Service // of what its connections are joined to
-	dialing      Dialing
+	noDelay      bool     // of those that Dial makes
 	writeTimeout Class
 	stays        bool // its connections end here
 }

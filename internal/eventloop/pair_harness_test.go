@@ -56,6 +56,7 @@ func proxy(l *eventloop.Loop, to *eventloop.Address, failed func(unix.Errno)) *m
 			c.Pass(-1)
 			u.Pass(-1)
 			c.SetBusy(false)
+			u.KeepAlive(eventloop.Keepalive{Idle: time.Minute, Interval: time.Second, Count: 3})
 		},
 		ended: ended,
 		closed: func(u *eventloop.Conn) {
@@ -68,7 +69,7 @@ func proxy(l *eventloop.Loop, to *eventloop.Address, failed func(unix.Errno)) *m
 		},
 		timedOut: func(u *eventloop.Conn) { u.Close() },
 	}}, 0)
-	servers.SetDialing(eventloop.Dialing{NoDelay: true, Idle: time.Minute, Interval: time.Second, Count: 3})
+	servers.SetNoDelay(true)
 	upstreams[l] = servers
 	return clients
 }

@@ -2,9 +2,10 @@ package eventloop
 
 import "golang.org/x/sys/unix"
 
-// spliceFrom is how many bytes a direction passes before they go through a pipe and
-// no longer through our memory: a short exchange isn't worth a pipe.
-const spliceFrom = 64 << 10
+// bulkEnd is how few bytes a splice must find for the direction to be copied again. A
+// direction is spliced once a read has filled the loop's whole memory: a pipe takes
+// three system calls and more for what two do by copying, and only pays with much at once.
+const bulkEnd = 16 << 10
 
 // passKept passes input on that was kept, or waits for the partner to have room.
 func (l *Loop) passKept(c *Conn) {
@@ -32,7 +33,7 @@ func (l *Loop) passKept(c *Conn) {
 
 // pump reads once and passes on what came. The partner has room.
 func (l *Loop) pump(c *Conn, budget *int) {
-	if c.tie.passed >= spliceFrom && (c.tie.left < 0 || c.tie.left >= spliceFrom) && l.pumpPipe(c, budget) {
+	if c.tie.bulk && l.pumpPipe(c, budget) {
 		return
 	}
 	to := c.tie.peer
@@ -44,8 +45,9 @@ func (l *Loop) pump(c *Conn, budget *int) {
 	if !l.came(c, n, errno, budget) {
 		return
 	}
-	if n < l.maxMessage && int64(n) != c.tie.left && !c.has(hangup) {
-		c.flags &^= readable
+	c.tie.bulk = n == l.maxMessage
+	if n < len(room) && !c.has(hangup) {
+		c.flags &^= readable // a short count: the socket is empty
 	}
 	if l.hand(c, to, room[:n]) {
 		l.passed(c, n)
@@ -94,14 +96,14 @@ func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
 		return true
 	}
 	for n < size {
-		more, errno := splice(c.fd, p.w, size-n)
-		if errno != 0 || more == 0 {
+		more := l.pourMore(c, p, size-n)
+		if more == 0 {
 			break
 		}
 		n += more
 		*budget -= more
-		l.count.in(c, more)
 	}
+	c.tie.bulk = n >= bulkEnd
 	to := c.tie.peer
 	o := l.output(to)
 	o.pipe, o.piped = p, n
@@ -119,21 +121,29 @@ func (l *Loop) topUp(c *Conn, o *output) {
 	if left := c.tie.left; left > 0 {
 		room = min(room, left-1) // the last byte comes by itself, and Passed with it
 	}
-	if o.pipe == nil || len(c.in) > 0 || !c.has(readable) || room < spliceFrom {
+	if o.pipe == nil || len(c.in) > 0 || !c.has(readable) || room < bulkEnd {
 		return
 	}
-	// That the pipe is full or the socket empty or at its end is found again when the pipe
-	// is empty. An error is told only once.
-	n, errno := splice(c.fd, o.pipe.w, int(room))
-	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+	if n := l.pourMore(c, o.pipe, int(room)); n > 0 {
+		o.piped += n
+		l.passed(c, n)
+	}
+}
+
+// pourMore puts up to n bytes more into a pipe, and returns how many. That the pipe is full or
+// the socket empty or at its end is found again when the pipe is empty; an error is
+// told only once.
+func (l *Loop) pourMore(c *Conn, p *pipe, n int) int {
+	n, errno := splice(c.fd, p.w, n)
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+		return 0
+	case errno != 0:
 		c.flags |= deaf
+		return 0
 	}
-	if errno != 0 || n == 0 {
-		return
-	}
-	o.piped += n
 	l.count.in(c, n)
-	l.passed(c, n)
+	return n
 }
 
 // passed takes note of bytes that went to the partner.

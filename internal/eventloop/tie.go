@@ -14,6 +14,7 @@ type tie struct {
 	peer   *Conn
 	left   int64  // bytes of input that go to the peer; passAll is all of them
 	passed uint64 // since Join
+	bulk   bool   // they come in such numbers that a pipe pays
 }
 
 // passAll as a number of bytes is as many as there are.

@@ -59,8 +59,7 @@ func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure))
 		shelves: make(map[*upstream.Server]*shelf),
 	}
 	p.svc = l.NewService(&ends{pools: map[string]*Pool{conf.Name: p}}, sendTimeout)
-	// A tunnel has no timeout of its own: keep-alive finds a server that has gone.
-	p.svc.SetDialing(eventloop.Dialing{NoDelay: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6})
+	p.svc.SetNoDelay(true)
 	return p
 }
 

@@ -1,6 +1,8 @@
 package http
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
@@ -16,11 +18,15 @@ func (h *Handler) tunnel(x *exchange) {
 	c.Commit(append(buf, "Connection: Upgrade\r\n\r\n"...))
 	h.logExchange(x)
 	u.SetTimeout(0)
+	u.KeepAlive(tunnelKeepalive)
 	u.Pass(-1)
 	c.Pass(-1)
 	c.SetBusy(false)
 	c.Push()
 }
+
+// tunnelKeepalive finds a server that has gone: a tunnel has no timeout of its own.
+var tunnelKeepalive = eventloop.Keepalive{Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
 
 // tunnelEnded passes an end on. When both sides have ended the tunnel has.
 func (h *Handler) tunnelEnded(x *exchange, from, to *eventloop.Conn) {

@@ -8,8 +8,8 @@ import (
 )
 
 // countEvery is how many bytes a direction passes before the server's counters get
-// them, unless it ends before.
-const countEvery = 1 << 20
+// them, unless it ends or is looked at before.
+const countEvery = 16 << 20
 
 // reach begins to connect a client's session to a server.
 func (h *Handler) reach(st *session) {
@@ -106,7 +106,7 @@ func (h *Handler) reached(st *session) {
 	}
 	st.phase = passing
 	h.loop.Join(client, server)
-	client.SetDeadline(h.idle)
+	client.SetDeadline(h.first)
 	server.SetDeadline(h.total)
 	client.SetBusy(false)
 	server.Pass(countEvery)

@@ -48,7 +48,7 @@ func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) erro
 	case inHeader:
 		c.SetDeadline(h.header)
 	case passing:
-		c.SetDeadline(h.idle)
+		c.SetDeadline(h.first)
 	case cutting:
 		c.Hold()
 		c.SetDeadline(h.patience)

@@ -9,7 +9,7 @@ import (
 const (
 	// looks is in how many parts the idle timeout is waited for. Bytes that pass arm no
 	// timer: that would cost more than to look now and then whether some have. A pair
-	// is closed up to one part late, and never early.
+	// is closed up to one part late, or two with a keep-alive, and never early.
 	looks = 4
 	// lastTime stands in for the idle timeout if there is none, when all has been read and
 	// somebody doesn't take it.
@@ -39,6 +39,16 @@ func (st *session) movement() (n uint64) {
 // look closes a pair, or what is left of it, if nothing has moved for its idle timeout;
 // c is the end whose timer runs for both.
 func (h *Handler) look(st *session, c *eventloop.Conn) {
+	h.count(st)
+	if st.phase == passing && h.keepalive != nil && !st.kept {
+		st.kept = true
+		st.server.KeepAlive(*h.keepalive) // the client's came from the listening socket
+		if h.first != h.idle {
+			st.moved = st.movement()
+			c.SetDeadline(h.idle)
+			return
+		}
+	}
 	if m := st.movement(); m != st.moved {
 		st.moved, st.quiet = m, 0
 	} else if st.quiet++; st.quiet >= looks {

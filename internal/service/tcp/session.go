@@ -38,6 +38,7 @@ type session struct {
 
 	moved uint64 // movement at the last look
 	quiet uint8  // looks since then that found none
+	kept  bool   // the server's keep-alive is on
 
 	phase phase
 }

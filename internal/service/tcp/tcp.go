@@ -37,7 +37,9 @@ type Handler struct {
 	listener string
 	failed   *failure.Teller
 
-	header, connect, idle, last, total, patience eventloop.Class
+	header, connect, first, idle, last, total, patience eventloop.Class
+
+	keepalive *eventloop.Keepalive // nil if it is off
 
 	keyed bool // a server is chosen by the client's address
 
@@ -59,14 +61,17 @@ func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
 	if h.idle != 0 {
 		h.last = h.idle
 	}
-	sockets := eventloop.Dialing{NoDelay: o.Conf.NoDelay}
+	h.first = h.idle
 	if k := o.Conf.Keepalive; k != nil {
-		sockets.Idle, sockets.Interval, sockets.Count = k.Idle, k.Interval, k.Count
+		h.keepalive = &eventloop.Keepalive{Idle: k.Idle, Interval: k.Interval, Count: k.Count}
+		if step := idleStep(o.Conf.IdleTimeout); step == 0 || k.Idle < step {
+			h.first = l.Class(k.Idle)
+		}
 	}
 	// No write timeout on either: a pair is idle when neither direction moves.
 	clients := l.NewService(h, 0)
 	h.servers = l.NewService((*serverEnd)(h), 0)
-	h.servers.SetDialing(sockets)
+	h.servers.SetNoDelay(o.Conf.NoDelay)
 	clients.SetUpstreams(h.servers)
 	return clients
 }
