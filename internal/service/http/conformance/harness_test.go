@@ -23,6 +23,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 	service "reuseportd/internal/service/http"
+	"reuseportd/internal/upstream"
 )
 
 // TestMain looks for goroutines and descriptors that the tests left behind.
@@ -60,6 +61,7 @@ type server struct {
 	network, addr string
 	svc           *eventloop.Service
 	pools         map[string]*service.Pool
+	board         func() upstream.ServerState // of the first server
 }
 
 // serve starts a server; o.AccessLog is used if the configuration has a log.

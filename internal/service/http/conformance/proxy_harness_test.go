@@ -26,6 +26,7 @@ import (
 type upstreams struct {
 	confs []config.Upstream
 	tell  func(failure.Failure)
+	board **upstream.Board
 }
 
 func (u upstreams) pools(t testing.TB, l *eventloop.Loop) map[string]*service.Pool {
@@ -44,6 +45,9 @@ func (u upstreams) pools(t testing.TB, l *eventloop.Loop) map[string]*service.Po
 		}
 		_ = board.Close()
 	})
+	if u.board != nil {
+		*u.board = board
+	}
 	set, err := upstream.New(u.confs, board, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -100,8 +104,10 @@ func proxying() *config.HTTP {
 // front serves conf in front of an upstream.
 func front(t testing.TB, network string, conf *config.HTTP, u config.Upstream) (*server, *told) {
 	var failures told
+	var board *upstream.Board
 	s := serve(t, network, conf, service.Options{AccessLog: -1, Listener: "web"},
-		upstreams{[]config.Upstream{u}, failures.tell})
+		upstreams{[]config.Upstream{u}, failures.tell, &board})
+	s.board = func() upstream.ServerState { return board.Snapshot(u.Name)[0] }
 	return s, &failures
 }
 

@@ -269,7 +269,7 @@ func TestProxyLog(t *testing.T) {
 	t.Run("serve", func(t *testing.T) {
 		conf := proxying()
 		conf.AccessLog = &config.AccessLog{Format: "combined", File: "-"}
-		s := serve(t, "tcp", conf, service.Options{AccessLog: int(w.Fd())}, upstreams{[]config.Upstream{app(b.addr)}, nil})
+		s := serve(t, "tcp", conf, service.Options{AccessLog: int(w.Fd())}, upstreams{confs: []config.Upstream{app(b.addr)}})
 		for _, in := range []string{"GET /length", "POST /chunks", "HEAD /head", "GET /cut", "GET /bad"} {
 			c := s.dial(t)
 			_, _ = io.WriteString(c, in+" HTTP/1.1\r\nHost: h\r\nUser-Agent: me\r\nConnection: close\r\n\r\n")
