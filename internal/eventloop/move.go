@@ -91,7 +91,7 @@ func (p *Parcel) countFDs() int {
 
 // carried are the facts that are as true in another loop.
 const carried = readable | hangup | gone | watchOut | paused | tailDone | eof | ended |
-	finishing | linger | lingering | blocked | outgoing | shutting | shut | steady
+	finishing | linger | lingering | blocked | outgoing | shutting | shut | steady | deaf
 
 // Departure is a connection that has been taken out of its loop, to be offered
 // to another. The loop keeps it, untouched, until Departed or Return.

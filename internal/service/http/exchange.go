@@ -102,7 +102,6 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 	}
 	x.raw = append(x.raw[:0], in[:n]...)
 	x.last = n == len(in)
-	c.SetBusy(true)
 	c.Hold() // what follows waits for the answer, a body for a connection
 	if c.SetTimeout(0); to.total != 0 {
 		c.SetDeadline(to.total)
@@ -161,6 +160,7 @@ func (h *Handler) letGo(x *exchange) {
 // h.req is the request.
 func (h *Handler) attempt(x *exchange, parsed bool) {
 	pool := x.pool
+	x.client.SetBusy(true) // until there is a connection
 	for {
 		if x.server == nil {
 			s, why := pool.chooser.Pick(h.loop.Monotonic(), x.key, &x.tried)
@@ -213,6 +213,7 @@ func (h *Handler) request(x *exchange, parsed bool) {
 	if x.link == nil || x.link.conn != u {
 		return // that has failed, and been seen to
 	}
+	c.SetBusy(false)
 	switch {
 	case x.sent:
 		u.SetTimeout(x.to.patience)

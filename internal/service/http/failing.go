@@ -168,6 +168,10 @@ func (x *exchange) serverClosed(cause unix.Errno) {
 
 // clientClosed gives up an exchange that nobody waits for.
 func (h *Handler) clientClosed(x *exchange, cause unix.Errno) {
+	if x.client.Away() && x.phase != inTunnel {
+		h.part(x) // another process has it
+		return
+	}
 	if x.phase == inTunnel {
 		h.tunnelClosed(x, x.client, cause)
 		return

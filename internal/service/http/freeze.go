@@ -13,7 +13,7 @@ const kind = "http.1"
 // Kind implements eventloop.Mover. It changes with what Freeze writes.
 func (h *Handler) Kind(c *eventloop.Conn) string {
 	if st, ok := c.State.(*state); ok && st.phase == inExchange {
-		return kindTunnel // other exchanges are ended first
+		return st.x.kind()
 	}
 	return kind
 }
@@ -27,7 +27,7 @@ func (h *Handler) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 		return b, nil
 	}
 	if st.phase == inExchange {
-		return st.x.freezeTunnel(b), nil
+		return st.x.freeze(b), nil
 	}
 	b = pack.Uint(b, uint64(st.phase))
 	switch st.phase {
@@ -69,6 +69,8 @@ func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
 	case kind:
 	case kindTunnel:
 		return h.thawTunnel(c, b, fds)
+	case kindExchange:
+		return h.thawExchange(c, b, fds)
 	default:
 		return errState
 	}

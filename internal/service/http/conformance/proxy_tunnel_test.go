@@ -268,59 +268,6 @@ func TestProxyPoolMovesElsewhere(t *testing.T) {
 	from.waitFor(t, "the end of the other", func(k eventCounters) bool { return k.UpstreamOpen == 0 })
 }
 
-// TestProxyExchangeStays: an exchange in progress is ended where it began, and its connection
-// goes over then.
-func TestProxyExchangeStays(t *testing.T) {
-	answer := make(chan string)
-	b := listen(t, func(c net.Conn, _ int) {
-		r := bufio.NewReader(c)
-		for {
-			if _, err := http.ReadRequest(r); err != nil {
-				return
-			}
-			for raw := range answer {
-				if raw == "" {
-					break
-				}
-				_, _ = io.WriteString(c, raw)
-			}
-		}
-	})
-	from, to := twoFronts(t, b.addr)
-	c := from.dial(t)
-	r := bufio.NewReader(c)
-	_, _ = io.WriteString(c, get+get[:10])
-	none := func(when string) {
-		if n, idle, err := from.handPooled(t, to); n != 0 || idle != 0 || err != nil {
-			t.Fatalf("%s: %d clients, %d idle, %v", when, n, idle, err)
-		}
-	}
-	from.waitFor(t, "the request", func(k eventCounters) bool { return k.UpstreamOut > 0 })
-	none("before the answer")
-	answer <- "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhal"
-	_, _ = r.Peek(1)
-	none("in the answer")
-	answer <- "ves"
-	answer <- ""
-	if a := read(t, r, "GET"); a.body != "halves" || a.close {
-		t.Fatal(a)
-	}
-	from.waitFor(t, "the end of the exchange", func(k eventCounters) bool { return k.UpstreamIn > 40 })
-	if n, idle, err := from.handPooled(t, to); n != 1 || idle != 1 || err != nil {
-		t.Fatalf("%d clients, %d idle, %v", n, idle, err)
-	}
-	_, _ = io.WriteString(c, get[10:])
-	answer <- fine
-	answer <- ""
-	if a := read(t, r, "GET"); a.body != "fine" {
-		t.Fatal(a)
-	}
-	close(answer)
-	if n := b.accepted(); n != 1 {
-		t.Errorf("%d connections were made", n)
-	}
-}
-
 // TestProxyTunnelRefused: what is not understood of a tunnel stays where it is, whole, and
 // nothing is left behind where it was refused.
 func TestProxyTunnelRefused(t *testing.T) {
