@@ -34,32 +34,10 @@ func figures(less, full int) int {
 
 var bothChanges = []string{"reload", "upgrade"}
 
-// replace makes a change and waits until the generation before it is gone, with
-// every process. It returns the receipt, which tells by now what became of the
-// connections: none may have been cut.
+// replace is harness.Server.ChangeOver.
 func replace(t *testing.T, s *harness.Server, change string) *control.Receipt {
 	t.Helper()
-	old := pids(s.Status())
-	r := s.Change(change)
-	if !r.OK {
-		t.Fatalf("%s: %+v", change, r)
-	}
-	last := s.WaitServing(r.Generation).LastChange
-	s.Wait("the old workers to end", func() bool {
-		for _, pid := range old {
-			if !harness.Gone(pid) {
-				return false
-			}
-		}
-		return true
-	})
-	if last == nil || last.Generation != r.Generation {
-		t.Fatalf("last change %+v, want that to generation %d", last, r.Generation)
-	}
-	if last.Cut > 0 {
-		t.Errorf("%s to generation %d has cut connections: %+v", change, r.Generation, last)
-	}
-	return last
+	return s.ChangeOver(change)
 }
 
 // site is a listener that answers as harness.Answer does, and serves the files of

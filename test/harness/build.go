@@ -47,7 +47,7 @@ func goBuild(version string) (string, error) {
 	}
 	out := filepath.Join(scratch, "reuseportd-"+version)
 	args := []string{"build", "-tags", "failpoint", "-ldflags", "-X main.version=" + version, "-o", out}
-	if raceEnabled {
+	if Raced {
 		args = append(args, "-race")
 	}
 	text, err := exec.Command("go", append(args, command)...).CombinedOutput()

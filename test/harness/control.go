@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"time"
 
 	"reuseportd/internal/control"
@@ -171,6 +172,26 @@ func (s *Server) good(r *control.Receipt) *control.Receipt {
 		s.t.Fatalf("%s failed: %s", r.Action, asJSON(r))
 	}
 	return r
+}
+
+// ChangeOver makes a change and waits until the generation before it is gone, with
+// every process. It returns the receipt, which tells by now what became of the
+// connections: none may have been cut.
+func (s *Server) ChangeOver(change string) *control.Receipt {
+	s.t.Helper()
+	old := s.Workers()
+	r := s.good(s.Change(change))
+	last := s.WaitServing(r.Generation).LastChange
+	s.Wait("the old workers to end", func() bool {
+		return !slices.ContainsFunc(old, func(pid int) bool { return !Gone(pid) })
+	})
+	if last == nil || last.Generation != r.Generation {
+		s.t.Fatalf("last change %+v, want that to generation %d", last, r.Generation)
+	}
+	if last.Cut > 0 {
+		s.t.Errorf("%s to generation %d has cut connections: %+v", change, r.Generation, last)
+	}
+	return last
 }
 
 // Result is what a subcommand did.

@@ -38,7 +38,14 @@ func (s *Server) cleanup() {
 		if st, err := s.TryStatus(); err == nil {
 			_ = syscall.Kill(st.PID, syscall.SIGTERM)
 			// The second one says that nobody is to be waited for: a client
-			// that the test left is no reason to wait for drain_timeout.
+			// that the test left is no reason to wait for drain_timeout. Two that
+			// wait at the same time are one, signal(7).
+			for range 100 {
+				if st, err := s.TryStatus(); err != nil || st.Change == "stop" {
+					break
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
 			_ = syscall.Kill(st.PID, syscall.SIGTERM)
 		} else if !s.t.Failed() {
 			s.t.Errorf("no master answers at the end of the test: %v", err)

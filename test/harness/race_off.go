@@ -2,4 +2,5 @@
 
 package harness
 
-const raceEnabled = false
+// Raced tells whether test and server are under the race detector.
+const Raced = false

@@ -2,4 +2,5 @@
 
 package harness
 
-const raceEnabled = true
+// Raced tells whether test and server are under the race detector.
+const Raced = true

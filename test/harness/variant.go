@@ -103,7 +103,7 @@ func goBuildWith(version string, more []string) (string, error) {
 	}
 	out := filepath.Join(scratch, "reuseportd-"+version)
 	args := append([]string{"build", "-ldflags", "-X main.version=" + version, "-o", out}, more...)
-	if raceEnabled {
+	if Raced {
 		args = append(args, "-race")
 	}
 	text, err := exec.Command("go", append(args, command)...).CombinedOutput()
