@@ -20,32 +20,10 @@ type front struct {
 }
 
 // change makes the i-th change, after which the old processes are gone, and nothing
-// was cut.
+// was cut, though the traffic goes on.
 func (f front) change(i int) {
 	if f.s != nil {
 		f.s.ChangeOver(changeOf(i))
-	}
-}
-
-// busy is change while the old processes have exchanges to end.
-func (f front) busy(t *testing.T, i int) {
-	t.Helper()
-	if f.s == nil {
-		return
-	}
-	if r := f.s.Change(changeOf(i)); !r.OK {
-		t.Fatalf("change %d: %+v", i+1, r)
-	}
-}
-
-// alone wants all old processes to be gone, and nothing to have been cut.
-func (f front) alone(t *testing.T) {
-	t.Helper()
-	if f.s == nil {
-		return
-	}
-	if st := f.s.WaitServing(1); st.Totals.Cut > 0 {
-		t.Errorf("%d connections were cut", st.Totals.Cut)
 	}
 }
 

@@ -91,18 +91,16 @@ func wantMessage(ctx context.Context, t *testing.T, c *websocket.Conn, want stri
 func TestServerSentEvents(t *testing.T) {
 	b := StartBackend(t)
 	through(t, b.Address(), proxy, func(t *testing.T, f front) {
-		// Its exchange stays with the first generation.
 		stream := openEvents(t, f.address)
 		for i := range changes {
 			stream.event(b, fmt.Sprint("before ", i))
-			f.busy(t, i)
+			f.change(i)
 			stream.event(b, fmt.Sprint("after ", i))
 		}
 		b.Events <- ""
 		if rest, err := io.ReadAll(stream.r); err != nil || len(rest) > 0 {
 			t.Errorf("%q, error %v at the end of the stream", rest, err)
 		}
-		f.alone(t)
 	})
 }
 
@@ -200,11 +198,7 @@ func TestUpAndDown(t *testing.T) {
 				harness.Wait(t, "all to have begun", func() bool { return b.Accepted.Load()-before == int64(len(all)) })
 				for i := range changes {
 					b.Gate.Open(i + 1)
-					if name == "tcp" {
-						f.change(i)
-					} else {
-						f.busy(t, i)
-					}
+					f.change(i)
 				}
 				for _, tr := range all {
 					tr.Wait()
@@ -215,7 +209,6 @@ func TestUpAndDown(t *testing.T) {
 				if n := b.Accepted.Load() - before; n != int64(len(all)) {
 					t.Errorf("the backend has accepted %d connections, want %d", n, len(all))
 				}
-				f.alone(t)
 			})
 		})
 	}
