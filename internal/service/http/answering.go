@@ -12,8 +12,9 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 	for x.phase == beforeHead {
 		r := &h.resp
 		k, ok := parseResponse(in[n:], x.scan, r)
-		if ok && k > 0 && r.options > 0 {
-			h.opts, ok = h.opts.read(r.lines)
+		var opts options
+		if ok && k > 0 {
+			opts, ok = h.optionsOf(r.lines, r.options)
 		}
 		switch {
 		case !ok, k > 0 && r.status == 101 && !(x.upgrade && r.upgrade):
@@ -27,13 +28,13 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 		n, x.scan = n+k, 0
 		switch {
 		case r.status == 101:
-			h.tunnel(x)
+			h.tunnel(x, opts)
 			return n
 		case r.status >= 200:
-			return n + h.begin(x, in[n:])
+			return n + h.begin(x, opts, in[n:])
 		case x.minor == 1:
 			buf := x.client.Reserve(k + 64)
-			x.client.Commit(append(x.to.appendResponse(buf, r, &reply{opts: h.optsOf(r)}), "\r\n"...))
+			x.client.Commit(append(x.to.appendResponse(buf, r, &reply{opts: opts}), "\r\n"...))
 			u := x.link.conn
 			if x.client.Push(); x.link == nil || x.link.conn != u {
 				return len(in)
@@ -48,23 +49,25 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 	return h.content(x, in)
 }
 
-func (h *Handler) optsOf(r *response) options {
-	if r.options == 0 {
-		return nil
+// optionsOf reads the options of a message, of which there are so many that are to be known.
+func (h *Handler) optionsOf(lines []byte, n int) (o options, ok bool) {
+	if n == 0 {
+		return nil, true
 	}
-	return h.opts
+	h.opts, ok = h.opts.read(lines)
+	return h.opts, ok
 }
 
 // begin passes on the head in h.resp, together with what has come of the content: one
 // write for both. It returns how much of that it took.
-func (h *Handler) begin(x *exchange, in []byte) (n int) {
+func (h *Handler) begin(x *exchange, opts options, in []byte) (n int) {
 	r := &h.resp
 	x.pool.chooser.Succeeded(x.server, h.loop.Monotonic())
 	x.phase, x.status = inContent, r.status
 	x.framing = r.framing(x.method == "HEAD")
 	x.reuse = r.keepAlive && x.framing != framedClose
 	x.left = r.length
-	y := reply{framing: x.framing, opts: h.optsOf(r), date: h.dateField()}
+	y := reply{framing: x.framing, opts: opts, date: h.dateField()}
 	if x.framing >= framedChunks {
 		if y.framing = framedChunks; x.minor == 0 {
 			y.framing, x.bare = framedClose, true
@@ -180,17 +183,22 @@ func (h *Handler) complete(x *exchange, clean bool) {
 // idle has a client's connection wait for its next request, or end, when its exchange
 // has ended and what it is to get is queued.
 func (h *Handler) idle(c *eventloop.Conn, closing, linger bool) {
-	h.release(c)
-	c.Duplex(false)
-	c.Release()
+	h.letClient(c)
 	if closing {
 		c.Finish(linger)
 		c.Wake()
-	} else {
-		c.SetTimeout(h.keepalive)
 	}
 	c.SetBusy(false)
 	c.Push()
+}
+
+// letClient ends what an exchange has done to its client's connection. That may have had a
+// deadline, which nothing puts off: it has the common timeouts again, also if it is to end.
+func (h *Handler) letClient(c *eventloop.Conn) {
+	h.release(c)
+	c.Duplex(false)
+	c.SetTimeout(h.keepalive)
+	c.Release()
 }
 
 // part takes an exchange's server away from it. Its connection is not touched.

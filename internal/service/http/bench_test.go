@@ -1,6 +1,10 @@
 package http
 
-import "testing"
+import (
+	"testing"
+
+	"reuseportd/internal/config"
+)
 
 // BenchmarkParse reads the heads of a load generator, of a browser, and one that
 // needs decoding.
@@ -27,5 +31,30 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkForward is what a proxied exchange costs but for system calls: both heads read, and
+// written anew.
+func BenchmarkForward(b *testing.B) {
+	p := plainProxy(config.Proxy{})
+	in := []byte("GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
+		"Accept: text/css,*/*;q=0.1\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
+		"Connection: keep-alive\r\nReferer: https://www.example.com/\r\n\r\n")
+	out := []byte("HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\n" +
+		"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 5\r\n\r\n")
+	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
+	var r request
+	var resp response
+	scratch, room := make([]byte, 0, 1024), make([]byte, 0, 4096)
+	o := p.origin(stranger)
+	y := reply{framing: framedLength}
+	b.ReportAllocs()
+	for b.Loop() {
+		parse(in, 0, lim, &r, &scratch)
+		p.appendRequest(room, &r, o, "server", nil)
+		parseResponse(out, 0, &resp)
+		p.appendResponse(room, &resp, &y)
 	}
 }

@@ -83,8 +83,7 @@ const maxHeld = 64 << 10
 // the input it has used.
 func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int {
 	r := &h.req
-	var ok bool
-	if h.opts, ok = h.opts.read(r.lines); r.options > 0 && !ok {
+	if _, ok := h.optionsOf(r.lines, r.options); !ok {
 		h.refuse(c, 400)
 		return len(in)
 	}
@@ -198,12 +197,8 @@ func (h *Handler) request(x *exchange, parsed bool) {
 	h.loop.Join(c, u)
 	if !parsed {
 		h.recallOf(x)
-		h.opts, _ = h.opts.read(h.req.lines)
 	}
-	opts := h.opts
-	if h.req.options == 0 {
-		opts = nil
-	}
+	opts, _ := h.optionsOf(h.req.lines, h.req.options)
 	buf := u.Reserve(len(x.raw) + len(x.to.request.set) + 512)
 	buf = x.to.appendRequest(buf, &h.req, x.origin, x.link.server.Host(), opts)
 	buf = append(buf, x.raw[x.head:]...)

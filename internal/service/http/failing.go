@@ -93,9 +93,7 @@ func (h *Handler) fail(x *exchange, status int) {
 	closing := !x.keeps || !x.sent || x.last && c.Leaving()
 	h.req.keepAlive = x.keeps || !x.sent // so that next waits for the client
 	h.sever(x)
-	h.release(c)
-	c.Duplex(false)
-	c.Release()
+	h.letClient(c)
 	h.ans.reset()
 	h.ans.fail(status)
 	h.send(c, closing)
@@ -110,12 +108,11 @@ func (h *Handler) breakOff(x *exchange) {
 	h.logExchange(x)
 	open := x.bare || x.framing == framedNone // nothing but the connection's end tells its end
 	h.sever(x)
-	h.release(c)
+	h.letClient(c)
 	if open {
 		c.Abort()
 		return
 	}
-	c.Release()
 	c.Finish(true)
 	c.Wake()
 }
