@@ -95,7 +95,7 @@ func (x *exchange) thaw(r *pack.Reader, l *link) bool {
 	x.chunks.thaw(r)
 	// What was passed before is counted where that was.
 	x.in, x.out = -l.conn.Passed(), -x.client.Passed()
-	return r.End() == nil
+	return r.End() == nil && (x.framing != framedLength || x.left >= 0)
 }
 
 // rearm has an exchange wait for what it waited for elsewhere.
@@ -105,6 +105,7 @@ func (h *Handler) rearm(x *exchange) {
 		c.SetDeadline(x.to.total)
 	}
 	if !x.sent {
+		c.Duplex(x.chunked)
 		u.SetTimeout(h.body)
 		return
 	}
