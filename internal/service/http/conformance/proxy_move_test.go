@@ -17,19 +17,23 @@ var inPieces = map[string]struct {
 }{
 	"lengths": {
 		[]string{"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\none|", "two|"},
-		[]string{"HTTP/1.1 200 OK\r\nContent-Le", "ngth: 12\r\n\r\nuno|", "due|", "tre|"}, "one|two|", false,
+		[]string{"HTTP/1.1 200 OK\r\nContent-Le", "ngth: 12\r\n\r\nuno|", "due|", "tre|"},
+		"one|two|", false,
 	},
 	"chunks": {
 		[]string{"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8\r\none|", "two|\r", "\n4;x=y\r\nthr|", "\r\n0\r\nX-T: v|\r\n\r\n"},
-		[]string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nuno|", "due|\r\n", "4\r\ntre|", "\r\n0\r\nX-T: v|\r\n\r\n"}, "one|two|thr|", false,
+		[]string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nuno|", "due|\r\n", "4\r\ntre|", "\r\n0\r\nX-T: v|\r\n\r\n"},
+		"one|two|thr|", false,
 	},
 	"an interim response": {
 		[]string{"GET /a HTTP/1.1\r\nHost: x\r\nX-End: |\r\n\r\n"},
-		[]string{"HTTP/1.1 103 Early Hints\r\nX: y|\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nuno|", "due|tre|"}, "", false,
+		[]string{"HTTP/1.1 103 Early Hints\r\nX: y|\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nuno|", "due|tre|"},
+		"", false,
 	},
 	"to the end of the connection": {
 		[]string{"GET /a HTTP/1.1\r\nHost: x\r\nX-End: |\r\n\r\n"},
-		[]string{"HTTP/1.1 200 OK\r\n\r\nuno|", "due|", "tre|"}, "", true,
+		[]string{"HTTP/1.1 200 OK\r\n\r\nuno|", "due|", "tre|"},
+		"", true,
 	},
 }
 
