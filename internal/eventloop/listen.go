@@ -22,6 +22,10 @@ type Service struct {
 // process.
 func (s *Service) SetUpstreams(u *Service) { s.upstreams = u }
 
+// Adopt makes a connection of another service of the loop this one's, whose handler sees
+// to it from here on.
+func (s *Service) Adopt(c *Conn) { c.svc = s }
+
 // Stay has the service's connections stay in a loop that drains, whoever may take
 // others. It must be called before DrainTo.
 func (s *Service) Stay() { s.stays = true }

@@ -88,6 +88,7 @@ func (e *ends) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 		c.State = &link{conn: c} // the upstream is gone, and its counters with it
 		return nil
 	}
+	pool.svc.Adopt(c) // it may be kept for further requests, and is then handed over by the upstream's name
 	l := pool.link(pool.chooser.Adopt(server), c)
 	l.adopted = l.server != nil
 	c.SetTimeout(0)

@@ -105,6 +105,9 @@ func TestProxyExchangeMoves(t *testing.T) {
 			}
 			// Both connections are kept, and move on.
 			from.waitFor(t, "the exchange's end", func(k eventCounters) bool { return k.Requests > 0 || k.TakenOver > 0 })
+			if _, idle, err := from.handPooled(t, to); err != nil || idle != 1 {
+				t.Fatalf("%d idle connections moved, %v", idle, err)
+			}
 			_, _ = io.WriteString(c, get)
 			if _, err := http.ReadRequest(bufio.NewReader(server)); err != nil {
 				t.Errorf("no second request: %v", err)

@@ -156,11 +156,14 @@ func (s *server) handPooled(t testing.TB, to *server) (clients, idle int, refuse
 		var c *eventloop.Conn
 		var err error
 		svc := to.svc
-		if d.Service != s.svc {
+		switch d.Service {
+		case s.svc:
+			clients++
+		case s.pools["app"].Service():
 			svc = to.pools["app"].Service()
 			idle++
-		} else {
-			clients++
+		default:
+			t.Fatal("a connection of a service that nobody knows by name")
 		}
 		to.onLoop(func() { c, err = to.Arrive(svc, &p) })
 		if err != nil {
