@@ -63,6 +63,12 @@ func (l *Loop) ClientWaits() (is bool) {
 	return is
 }
 
+// ServerDeaf tells whether a connection that Dial made takes no more output, as is known.
+func (l *Loop) ServerDeaf() (is bool) {
+	l.table.each(func(c *Conn) { is = is || c.has(deaf) && c.has(outgoing) })
+	return is
+}
+
 // Passed tells whether the timeout of a connection that is away is over.
 func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }
 

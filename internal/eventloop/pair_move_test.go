@@ -2,6 +2,7 @@ package eventloop_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -85,6 +86,52 @@ func TestMovePair(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// That a server has broken off is told by the kernel only once, maybe to the loop before:
+// its client doesn't see an end in order.
+func TestMovePairBroken(t *testing.T) {
+	r, client, far := movingPair(t)
+	const size = 256 << 10 // more than is copied at first, less than a pipe has room for
+	var server int
+	_ = client.SetReadBuffer(32 << 10)
+	r.from.do(func() {
+		for fd := range 1 << 10 {
+			switch c := r.from.Find(fd); {
+			case c == nil:
+			case c.Outgoing():
+				server = fd
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4*size)
+			default: // so that the pipe isn't emptied at once
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 32<<10)
+			}
+		}
+	})
+	release := r.from.hold(nil)
+	if _, err := far.Write(pattern(1, size)); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < size; n, _ = unix.IoctlGetInt(server, unix.SIOCINQ) {
+		await(server)
+	}
+	reset(far)
+	for p := []unix.PollFd{{Fd: int32(server)}}; p[0].Revents == 0; {
+		_, _ = unix.Poll(p, -1)
+	}
+	release()
+	buf := make([]byte, 16<<10)
+	for deaf := false; !deaf; r.from.do(func() { deaf = r.from.ServerDeaf() }) {
+		if _, err := io.ReadFull(client, buf); err != nil {
+			t.Fatal("the loop has not heard of it, and already: ", err)
+		}
+	}
+	r.drain()
+	if n := len(r.from.pass(r.to)); n != 1 {
+		t.Fatalf("%d pairs moved", n)
+	}
+	if _, err := io.Copy(io.Discard, client); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client reads: %v", err)
 	}
 }
 
