@@ -22,14 +22,22 @@ func (h *Handler) Kind(*eventloop.Conn) string { return clientKind }
 // that needs never travels.
 func (h *Handler) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	st := sessionOf(c)
+	quiet, kept := st.quiet, uint64(0)
+	if st.phase != cutting && st.movement() != st.moved {
+		quiet = 0 // the next loop can't see that something has moved
+	}
+	if st.kept {
+		kept = 1
+	}
 	b = pack.Uint(b, uint64(st.phase))
-	return pack.Uint(b, uint64(st.quiet)), nil
+	b = pack.Uint(b, uint64(quiet))
+	return pack.Uint(b, kept), nil
 }
 
 // Thaw implements eventloop.Mover. The other end has been thawed before.
 func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 	r := pack.NewReader(b)
-	ph, quiet := phase(r.Int(int(over))), r.Int(patience)
+	ph, quiet, kept := phase(r.Int(int(over))), r.Int(patience), r.Int(1) != 0
 	if kind != clientKind || r.End() != nil || len(fds) > 0 {
 		return errState
 	}
@@ -42,13 +50,17 @@ func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) erro
 	default:
 		return errState
 	}
-	st.client, st.phase, st.quiet = c, ph, uint8(quiet)
+	st.client, st.phase, st.quiet, st.kept = c, ph, uint8(quiet), kept
 	c.State = st
 	switch st.moved = st.movement(); ph {
 	case inHeader:
 		c.SetDeadline(h.header)
 	case passing:
-		c.SetDeadline(h.first)
+		if kept {
+			c.SetDeadline(h.idle)
+		} else {
+			c.SetDeadline(h.first)
+		}
 	case cutting:
 		c.Hold()
 		c.SetDeadline(h.patience)

@@ -97,6 +97,64 @@ func TestMoveIdle(t *testing.T) {
 	})
 }
 
+// TestMoveNotIdle: what moved between the last look and a handover counts.
+func TestMoveNotIdle(t *testing.T) {
+	a, b := two(t, "tcp", func(c *config.TCP, _ *config.Upstream) { c.IdleTimeout = short }, listen(t, "tcp", echo).address())
+	c := a.dial(t)
+	buf := make([]byte, 5)
+	begin := time.Now()
+	for last := begin; last.Sub(begin) < 4*short; time.Sleep(short / 16) {
+		next := time.Now()
+		_, err := io.WriteString(c, "hello")
+		if err == nil {
+			_, err = io.ReadFull(c, buf)
+		}
+		if err != nil {
+			if d := time.Since(last); d < short { // else this machine has no time for us
+				t.Errorf("closed after %v", d)
+			}
+			return
+		}
+		last = next
+		if _, err := a.hand(t, b); err != nil {
+			t.Fatal(err)
+		}
+		a, b = b, a
+	}
+}
+
+// TestMoveIdles: handovers don't put the idle timeout off, however many there are.
+func TestMoveIdles(t *testing.T) {
+	change := func(c *config.TCP, _ *config.Upstream) {
+		c.IdleTimeout, c.Keepalive = short, &config.Keepalive{Idle: short / 16, Interval: time.Second, Count: 3}
+	}
+	a, b := two(t, "tcp", change, listen(t, "tcp", echo).address())
+	c := a.dial(t)
+	hello(t, c)
+	closed := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		closed <- err
+	}()
+	for end := time.Now().Add(20 * short); ; time.Sleep(short / 16) {
+		select {
+		case err := <-closed:
+			if err != io.EOF {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is not closed")
+		}
+		if _, err := a.hand(t, b); err != nil {
+			t.Fatal(err)
+		}
+		a, b = b, a
+	}
+}
+
 // TestMoveUnderWay moves a pair again and again while much goes both ways.
 func TestMoveUnderWay(t *testing.T) {
 	onNetworks(t, func(t *testing.T, client, server string) {
@@ -330,10 +388,12 @@ func TestThawRefuses(t *testing.T) {
 	short := *server
 	short.State = []byte("\x05x")
 	for _, parcel := range []eventloop.Parcel{
-		client(""), client("\x00"), client("\x00\x00\x00"), client("\x01\x00"), client("\x02\x00"), client("\x05\x00"),
-		{FD: 900, File: -1, Kind: "echo.1", State: []byte("\x00\x00")},
-		pair(client("\x00\x00"), server), pair(client("\x01\x00"), server), pair(client("\x03\x00"), server), pair(client(""), server),
-		pair(client("\x02\x00"), &other), pair(client("\x02\x00"), &files), pair(client("\x02\x00"), &short),
+		client(""), client("\x00\x00"), client("\x00\x00\x00\x00"), client("\x01\x00\x00"), client("\x02\x00\x00"),
+		client("\x05\x00\x00"), client("\x00\x00\x02"),
+		{FD: 900, File: -1, Kind: "echo.1", State: []byte("\x00\x00\x00")},
+		pair(client("\x00\x00\x00"), server), pair(client("\x01\x00\x00"), server), pair(client("\x03\x00\x00"), server),
+		pair(client(""), server), pair(client("\x02\x00\x00"), &other), pair(client("\x02\x00\x00"), &files),
+		pair(client("\x02\x00\x00"), &short),
 	} {
 		p.on(func() {
 			if _, err := p.Arrive(p.svc, &parcel); err == nil || p.Open() != 0 || p.pool.inUse() != 0 {
