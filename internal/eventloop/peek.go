@@ -6,14 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Silent tells whether the peer has sent nothing that wasn't read, not even its end:
+// Silent tells whether the peer has sent nothing that wasn't consumed, not even its end:
 // recv(2) with MSG_PEEK. What is on the way can't be known.
 func (c *Conn) Silent() bool {
 	var b [1]byte
 	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&b)), 1,
 		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-	return errno == unix.EAGAIN && !c.has(eof)
+	return errno == unix.EAGAIN && !c.has(eof) && len(c.in) == 0
 }
+
+// HasInput tells whether input was read that the handler has not consumed.
+func (c *Conn) HasInput() bool { return len(c.in) > 0 }
 
 // HasOutput tells whether output waits here. Unlike Unsent it asks nobody.
 func (c *Conn) HasOutput() bool { return c.out != nil }

@@ -29,10 +29,11 @@ func (e *ends) Received(c *eventloop.Conn, in []byte) int {
 	return l.x.h.receive(l.x, in)
 }
 
-// Passed is called when all of a response's content has gone by.
+// Passed is called when all of a response's content has gone by. What lies behind it has not
+// been read: whoever got the connection next would take it for the answer.
 func (e *ends) Passed(c *eventloop.Conn) {
 	if x := c.State.(*link).x; x != nil {
-		x.h.complete(x, true)
+		x.h.complete(x, c.Silent())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,38 @@ func TestProxyUnasked(t *testing.T) {
 	_, _ = io.WriteString(c, get)
 	if a := read(t, r, "GET"); a.body != "fine" || b.accepted() != 2 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestProxyUnaskedBehind: what a server sends behind content that is passed on unread is not
+// the answer to the next request, which is there already.
+func TestProxyUnaskedBehind(t *testing.T) {
+	const unasked = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked"
+	b := listen(t, func(c net.Conn, _ int) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			answer := fine
+			if n, err := strconv.Atoi(req.URL.Query().Get("n")); err == nil {
+				answer = fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", n, strings.Repeat("x", n), unasked)
+			}
+			_, _ = io.WriteString(c, answer)
+		}
+	})
+	s, _ := front(t, "tcp", proxying(), app(b.addr))
+	c := s.dial(t)
+	r := bufio.NewReader(c)
+	for n := 128 << 10; n <= 1<<20; n *= 2 {
+		_, _ = fmt.Fprintf(c, "GET /?n=%d HTTP/1.1\r\nHost: x\r\n\r\n%s", n, get)
+		if a := read(t, r, "GET"); a.status != 200 || len(a.body) != n {
+			t.Fatalf("%d bytes: %d, %d bytes", n, a.status, len(a.body))
+		}
+		if a := read(t, r, "GET"); a.body != "fine" {
+			t.Fatalf("behind %d bytes: %+v", n, a)
+		}
 	}
 }
 
