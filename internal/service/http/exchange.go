@@ -95,7 +95,7 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 	x.head = n
 	switch {
 	case r.chunked:
-	case r.length <= int64(len(in)-n) && n+int(r.length) <= maxHeld:
+	case r.length == 0, r.length <= int64(len(in)-n) && n+int(r.length) <= maxHeld:
 		n += int(r.length)
 		x.sent, x.whole = true, true
 	}

@@ -229,7 +229,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 // Passed is called when the last of a request's body has gone by.
 func (h *Handler) Passed(c *eventloop.Conn) {
 	if st, ok := c.State.(*state); ok && st.phase == inExchange {
-		st.x.last = true
+		st.x.last = !c.HasInput()
 		h.requestDone(st.x)
 	}
 }

@@ -322,6 +322,44 @@ func TestProxyDrain(t *testing.T) {
 	s.waitFor(t, "the end", func(k eventCounters) bool { return k.UpstreamOpen == 0 })
 }
 
+// TestProxyLongHead: a head that is longer than what is held of a body is a whole request, and
+// the next one is answered.
+func TestProxyLongHead(t *testing.T) {
+	b := listen(t, again(fine))
+	conf := proxying()
+	conf.MaxHeader = 256 << 10
+	s, _ := front(t, "tcp", conf, app(b.addr))
+	c := s.dial(t)
+	r := bufio.NewReader(c)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("y", 100<<10)+"\r\n\r\n"+get)
+	for range 2 {
+		if a := read(t, r, "GET"); a.body != "fine" || a.close {
+			t.Fatalf("%+v", a)
+		}
+	}
+}
+
+// TestProxyDrainPipelined: what was read behind a request's body is answered before a draining
+// worker ends the connection.
+func TestProxyDrainPipelined(t *testing.T) {
+	b := listen(t, again(fine))
+	conf := proxying()
+	conf.MaxHeader = 256 << 10
+	s, _ := front(t, "tcp", conf, app(b.addr))
+	c := s.dial(t)
+	s.onLoop(s.Drain)
+	s.onLoop(func() { // which reads all of it at once
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("y", 100000)+get)
+	})
+	r := bufio.NewReader(c)
+	if a := read(t, r, "POST"); a.body != "fine" || a.close {
+		t.Fatalf("%+v", a)
+	}
+	if a := read(t, r, "GET"); a.body != "fine" || !a.close {
+		t.Fatalf("%+v", a)
+	}
+}
+
 // TestProxyRoutes has what a server sees of routes' settings.
 func TestProxyRoutes(t *testing.T) {
 	b := listen(t, echoBack)
