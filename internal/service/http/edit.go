@@ -36,17 +36,31 @@ func newEdit(c *config.HeaderEdit) (e edit) {
 	return e
 }
 
-// takes tells whether a field is removed or replaced.
+// takes tells whether a field is removed or replaced. An underscore counts as the dash
+// that CGI makes of both, or a client could bring back what is not to be believed of it.
 func (e *edit) takes(name []byte) bool {
 	if e.lengths>>(len(name)%64)&1 == 0 {
 		return false
 	}
 	for _, no := range e.names {
-		if same(name, no) {
+		if sameInCGI(name, no) {
 			return true
 		}
 	}
 	return false
+}
+
+// sameInCGI is same for names that CGI makes one of: RFC 3875 section 4.1.18.
+func sameInCGI(name []byte, word string) bool {
+	if len(name) != len(word) {
+		return false
+	}
+	for i, b := range name {
+		if b = toLower(b); b != word[i] && (b != '_' || word[i] != '-') && (b != '-' || word[i] != '_') {
+			return false
+		}
+	}
+	return true
 }
 
 // has is takes for a name in lower case.

@@ -72,6 +72,7 @@ func TestForwardHead(t *testing.T) {
 		"underscores":       {head: "GET / HTTP/1.1\r\n" + host + "X_A: 1\r\nx_forwarded_for: 1.1.1.1\r\n\r\n", want: "GET / HTTP/1.1\r\nX_A: 1\r\n…"},
 		"a liar":            {head: "GET / HTTP/1.1\r\n" + host + "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: x\r\nX-Forwarded-Port: 1\r\nForwarded: for=1.1.1.1\r\n\r\n", want: "GET / HTTP/1.1\r\n…"},
 		"edited":            {head: "GET / HTTP/1.1\r\n" + host + "Cookie: a\r\nX-A: 1\r\n\r\n", conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "x-a", Value: "2"}, {Name: "X-A", Value: "3"}, {Name: "Content-Length", Value: "9"}, {Name: "host", Value: "9"}}, Remove: []string{"cookie", "Transfer-Encoding"}}}, want: "GET / HTTP/1.1\r\n…x-a: 2\r\nX-A: 3\r\n"},
+		"edited in CGI":     {head: "GET / HTTP/1.1\r\n" + host + "X_User: a\r\nx_set-By: b\r\nX_Us: c\r\n\r\n", conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "X-Set-By", Value: "s"}}, Remove: []string{"X-User"}}}, want: "GET / HTTP/1.1\r\nX_Us: c\r\n…X-Set-By: s\r\n"},
 		"own forwarding": {
 			head: "GET / HTTP/1.1\r\n" + host + "X-Forwarded-For: 1.1.1.1\r\n\r\n",
 			conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "X-Forwarded-Proto", Value: "https"}}, Remove: []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded"}}},
