@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -30,20 +31,19 @@ func latency(ctx context.Context, b *bench) ([]row, error) {
 func (b *bench) added(ctx context.Context, name string, echo int, server *rig.Server, address string, of func(*proxy) string) ([]row, error) {
 	c := loadgen.Config{Connections: b.o.connections, Threads: 1, Kept: true, Echo: echo}
 	proxied := b.targets(of)
+	lowest := math.Inf(1)
 	for _, t := range proxied {
 		fmt.Fprintf(os.Stderr, "bench-proxy: %s, what %s can do\n", name, t.name)
 		done, err := closed(ctx, c, t.address, b.o.duration)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
-		if half := float64(done) / b.o.duration.Seconds() / 2; c.Rate == 0 || half < c.Rate {
-			c.Rate = half
-		}
+		lowest = min(lowest, float64(done)/b.o.duration.Seconds())
 	}
+	c.Rate = lowest / 2
 	p50, p99, late := newRow("", "µs"), newRow("", "µs"), newRow("", "µs")
 	all := append(proxied, target{server, direct, address})
 	err := b.interleave(ctx, name+", latency", all, func(t target, d time.Duration) (func(time.Duration), error) {
-		c := c
 		r, err := put(ctx, c, t.address, d)
 		return func(time.Duration) {
 			p50.add(t.name, micro(time.Duration(r.Latency.ValueAtPercentile(50))))

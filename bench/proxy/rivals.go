@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"reuseportd/internal/rig"
 )
@@ -90,6 +91,12 @@ func haproxy(dir string, b *behind) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A server's processes are known by their binary, so this one has its own.
+	binary := filepath.Join(dir, "tuned-haproxy")
+	if err := rig.CopyBinary(tuned.Args[0], binary); err != nil {
+		return nil, err
+	}
+	tuned.Args[0] = binary
 	p.more = append(p.more, target{tuned.Server, "HAProxy with tune.pipesize 1 MiB", tuned.bulk})
 	return p, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -65,10 +66,18 @@ func RaiseLimit() uint64 {
 	return l.Cur
 }
 
-// FreePort looks below the ephemeral ports, which the load's connects use up.
+// given are the ports that FreePort has returned. Whether they are bound by now is
+// not sure, and servers with SO_REUSEPORT would not notice that they share one.
+var given sync.Map
+
+// FreePort looks below the ephemeral ports, which the load's connects use up. It
+// never returns a port twice.
 func FreePort() (int, error) {
 	for range 200 {
 		port := 20000 + int(time.Now().UnixNano()/1000)%10000
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			return port, l.Close()
 		}

@@ -38,7 +38,7 @@ func NewReuseportd(ctx context.Context, dir, binary string) (*Reuseportd, error)
 		if err != nil {
 			return nil, fmt.Errorf("build reuseportd: %w\n%s", err, out)
 		}
-	} else if err := copyBinary(binary, path); err != nil {
+	} else if err := CopyBinary(binary, path); err != nil {
 		return nil, err
 	}
 	port, err := FreePort()
@@ -72,9 +72,10 @@ func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
 
 // ReplaceBinary puts a copy of the binary in its own place by a rename, as a
 // package manager does.
-func (r *Reuseportd) ReplaceBinary() error { return copyBinary(r.Args[0], r.Args[0]) }
+func (r *Reuseportd) ReplaceBinary() error { return CopyBinary(r.Args[0], r.Args[0]) }
 
-func copyBinary(from, to string) error {
+// CopyBinary copies an executable file, and replaces one of that name by a rename.
+func CopyBinary(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func TestStopAfterARename(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary, link, fifo := filepath.Join(dir, "before"), filepath.Join(dir, "exe"), filepath.Join(dir, "fifo")
-	if err := copyBinary(cat, binary); err != nil {
+	if err := CopyBinary(cat, binary); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(binary, link); err != nil {
