@@ -70,7 +70,7 @@ func parseAddress(s string) (address, *flaw) {
 // cutPort takes the port off an address.
 func cutPort(s string) (host, port string, number uint16, bad *flaw) {
 	colon := strings.LastIndexByte(s, ':')
-	if colon < 0 {
+	if colon < 0 || strings.HasSuffix(s, "]") { // the colons of an IPv6 address are no port's
 		return "", "", 0, &flaw{"address " + quote(s) + " has no port", "write " + s + ":8080, or unix: and a path"}
 	}
 	host, port = s[:colon], s[colon+1:]

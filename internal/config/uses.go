@@ -49,7 +49,7 @@ func (d *decoder) noCircle(c *Config, l *Listener) {
 		return
 	}
 	for _, s := range c.Upstream(l.TCP.Upstream).Servers {
-		if s.Address == l.Address && (s.Network == "unix") == (l.Network == "unix") && !s.Named {
+		if s.Address != "" && s.Address == l.Address && (s.Network == "unix") == (l.Network == "unix") && !s.Named {
 			d.rep.add(s.Pos, "write the address of the server behind it",
 				"this is the address of the listener %s itself, whose connections would go round for ever", l.Name)
 		}
