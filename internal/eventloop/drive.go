@@ -17,6 +17,9 @@ func (l *Loop) drive(c *Conn) {
 	l.driven = before
 }
 
+// notable is what has a connection do anything else than wait for input and read it.
+const notable = tailDone | held | waiting | paused | finishing | shutting | eof
+
 func (l *Loop) advance(c *Conn) {
 	for budget := turnBudget; c.has(open) && !c.has(connecting); {
 		if c.out != nil && !c.has(deaf) && !l.flush(c, &budget) && !c.duplex() {
@@ -24,6 +27,12 @@ func (l *Loop) advance(c *Conn) {
 		}
 		dry := c.out == nil || c.has(deaf)
 		switch {
+		case c.flags&notable == 0 && c.tie == nil && budget > 0: // most are
+			if !c.has(readable) {
+				l.settle(c)
+				return
+			}
+			l.fill(c, &budget)
 		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)

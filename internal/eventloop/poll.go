@@ -1,17 +1,19 @@
 package eventloop
 
 import (
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // The calls below never block (non-blocking descriptors, zero timeout), which is
-// what makes RawSyscall sound: the scheduler need not be told.
+// what makes RawSyscall sound: the scheduler need not be told. Those of package syscall
+// are Go functions, where unix has a stub in assembly and a wrapper before them.
 
 // read reads from a non-blocking descriptor: recvfrom(2).
 func read(fd int32, p []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
 		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
 	return int(n), errno
 }
@@ -19,7 +21,7 @@ func read(fd int32, p []byte) (int, unix.Errno) {
 // write writes to a non-blocking socket: sendto(2). MSG_NOSIGNAL spares the
 // process a SIGPIPE for each peer that has gone.
 func write(fd int32, p []byte, flags int) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
 		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 	return int(n), errno
 }
@@ -29,7 +31,7 @@ func (l *Loop) gather(fd int32, a, b []byte) (int, unix.Errno) {
 	l.iov[0].Base, l.iov[1].Base = &a[0], &b[0]
 	l.iov[0].SetLen(len(a))
 	l.iov[1].SetLen(len(b))
-	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd),
+	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd),
 		uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL)
 	l.iov[0].Base, l.iov[1].Base = nil, nil
 	return int(n), errno
@@ -38,14 +40,14 @@ func (l *Loop) gather(fd int32, a, b []byte) (int, unix.Errno) {
 // accept takes one connection from a listening socket's queue: accept4(2) with
 // a nil address, which most connections never need.
 func accept(fd int32) (int32, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0,
+	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0,
 		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	return int32(n), errno
 }
 
 // poll asks for events without waiting.
 func (l *Loop) poll() (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd),
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd),
 		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
 	return int(n), errno
 }

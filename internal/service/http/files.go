@@ -137,7 +137,7 @@ func (a *answer) redirect(q *request) {
 func appendEncoded(b, path []byte) []byte {
 	for _, c := range path {
 		switch {
-		case c == '/' || c == ':' || c == '@' || c != '%' && isHost[c]:
+		case c == '/' || c == ':' || c == '@' || c != '%' && isHost(c):
 			b = append(b, c)
 		default:
 			b = append(b, '%', upperHex[c>>4], upperHex[c&15])

@@ -18,7 +18,8 @@ const maxEmptyLines = 1
 // it. Bytes before from were seen by an earlier call. What can't be a slice of in
 // is put into scratch.
 func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, status int) {
-	*r = request{minor: 1} // also for the answer that refuses it
+	*r = request{}
+	r.minor = 1 // also for the answer that refuses it
 	*scratch = (*scratch)[:0]
 	start := 0
 	for start <= 2*maxEmptyLines && len(in) >= start+2 && in[start] == '\r' && in[start+1] == '\n' {

@@ -76,10 +76,20 @@ var slash = []byte("/")
 // RFC 3986 section 3.2. User information is refused: RFC 9110 section 4.2.4.
 func hostOf(a []byte, scratch *[]byte) (host []byte, ok bool) {
 	upper := false
-	end := len(a)
 	for i, b := range a {
-		switch {
-		case b == '[':
+		switch hostByte[b] {
+		case hostPlain:
+		case hostUpper:
+			upper = true
+		case hostColon:
+			if i == 0 || !allDigits(a[i+1:]) {
+				return nil, false
+			}
+			if a = a[:i]; upper {
+				a = lower(a, scratch)
+			}
+			return a, true
+		case hostBracket:
 			k := bytes.IndexByte(a, ']')
 			if i != 0 || k < 0 || !isIPLiteral(a[1:k]) {
 				return nil, false
@@ -89,29 +99,19 @@ func hostOf(a []byte, scratch *[]byte) (host []byte, ok bool) {
 				return nil, false
 			}
 			return lower(a[:k+1], scratch), true
-		case b == ':':
-			if i == 0 || !allDigits(a[i+1:]) {
-				return nil, false
-			}
-			end = i
-		case !isHost[b]:
+		default:
 			return nil, false
-		case b >= 'A' && b <= 'Z':
-			upper = true
-		}
-		if end != len(a) {
-			break
 		}
 	}
 	if upper {
-		return lower(a[:end], scratch), true
+		a = lower(a, scratch)
 	}
-	return a[:end], true
+	return a, true
 }
 
 func isIPLiteral(a []byte) bool {
 	for _, b := range a {
-		if !isHost[b] && b != ':' {
+		if !isHost(b) && b != ':' {
 			return false
 		}
 	}
@@ -138,19 +138,33 @@ func lower(a []byte, scratch *[]byte) []byte {
 	return (*scratch)[from:]
 }
 
-// isHost has the bytes of a reg-name or IPv4 address, RFC 3986 section 3.2.2.
-var isHost = func() (t [256]bool) {
+// What a byte is in an authority without user information.
+const (
+	hostNot = iota
+	hostPlain
+	hostUpper
+	hostColon
+	hostBracket
+)
+
+// hostByte has the bytes of a reg-name or IPv4 address, RFC 3986 section 3.2.2, and what
+// stands beside them.
+var hostByte = func() (t [256]byte) {
 	for b := byte('0'); b <= '9'; b++ {
-		t[b] = true
+		t[b] = hostPlain
 	}
 	for b := byte('a'); b <= 'z'; b++ {
-		t[b], t[b-'a'+'A'] = true, true
+		t[b], t[b-'a'+'A'] = hostPlain, hostUpper
 	}
 	for _, b := range []byte("-._~%!$&'()*+,;=") {
-		t[b] = true
+		t[b] = hostPlain
 	}
+	t[':'], t['['] = hostColon, hostBracket
 	return t
 }()
+
+// isHost tells whether a byte can be in a reg-name.
+func isHost(b byte) bool { return hostByte[b] == hostPlain || hostByte[b] == hostUpper }
 
 // clean decodes a path and removes its dot segments and repeated slashes, in
 // that order, so that no encoding hides anything from what comes after it. A
