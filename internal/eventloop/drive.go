@@ -13,15 +13,23 @@ const turnBudget = 256 << 10
 func (l *Loop) drive(c *Conn) {
 	before := l.driven
 	l.driven = c
-	l.advance(c)
+	left := l.advance(c)
 	l.driven = before
+	if turnBudget-left >= longMove {
+		l.breathe()
+	}
 }
+
+// longMove is how many bytes are so much work that the clock should be looked at, which is
+// read only once a turn otherwise: hundreds of them are in one.
+const longMove = 64 << 10
 
 // notable is what has a connection do anything else than wait for input and read it.
 const notable = tailDone | held | waiting | paused | finishing | shutting | eof
 
-func (l *Loop) advance(c *Conn) {
-	for budget := turnBudget; c.has(open) && !c.has(connecting); {
+// advance does so and returns what is left of the budget.
+func (l *Loop) advance(c *Conn) (budget int) {
+	for budget = turnBudget; c.has(open) && !c.has(connecting); {
 		if c.out != nil && !c.has(deaf) && !l.flush(c, &budget) && !c.duplex() {
 			break
 		}
@@ -77,6 +85,7 @@ func (l *Loop) advance(c *Conn) {
 			l.fill(c, &budget)
 		}
 	}
+	return budget
 }
 
 // lookAfter closes a connection whose input stands still if it has broken off: nobody

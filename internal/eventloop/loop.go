@@ -239,11 +239,19 @@ func (l *Loop) tick() {
 	if l.now-before >= yieldAfter {
 		l.yielded = l.now // in a wait that was so long the scheduler took over
 	}
-	if l.now-l.yielded >= yieldAfter {
-		l.yielded = l.now
+	l.yield(l.now)
+}
+
+// yield lets the scheduler run if it has not for long.
+func (l *Loop) yield(now int64) {
+	if now-l.yielded >= yieldAfter {
+		l.yielded = now
 		runtime.Gosched()
 	}
 }
+
+// breathe is yield in the middle of a turn, after something that takes long.
+func (l *Loop) breathe() { l.yield(int64(time.Since(l.start))) }
 
 // yieldAfter is how long a busy loop keeps the scheduler waiting. It is below the 10 ms
 // at which the runtime's monitor (sysmon in runtime/proc.go) loses patience, takes the

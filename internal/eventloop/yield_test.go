@@ -1,0 +1,31 @@
+package eventloop
+
+import (
+	"runtime"
+	"testing"
+)
+
+// A loop in the middle of a long turn lets others run, once in a while.
+func TestBreathe(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	l, _ := still(t, &noted{}, 0)
+	runs := 0
+	try := func(yielded int64) int {
+		before := runs
+		done := make(chan struct{})
+		go func() { runs++; close(done) }()
+		for range 2 { // the scheduler serves whoever has let go first, one time in 61
+			l.yielded = yielded
+			l.breathe()
+		}
+		after := runs
+		<-done
+		return after - before
+	}
+	if try(-2*yieldAfter) != 1 {
+		t.Error("nobody could run")
+	}
+	if try(1<<62) != 0 {
+		t.Error("it let go without need")
+	}
+}
