@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"runtime"
+	"sync/atomic"
 	"testing"
 )
 
@@ -9,16 +10,16 @@ import (
 func TestBreathe(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l, _ := still(t, &noted{}, 0)
-	runs := 0
-	try := func(yielded int64) int {
-		before := runs
+	var runs atomic.Int64
+	try := func(yielded int64) int64 {
+		before := runs.Load()
 		done := make(chan struct{})
-		go func() { runs++; close(done) }()
+		go func() { runs.Add(1); close(done) }()
 		for range 2 { // the scheduler serves whoever has let go first, one time in 61
 			l.yielded = yielded
 			l.breathe()
 		}
-		after := runs
+		after := runs.Load()
 		<-done
 		return after - before
 	}
