@@ -222,13 +222,13 @@ func TestSettle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.Args = []string{exe, "--runtime-dir", "rt", "-cr.yaml", "--init"}
+	os.Args = []string{exe, "--runtime-dir", "rt", "-cr.yaml", "--init", "--pprof"}
 	c := cli{RuntimeDir: "rt"}
-	r := runCmd{Config: "r.yaml", Init: true}
+	r := runCmd{Config: "r.yaml", Init: true, Pprof: true}
 	if err := r.settle(&c); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{exe, "run", "--runtime-dir=" + dir + "/rt", "--config=" + dir + "/r.yaml"}
+	want := []string{exe, "run", "--runtime-dir=" + dir + "/rt", "--config=" + dir + "/r.yaml", "--pprof"}
 	if !slices.Equal(os.Args, want) || c.RuntimeDir != filePath(dir+"/rt") || r.Config != filePath(dir+"/r.yaml") {
 		t.Errorf("arguments %q, runtime directory %s, configuration %s", os.Args, c.RuntimeDir, r.Config)
 	}

@@ -16,6 +16,7 @@ import (
 type runCmd struct {
 	Config   filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
 	Takeover bool     `help:"Take over from the master that runs with the same runtime directory, if one does, without a gap: for service managers and containers."`
+	Pprof    bool     `help:"Give each worker a Unix socket in the runtime directory, pprof-GENERATION-SLOT.sock, at which it gives profiles (Go's /debug/pprof)."`
 	Init     bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
 }
 
@@ -42,6 +43,7 @@ func (r *runCmd) Run(c *cli) error {
 	}
 	status, err := upgrade.Run(upgrade.Options{
 		ConfigPath: string(r.Config), RuntimeDir: dir, Version: versionString(), Takeover: r.Takeover,
+		Pprof: r.Pprof,
 		OnServing: func(st control.Status) {
 			// The next master and the next generation have nothing to introduce.
 			if st.LastChange != nil && st.LastChange.Action == "start" {
@@ -84,6 +86,9 @@ func (r *runCmd) settle(c *cli) error {
 			return fmt.Errorf("find the configuration: %w", err)
 		}
 		args = append(args, "--config="+string(r.Config))
+	}
+	if r.Pprof {
+		args = append(args, "--pprof")
 	}
 	os.Args = args
 	return nil

@@ -34,16 +34,16 @@ func rescueName(w *worker) string {
 	return fmt.Sprintf("%s%d-%d%s", rescuePrefix, w.gen.id, w.index, rescueSuffix)
 }
 
-// rescueSocket makes a socket and calls f with the address of a name in the
-// runtime directory. The way leads over a descriptor of it, as the path may be longer
+// namedSocket makes a Unix socket of a type and calls f with the address of a name in
+// the runtime directory. The way leads over a descriptor of it, as the path may be longer
 // than a socket's can be.
-func rescueSocket(dir, name string, f func(fd int, sa unix.Sockaddr) error) (int, error) {
+func namedSocket(dir, name string, typ int, f func(fd int, sa unix.Sockaddr) error) (int, error) {
 	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(at)
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
@@ -54,23 +54,26 @@ func rescueSocket(dir, name string, f func(fd int, sa unix.Sockaddr) error) (int
 	return fd, nil
 }
 
-// makeRescue makes the rescue that a worker is started with: only this user can
-// reach it. The worker listens itself, so that SO_PEERCRED names it.
-func (co *coordinator) makeRescue(w *worker) (int, error) {
-	co.removeRescue(w)
-	fd, err := rescueSocket(co.opts.RuntimeDir, rescueName(w), func(fd int, sa unix.Sockaddr) error {
+// bindNamed makes a socket of a name in the runtime directory, which only this user can
+// reach, in the place of what has the name. It doesn't listen.
+func bindNamed(dir, name string, typ int) (int, error) {
+	_ = os.Remove(filepath.Join(dir, name))
+	fd, err := namedSocket(dir, name, typ, func(fd int, sa unix.Sockaddr) error {
 		if err := unix.Fchmod(fd, 0o600); err != nil { // bind(2) takes the mode from there
 			return err
 		}
-		if err := unix.Bind(fd, sa); err != nil {
-			return err
-		}
-		return nil
+		return unix.Bind(fd, sa)
 	})
 	if err != nil {
-		return -1, fmt.Errorf("make the socket %s: %w", rescueName(w), err)
+		return -1, fmt.Errorf("make the socket %s: %w", name, err)
 	}
 	return fd, nil
+}
+
+// makeRescue makes the rescue that a worker is started with. The worker listens
+// itself, so that SO_PEERCRED names it.
+func (co *coordinator) makeRescue(w *worker) (int, error) {
+	return bindNamed(co.opts.RuntimeDir, rescueName(w), unix.SOCK_SEQPACKET)
 }
 
 // removeRescue removes the rescue of a worker that has ended.
@@ -149,7 +152,7 @@ type orphan struct {
 
 // greetOrphan connects to a rescue and says hello.
 func greetOrphan(dir, name string) (orphan, error) {
-	fd, err := rescueSocket(dir, name, unix.Connect)
+	fd, err := namedSocket(dir, name, unix.SOCK_SEQPACKET, unix.Connect)
 	if err != nil {
 		return orphan{}, err
 	}

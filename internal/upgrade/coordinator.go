@@ -36,6 +36,8 @@ type Options struct {
 	Version    string
 	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
 	Takeover bool
+	// Pprof gives each worker that this master starts a socket for its profiles.
+	Pprof bool
 	// OnServing is called at each cut-over, with what serves now. It must not
 	// block.
 	OnServing func(control.Status)
@@ -297,6 +299,7 @@ func (co *coordinator) close() {
 	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
 	removeReceipts(co.opts.RuntimeDir)
 	removeRescues(co.opts.RuntimeDir)
+	removePprofs(co.opts.RuntimeDir, nil)
 	if err := co.lock.Release(); err != nil {
 		co.log.Error().Err(err).Msg("leaving the runtime directory")
 	}

@@ -46,6 +46,7 @@ func (p *proc) Kill(sig unix.Signal) {
 // Close implements process.
 func (p *proc) Close() {
 	p.co.removeRescue(p.w)
+	p.co.removePprof(p.w)
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
 }

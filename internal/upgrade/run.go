@@ -113,7 +113,11 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
 		return 0, err
 	}
-	return co.adoptOrphans(patience)
+	orphans, err := co.adoptOrphans(patience)
+	if err == nil {
+		co.sweepPprofs()
+	}
+	return orphans, err
 }
 
 // raiseNoFile raises the descriptor limit to the hard limit, for this process and

@@ -41,8 +41,10 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
 	rescue, err := co.makeRescue(w)
 	if err == nil {
-		err = co.sendStart(w, p, rescue)
+		pprof := co.makePprof(w)
+		err = co.sendStart(w, p, rescue, pprof)
 		_ = unix.Close(rescue)
+		_ = unix.Close(pprof)
 	}
 	if err != nil {
 		p.Kill(unix.SIGKILL)
@@ -52,8 +54,9 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	return p, pid, nil
 }
 
-// sendStart sends the configuration and the descriptors that go with it.
-func (co *coordinator) sendStart(w *worker, p *proc, rescue int) error {
+// sendStart sends the configuration and the descriptors that go with it; pprof is -1
+// if there is none.
+func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	g := w.gen
 	memfd, err := wire.Memfd("reuseportd-config", g.conf.Raw)
 	if err != nil {
@@ -68,6 +71,9 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue int) error {
 	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), rescue}
 	if g.load != nil {
 		msg.Files, fds = append(msg.Files, wire.FileLoad), append(fds, g.load.FD())
+	}
+	if pprof >= 0 {
+		msg.Files, fds = append(msg.Files, wire.FilePprof), append(fds, pprof)
 	}
 	names, logs := g.files.list()
 	msg.Files = append(msg.Files, names...)

@@ -204,6 +204,7 @@ func (co *coordinator) succeedDead() error {
 	if _, err := co.adoptOrphans(co.core.change.gen.conf.WorkerTimeout); err != nil {
 		return err
 	}
+	co.sweepPprofs()
 	if err := co.announce(); err != nil {
 		return err
 	}

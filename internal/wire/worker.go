@@ -10,6 +10,7 @@ const (
 	FileBoard  = "board"   // memfd of the upstream.Board; older masters send none
 	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
 	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
+	FilePprof  = "pprof"   // socket at which the worker gives profiles, if it is to
 	FileLog    = "log"     // the error log, open for appending
 	FileAccess = "access:" // + path: an access log, open for appending
 )

@@ -107,10 +107,14 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		}
 		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
 	}
+	profiles, err := listenPprof(files.take(wire.FilePprof))
+	if err != nil {
+		return nil, err
+	}
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
-		start: start, rescue: rescue, master: master(ch),
+		start: start, rescue: rescue, pprof: profiles, master: master(ch),
 		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),

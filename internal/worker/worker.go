@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -48,9 +49,10 @@ type worker struct {
 	granted    atomic.Int64 // descriptors that other workers may hand over to this one
 
 	start      wire.Start
-	rescue     *os.File // where an orphan waits for a master
-	master     uint32   // the master's user
-	seq        uint64   // the highest number that a master has given to a message
+	rescue     *os.File     // where an orphan waits for a master
+	pprof      net.Listener // nil unless this worker gives profiles
+	master     uint32       // the master's user
+	seq        uint64       // the highest number that a master has given to a message
 	drainUntil time.Time
 	base       eventloop.Counters // when the drain began
 
@@ -73,6 +75,9 @@ func (w *worker) run() int {
 		}()
 	}
 	go w.receive()
+	if w.pprof != nil {
+		go w.servePprof()
+	}
 	if err := failpoint.Hit("worker-ready"); err != nil {
 		_ = w.ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1

@@ -1,0 +1,60 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pprofPrefix = "pprof-"
+	pprofSuffix = ".sock"
+)
+
+// pprofName is the name, in the runtime directory, of the socket at which a worker gives
+// profiles: by generation and first slot, as its command line and `status` name it.
+func pprofName(w *worker) string {
+	return fmt.Sprintf("%s%d-%d%s", pprofPrefix, w.gen.id, w.slots[0], pprofSuffix)
+}
+
+// makePprof makes that socket, if this master was asked to, and else returns -1. A
+// worker does without rather than not start. It listens itself: until it serves, a
+// client is refused, and never waits.
+func (co *coordinator) makePprof(w *worker) int {
+	if !co.opts.Pprof {
+		return -1
+	}
+	fd, err := bindNamed(co.opts.RuntimeDir, pprofName(w), unix.SOCK_STREAM)
+	if err != nil {
+		co.log.Error().Err(err).Msg("a worker gives no profiles")
+		return -1
+	}
+	return fd
+}
+
+// removePprof removes the socket of a worker that has ended, whichever master made it.
+func (co *coordinator) removePprof(w *worker) {
+	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, pprofName(w)))
+}
+
+// sweepPprofs removes the sockets of workers that are none of this master's: they ended
+// while there was none. The lock must be held.
+func (co *coordinator) sweepPprofs() {
+	mine := make(map[string]bool)
+	for _, p := range co.procs() {
+		mine[pprofName(p.w)] = true
+	}
+	removePprofs(co.opts.RuntimeDir, mine)
+}
+
+// removePprofs removes all such sockets but those to keep, by name.
+func removePprofs(dir string, keep map[string]bool) {
+	names, _ := filepath.Glob(filepath.Join(dir, pprofPrefix+"*"+pprofSuffix))
+	for _, path := range names {
+		if !keep[filepath.Base(path)] {
+			_ = os.Remove(path)
+		}
+	}
+}
