@@ -3,13 +3,14 @@
 # make bench  measure, beside nginx where that is installed
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
+# make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
 # make bench-proxy     what passing TCP and HTTP on costs beside nginx and HAProxy; installs what is missing
 
 GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -18,6 +19,10 @@ run:
 	$(GO) run ./cmd/reuseportd
 
 test: lint unit fuzz
+
+# `go build` and `go run` take default.pgo by themselves. For each command that has one, go vet and
+# go test would compile everything again, the standard library too: a minute each.
+lint unit fuzz: export GOFLAGS := $(GOFLAGS) -pgo=off
 
 lint:
 	$(GO) vet ./...
@@ -49,6 +54,9 @@ bench-rivals:
 
 bench-proxy:
 	$(GO) run ./bench/proxy
+
+pgo:
+	$(GO) run ./bench/pgo
 
 fmt:
 	$(GO) tool gofumpt -w .

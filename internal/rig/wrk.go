@@ -14,6 +14,7 @@ import (
 type Wrk struct {
 	Connections int
 	Header      string // one more field of every request, if not ""
+	Script      string // path of a Lua script, if not ""
 }
 
 // Run puts the load on a URL and returns the requests that were answered. An
@@ -22,6 +23,9 @@ func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) 
 	args := []string{"-t2", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
 	if w.Header != "" {
 		args = append(args, "-H", w.Header)
+	}
+	if w.Script != "" {
+		args = append(args, "-s", w.Script)
 	}
 	out, err := exec.CommandContext(ctx, "wrk", append(args, url)...).CombinedOutput()
 	if err != nil {
