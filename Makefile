@@ -3,6 +3,7 @@
 # make bench  measure, beside nginx where that is installed
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
+# make microbench      benchmarks of the hot paths; see below how to compare two
 # make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
 # make bench-proxy     what passing TCP and HTTP on costs beside nginx and HAProxy; installs what is missing
 
@@ -10,7 +11,7 @@ GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy pgo fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -54,6 +55,13 @@ bench-rivals:
 
 bench-proxy:
 	$(GO) run ./bench/proxy
+
+# Before and after a change, which go tool benchstat then tells apart from noise:
+#   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt
+# BENCH narrows it down: make microbench BENCH=Timers
+BENCH ?= .
+microbench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./internal/eventloop ./internal/service/http/...
 
 pgo:
 	$(GO) run ./bench/pgo

@@ -235,13 +235,3 @@ func TestBuffers(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkTimers(b *testing.B) {
-	l, cs := still(b, &noted{}, 1000)
-	idle := l.Class(time.Minute)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		l.now++
-		cs[i%len(cs)].SetTimeout(idle)
-	}
-}

@@ -1,9 +1,12 @@
 package http
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
 )
 
 // BenchmarkParse reads the heads of a load generator, of a browser, and one that
@@ -56,5 +59,107 @@ func BenchmarkForward(b *testing.B) {
 		p.appendRequest(room, &r, o, "server", nil)
 		parseResponse(out, 0, &resp)
 		p.appendResponse(room, &resp, &y)
+	}
+}
+
+// BenchmarkFixed is what a fixed answer costs but for the loop and system calls: from the
+// request's bytes to the answer's.
+func BenchmarkFixed(b *testing.B) {
+	site, err := NewSite(&config.HTTP{
+		MaxRequestLine: 8 << 10, MaxHeader: 32 << 10, MaxBody: 1 << 20,
+		Routes: []config.Route{
+			{Path: "/", Respond: &config.Respond{Status: 200, Body: []byte("hello\n")}},
+			{Path: "/healthz", Respond: &config.Respond{Status: 204}},
+		},
+	}, Options{AccessLog: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer site.Close()
+	h := newHandler(newLoop(b), site, nil)
+	in := []byte("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n")
+	room := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, status := parse(in, 0, site.limit, &h.req, &h.scratch); n != len(in) || status != 0 {
+			b.Fatal(n, status)
+		}
+		f := site.find(&h.req).respond
+		out := append(h.endHead(append(room, f.head...), !h.req.keepAlive), f.body...)
+		if len(out) < len(f.head) {
+			b.Fatal("no answer")
+		}
+	}
+}
+
+func newLoop(b *testing.B) *eventloop.Loop {
+	b.Helper()
+	l, err := eventloop.New(eventloop.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { // Run gives back what New took
+		l.Stop()
+		if err := l.Run(); err != nil {
+			b.Error(err)
+		}
+	})
+	return l
+}
+
+// BenchmarkResponse is a server's head read, and written anew.
+func BenchmarkResponse(b *testing.B) {
+	p := plainProxy(config.Proxy{})
+	for _, c := range []struct{ name, head string }{
+		{"plain", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
+		{"app", "HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: max-age=60\r\n" +
+			"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nSet-Cookie: id=0123456789abcdef; Path=/; HttpOnly\r\nVary: Accept-Encoding\r\n" +
+			"ETag: \"33a64df5\"\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			in, room := []byte(c.head), make([]byte, 0, 4096)
+			var r response
+			b.SetBytes(int64(len(in)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if n, ok := parseResponse(in, 0, &r); n != len(in) || !ok {
+					b.Fatal(n, ok)
+				}
+				p.appendResponse(room, &r, &reply{framing: framedLength})
+			}
+		})
+	}
+}
+
+// BenchmarkLogLine is a line of the access log in both formats.
+func BenchmarkLogLine(b *testing.B) {
+	h := &Handler{scratch: make([]byte, 0, 1024)}
+	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
+	in := []byte("GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nReferer: https://www.example.com/\r\n\r\n")
+	if n, status := parse(in, 0, lim, &h.req, &h.scratch); n != len(in) || status != 0 {
+		b.Fatal(n, status)
+	}
+	now, addr, room := time.Now(), netip.MustParseAddrPort("192.0.2.1:40000"), make([]byte, 0, 1024)
+	b.Run("combined", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			h.appendCombined(room, addr, now, 200, 1234)
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			h.appendJSON(room, addr, now, 200, 1234)
+		}
+	})
+}
+
+// BenchmarkDate is the date's line, which is made once a second.
+func BenchmarkDate(b *testing.B) {
+	now, room := time.Now(), make([]byte, 0, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		appendHTTPDate(room, now)
 	}
 }

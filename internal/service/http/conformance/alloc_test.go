@@ -81,18 +81,24 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-func rawDial(t testing.TB, addr string) int {
+// rawAddress is the address of a server, to be used again: to make one allocates.
+func rawAddress(t testing.TB, addr string) unix.Sockaddr {
 	t.Helper()
-	var port int
-	if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil {
+	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &at.Port); err != nil {
 		t.Fatal(err)
 	}
+	return at
+}
+
+func rawDial(t testing.TB, addr string) int {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
+	if err := unix.Connect(fd, rawAddress(t, addr)); err != nil {
 		t.Fatal(err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
