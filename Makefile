@@ -33,7 +33,7 @@ lint:
 
 unit:
 	$(GO) test -race -timeout 15m ./...
-	$(GO) test -run Allocat ./internal/eventloop # which it doesn't under the race detector
+	$(GO) test -run Allocat ./internal/eventloop ./internal/service/... ./internal/upstream # some don't under the race detector
 
 # Each fuzz target for a moment: what a change has broken shows at once.
 fuzz:
@@ -61,7 +61,7 @@ bench-proxy:
 # BENCH narrows it down: make microbench BENCH=Timers
 BENCH ?= .
 microbench:
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./internal/eventloop ./internal/service/http/...
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./internal/eventloop ./internal/service/...
 
 pgo:
 	$(GO) run ./bench/pgo

@@ -24,10 +24,10 @@ func TestNoAllocation(t *testing.T) {
 	}
 	defer null.Close()
 	root := t.TempDir()
-	if err := os.WriteFile(root+"/a.css", make([]byte, 3000), 0o644); err != nil {
+	if err := os.WriteFile(root+"/a.css", make([]byte, 4<<10), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(root+"/large", make([]byte, 300000), 0o644); err != nil {
+	if err := os.WriteFile(root+"/large", make([]byte, 1<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -69,15 +69,50 @@ func TestNoAllocation(t *testing.T) {
 					rawAnswers(t, conn, buf, answers)
 				}
 			}
-			run(200)
-			var a, b runtime.MemStats
-			runtime.ReadMemStats(&a)
-			run(1000)
-			runtime.ReadMemStats(&b)
-			if got := b.Mallocs - a.Mallocs; got > 50 {
-				t.Errorf("%d allocations in 1000 requests", got)
-			}
+			wantNoAllocation(t, run)
 		})
+	}
+}
+
+// TestConnectionAllocatesNothing: nor do connections, whoever closes them, with a log too.
+func TestConnectionAllocatesNothing(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, c := range []struct {
+		name, request string
+		byClient      bool
+	}{
+		{"closed by the server", closing, false},
+		{"closed by the client", get, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conf := base("")
+			conf.AccessLog = &config.AccessLog{Format: "combined", File: "-"}
+			s := serve(t, "tcp", conf, service.Options{AccessLog: int(null.Fd())})
+			at, buf := rawAddress(t, s.addr), make([]byte, 4<<10)
+			wantNoAllocation(t, func(n int) {
+				for range n {
+					rawConnection(t, at, c.request, c.byClient, buf)
+				}
+			})
+		})
+	}
+}
+
+// wantNoAllocation has run do 200 requests, after which there is room for all, then 1000 that
+// must need no more. The runtime's own few allocations meanwhile are not theirs.
+func wantNoAllocation(t *testing.T, run func(n int)) {
+	t.Helper()
+	run(200)
+	var a, b runtime.MemStats
+	runtime.ReadMemStats(&a)
+	run(1000)
+	runtime.ReadMemStats(&b)
+	if got := b.Mallocs - a.Mallocs; got > 50 {
+		t.Errorf("%d allocations in 1000 requests", got)
 	}
 }
 

@@ -1,11 +1,14 @@
 package conformance
 
 import (
-	"runtime"
+	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	service "reuseportd/internal/service/http"
 )
 
 // fastBackend answers every read with the same bytes, without allocating.
@@ -68,14 +71,27 @@ func TestProxyAllocatesNothing(t *testing.T) {
 					}
 				}
 			}
-			run(200)
-			var a, b runtime.MemStats
-			runtime.ReadMemStats(&a)
-			run(1000)
-			runtime.ReadMemStats(&b)
-			if got := b.Mallocs - a.Mallocs; got > 50 {
-				t.Errorf("%d allocations in 1000 requests", got)
-			}
+			wantNoAllocation(t, run)
 		})
 	}
+}
+
+// TestProxyConnectionAllocatesNothing: nor do clients that come for one request, with a log of
+// them.
+func TestProxyConnectionAllocatesNothing(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	conf := proxying()
+	conf.AccessLog = &config.AccessLog{Format: "combined", File: "-"}
+	s := serve(t, "tcp", conf, service.Options{AccessLog: int(null.Fd())},
+		upstreams{confs: []config.Upstream{app(fastBackend(t, ok))}})
+	at, buf := rawAddress(t, s.addr), make([]byte, 4<<10)
+	wantNoAllocation(t, func(n int) {
+		for range n {
+			rawConnection(t, at, closing, false, buf)
+		}
+	})
 }
