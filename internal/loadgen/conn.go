@@ -14,7 +14,9 @@ type conn struct {
 	open       bool
 	connecting bool
 	answered   bool  // whole; only the server's close is still to come, or the next request
+	closing    bool  // the server said that it closes
 	got        int   // bytes of the present answer
+	expect     int   // of so many
 	started    int64 // when the present request began, or was due
 }
 
@@ -154,6 +156,9 @@ func (t *thread) read(fd int, events uint32) {
 func (t *thread) next(fd int, c *conn) bool {
 	config := t.load.config
 	switch {
+	case config.Kept && c.closing:
+		t.shut.Add(1)
+		t.end(fd)
 	case config.Kept && config.Rate > 0:
 		t.rest(fd, c)
 	case config.Kept && !t.load.ending.Load():
@@ -172,6 +177,9 @@ func (t *thread) closed(fd int) {
 	if !t.conns[fd].answered {
 		t.lose(fd)
 		return
+	}
+	if t.load.config.Kept {
+		t.shut.Add(1)
 	}
 	t.end(fd)
 }
@@ -198,25 +206,42 @@ func (t *thread) end(fd int) {
 
 // take takes the next bytes of an answer and tells whether they are understood.
 func (t *thread) take(c *conn, data []byte) bool {
-	if c.got == 0 && t.load.config.Echo == 0 && !bytes.HasPrefix(data, []byte("HTTP/1.1 200 ")) {
+	if c.got == 0 && !t.begins(c, data) {
 		return false
 	}
-	if t.expect == 0 {
-		if t.expect = answerLength(data); t.expect == 0 {
-			return false
-		}
-	}
 	c.got += len(data)
-	if c.got == t.expect && !c.answered {
+	if c.got == c.expect && !c.answered {
 		c.answered = true
 		t.answered.Add(1)
 		t.took(c.started, t.now)
 	}
-	return c.got <= t.expect
+	return c.got <= c.expect
 }
 
-// answerLength is that of the whole answer which begins with data: all answers of
-// the servers that are measured have the same. It is 0 if data has no whole head.
+// begins looks at the first bytes of an answer. A server's answers have the same length,
+// but those that say that it closes; so only a head of another length is read.
+func (t *thread) begins(c *conn, data []byte) bool {
+	c.expect = t.expect
+	if t.load.config.Echo > 0 {
+		return true
+	}
+	if !bytes.HasPrefix(data, []byte("HTTP/1.1 200 ")) {
+		return false
+	}
+	if len(data) == t.expect {
+		return true
+	}
+	if n := answerLength(data); n > 0 {
+		c.expect = n
+		c.closing = bytes.Contains(bytes.ToLower(data[:min(n, len(data))]), []byte("\r\nconnection: close\r\n"))
+	}
+	if t.expect == 0 {
+		t.expect = c.expect
+	}
+	return c.expect > 0
+}
+
+// answerLength is that of the whole answer which begins with data. It is 0 if data has no whole head.
 func answerLength(data []byte) int {
 	head := bytes.Index(data, []byte("\r\n\r\n"))
 	field := []byte("\r\ncontent-length: ") // HAProxy writes all names in lower case

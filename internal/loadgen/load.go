@@ -28,6 +28,8 @@ type Counts struct {
 	Answered uint64 `json:"answered"` // requests that were answered whole, with 200
 	Failed   uint64 `json:"failed"`   // connects that were refused or found no descriptor or port
 	Lost     uint64 `json:"lost"`     // requests without a whole answer, also those that Stop did not wait for
+	// Closed are kept connections that the server ended, by `Connection: close` or between two requests.
+	Closed uint64 `json:"closed,omitempty"`
 }
 
 // Add adds another load's counts.
@@ -36,6 +38,7 @@ func (c *Counts) Add(o Counts) {
 	c.Answered += o.Answered
 	c.Failed += o.Failed
 	c.Lost += o.Lost
+	c.Closed += o.Closed
 }
 
 // Load is a load that runs.
@@ -99,7 +102,7 @@ func (l *Load) recorded(started int64) bool {
 // Counts sums up what has been done so far.
 func (l *Load) Counts() (sum Counts) {
 	for _, t := range l.threads {
-		sum.Add(Counts{t.connects.Load(), t.answered.Load(), t.failed.Load(), t.lost.Load()})
+		sum.Add(Counts{t.connects.Load(), t.answered.Load(), t.failed.Load(), t.lost.Load(), t.shut.Load()})
 	}
 	return sum
 }

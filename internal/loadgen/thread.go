@@ -22,10 +22,10 @@ type thread struct {
 	last   int64  // when the load began to end
 	text   []byte // a request
 	buf    []byte
-	expect int // bytes of a whole answer, 0 until one was seen
+	expect int // bytes of a usual answer, 0 until one was seen
 	now    int64
 
-	connects, answered, failed, lost atomic.Uint64
+	connects, answered, failed, lost, shut atomic.Uint64
 
 	latency, late *hdrhistogram.Histogram
 }

@@ -95,6 +95,33 @@ func (s *Server) CPU() time.Duration {
 	return sum
 }
 
+// Switches are the context switches, of their own will and not, of all tasks of the server's processes. Those of
+// a thread that has ended are not in it.
+func (s *Server) Switches() int {
+	sum := 0
+	for _, p := range s.Processes() {
+		paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID))
+		for _, path := range paths {
+			data, _ := os.ReadFile(path)
+			sum += switchesOf(string(data))
+		}
+	}
+	return sum
+}
+
+// switchesOf reads proc_pid_status(5).
+func switchesOf(status string) int {
+	sum := 0
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		if name == "voluntary_ctxt_switches" || name == "nonvoluntary_ctxt_switches" {
+			n, _ := strconv.Atoi(strings.TrimSpace(value))
+			sum += n
+		}
+	}
+	return sum
+}
+
 // Private is the private memory of all the server's processes in bytes
 // (proc_pid_smaps(5), Private_Clean and Private_Dirty).
 func (s *Server) Private() (int, error) {

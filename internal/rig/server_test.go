@@ -65,3 +65,10 @@ func TestMachine(t *testing.T) {
 		t.Error(m)
 	}
 }
+
+func TestSwitches(t *testing.T) {
+	const status = "Name:\tcat\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t30\n"
+	if n := switchesOf(status); n != 42 {
+		t.Errorf("%d", n)
+	}
+}
