@@ -1,17 +1,16 @@
 # make run    serve, with the built-in configuration
 # make test   everything that is checked
-# make bench  measure, beside nginx where that is installed
+# make bench  measure beside other servers, 20 minutes; installs what is missing
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
 # make microbench      benchmarks of the hot paths; see below how to compare two
 # make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
-# make bench-proxy     what passing TCP and HTTP on costs beside nginx and HAProxy; installs what is missing
 
 GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals bench-proxy microbench pgo fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -52,9 +51,6 @@ bench-handover:
 
 bench-rivals:
 	$(GO) run ./bench/rivals
-
-bench-proxy:
-	$(GO) run ./bench/proxy
 
 # Before and after a change, which go tool benchstat then tells apart from noise:
 #   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt

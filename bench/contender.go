@@ -7,57 +7,133 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"reuseportd/internal/rig"
 )
 
-// contender is one server under measurement.
+// door is what a kind of load needs of a server.
+type door string
+
+const (
+	doorSmall     door = "small"     // HTTP, the same few bytes for any request
+	doorChurn     door = "churn"     // likewise, for connections of one request each
+	doorPipelined door = "pipelined" // likewise, for many requests at once
+	doorIdle      door = "idle"      // likewise, for thousands of connections
+	doorStatic    door = "static"    // HTTP, files below /static/
+	doorProxied   door = "proxied"   // HTTP, passed on to the server behind
+	doorBulk      door = "bulk"      // TCP, passed on to iperf3
+	doorTCP       door = "tcp"       // TCP, passed on to an echo
+	doorReload    door = "reload"    // small, of a server with a reload function
+	doorScaling   door = "scaling"   // small, of servers with one loop and with two
+	doorModels    door = "models"    // small, of servers with processes and with threads
+)
+
+// contender is one server under measurement, with an address for each load that it can take.
 type contender struct {
 	*rig.Server
-	// reload returns the milliseconds to the new generation's serving; nil if
-	// the server has no way to tell.
+	doors map[door]string
+	// reload returns the milliseconds to the new generation's serving by the server's own
+	// account, 0 if it has none; nil if the server can't.
 	reload func(context.Context) (float64, error)
 }
 
-// contenders are ours and those rivals that are installed.
-func contenders(ctx context.Context, dir string, o options) ([]contender, error) {
-	const workers = 2
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
+const (
+	ours    = "reuseportd" // the name of the contender whose ratios are told
+	workers = 2            // of every server; of HAProxy and Go, threads
+)
+
+// place is what contenders are made in.
+type place struct {
+	dir    string // of this contender alone: a server's processes are known by their binary's path
+	binary string // reuseportd's
+	site   string // the directory below /static/
+	behind *behind
+}
+
+// entrant is how a contender is made. Its doors beyond those that it is made with lead where small does.
+type entrant struct {
+	name string
+	make func(context.Context, place) (*contender, error)
+	more []door
+}
+
+// many are the doors of a server whose small door takes everything that may come.
+var many = []door{doorPipelined, doorIdle}
+
+// entrants are in the order of columns.
+var entrants = []entrant{
+	{ours, reuseportd(loops{workers, 1}), append([]door{doorReload, doorScaling, doorModels}, many...)},
+	{"reuseportd with defer_accept", deferring, nil},
+	{"reuseportd, 1 loop", only(doorScaling, reuseportd(loops{1, 1})), nil},
+	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},
+	{"nginx", nginx(workers, ""), append([]door{doorReload, doorScaling}, many...)},
+	{"nginx, 1 worker", only(doorScaling, nginx(1, "")), nil},
+	{"nginx with proxy_buffer_size 64k", only(doorBulk, nginx(workers, "proxy_buffer_size 64k;")), nil},
+	{"HAProxy", haproxy("", splice), append([]door{doorReload}, many...)},
+	{"HAProxy splice-auto", only(doorBulk, haproxy("", spliceAuto)), nil},
+	{"HAProxy with tune.pipesize 1 MiB", only(doorBulk, haproxy("tune.pipesize 1048576", splice)), nil},
+	{"h2o", func(ctx context.Context, p place) (*contender, error) { return h2o(ctx, p.dir, p.site, p.behind.http) }, many},
+	{"gnet", inGo("gnet"), many},
+	{"fasthttp", inGo("fasthttp"), many},
+	{"net/http", inGo("net/http"), many},
+	{floorName, func(ctx context.Context, p place) (*contender, error) { return floor(ctx, p.dir) }, nil},
+	{uringName, func(ctx context.Context, p place) (*contender, error) { return uringFloor(ctx, p.dir) }, nil},
+	{"io.Copy", relaying, nil},
+	{direct, directly, nil},
+}
+
+const (
+	floorName = "floor"
+	uringName = "floor with io_uring"
+	direct    = "direct" // the way without a proxy
+)
+
+func inGo(kind string) func(context.Context, place) (*contender, error) {
+	return func(ctx context.Context, p place) (*contender, error) { return goServer(ctx, p.dir, kind) }
+}
+
+// only makes a contender that has one of its doors alone, or that of its small door under this name.
+func only(d door, how func(context.Context, place) (*contender, error)) func(context.Context, place) (*contender, error) {
+	return func(ctx context.Context, p place) (*contender, error) {
+		c, err := how(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		address, ok := c.doors[d]
+		if !ok {
+			address = c.doors[doorSmall]
+		}
+		c.doors = map[door]string{d: address}
+		return c, nil
 	}
-	ours, err := rig.NewReuseportd(ctx, dir, o.server)
-	if err != nil {
-		return nil, err
+}
+
+// contenders makes all of them, each in a directory of its own, and starts none. What can't be had is told.
+func contenders(ctx context.Context, p place, uring bool) ([]*contender, error) {
+	var all []*contender
+	base := p.dir
+	for i, e := range entrants {
+		if e.name == uringName && !uring {
+			continue
+		}
+		// Nothing that a configuration file would have to quote.
+		p.dir = filepath.Join(base, fmt.Sprint("contender", i))
+		if err := os.Mkdir(p.dir, 0o755); err != nil {
+			return nil, err
+		}
+		c, err := e.make(ctx, p)
+		switch {
+		case errors.Is(err, exec.ErrNotFound) && e.name != ours:
+			fmt.Fprintf(os.Stderr, "bench: without %s: %v\n", e.name, err)
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", e.name, err)
+		}
+		c.Name = e.name
+		for _, d := range e.more {
+			c.doors[d] = c.doors[doorSmall]
+		}
+		all = append(all, c)
 	}
-	reload := func(ctx context.Context) (float64, error) {
-		receipt, err := ours.Change(ctx, "reload")
-		return receipt.ReadyMS, err
-	}
-	if err := ours.Configure(workers, 30*time.Second); err != nil {
-		return nil, err
-	}
-	beside := filepath.Join(dir, "deferring")
-	if err := os.Mkdir(beside, 0o755); err != nil {
-		return nil, err
-	}
-	deferring, err := rig.NewReuseportd(ctx, beside, ours.Args[0])
-	if err != nil {
-		return nil, err
-	}
-	deferring.Name, deferring.Keys = "with defer_accept", "defer_accept: true"
-	if err := deferring.Configure(workers, 30*time.Second); err != nil {
-		return nil, err
-	}
-	all := []contender{{ours.Server, reload}, {Server: deferring.Server}}
-	rival, err := rig.NewNginx(dir)
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		fmt.Fprintln(os.Stderr, "bench: nginx is not here, so there is nothing to compare with: apt-get install nginx-light")
-		return all, nil
-	case err != nil:
-		return nil, err
-	}
-	return append(all, contender{Server: rival.Server}), rival.Configure(workers)
+	return all, nil
 }

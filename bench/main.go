@@ -1,13 +1,16 @@
-// Command bench measures what the server costs, side by side with nginx:
+// Command bench measures what the server costs beside others:
 //
 //	go run ./bench
 //
-// CPU time of one request on a kept connection and on a fresh one, private
-// memory of one idle kept connection, and the time of a reload. Server CPU
-// time is what /proc says of all the server's processes, so the load
-// generator's share of the machine doesn't count; rounds are interleaved, so
-// that a change of the machine meets both; medians are printed with the lowest
-// and the highest round. It takes about two minutes and leaves nothing behind.
+// A contender is a server as processes, with doors for the kinds of load that it can take. A load meets all who have
+// its door, round after round, and nobody is always first; before the rounds that count there is one that doesn't.
+// CPU time is what /proc says of all of a server's processes, so that the load and the servers behind a proxy don't
+// count. All servers have two workers, or threads, and are configured as their own manuals advise. What isn't installed
+// is installed, if apt-get and root are there.
+//
+// It prints Markdown, first the goals and whether they hold, and writes every round's values to a file. With -only, loads
+// are measured anew in that file; -from prints one; -update puts the text into README.md and docs/PERFORMANCE.md.
+// It leaves nothing behind but that and those packages.
 package main
 
 import (
@@ -15,86 +18,60 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
-
-	"reuseportd/internal/rig"
 )
 
 type options struct {
-	rounds      int
-	duration    time.Duration
-	connections int
-	idle        int
-	reloads     int
-	server      string
+	rounds        int
+	duration      time.Duration
+	only, server  string
+	output, from  string
+	update, uring bool
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == relayRole {
+		fmt.Fprintln(os.Stderr, relay(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each load")
-	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of a round")
-	flag.IntVar(&o.connections, "connections", 64, "connections of the load")
-	flag.IntVar(&o.idle, "idle", 5000, "idle connections whose memory is measured")
-	flag.IntVar(&o.reloads, "reloads", 20, "reloads that are timed")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each load")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "length of a round, in whole seconds")
+	flag.StringVar(&o.only, "only", "", "measure only the loads of this `list`: "+strings.Join(names(), ","))
 	flag.StringVar(&o.server, "server", "", "reuseportd's `binary`; by default it is built")
+	flag.StringVar(&o.output, "o", "bench.json", "write all values to this `file`; with -only, beside what it has of other loads")
+	flag.StringVar(&o.from, "from", "", "measure nothing and print this `file`")
+	flag.BoolVar(&o.update, "update", false, "put the text between its marks in README.md and docs/PERFORMANCE.md")
+	flag.BoolVar(&o.uring, "uring", false, "measure the floor with io_uring, too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context, o options) error {
-	if _, err := exec.LookPath("wrk"); err != nil {
-		return fmt.Errorf("the load generator wrk is not here: apt-get install wrk")
-	}
-	if n := 2*o.idle + 1000; rig.RaiseLimit() < uint64(n) {
-		return fmt.Errorf("%d idle connections need a descriptor limit of %d: raise `ulimit -Hn` or give -idle", o.idle, n)
-	}
-	if err := rig.Adopt(); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "rpbench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	all, err := contenders(ctx, dir, o)
-	if err != nil {
-		return err
-	}
-	printMachine(all)
-	for _, c := range all {
-		if err := c.Start(ctx); err != nil {
-			return err
+	var r *report
+	var err error
+	if o.from != "" {
+		if r, err = readReport(o.from); err == nil && r == nil {
+			err = fmt.Errorf("%s: %w", o.from, os.ErrNotExist)
 		}
-		defer c.Stop()
+	} else {
+		r, err = measure(ctx, o)
 	}
-	var rows []row
-	for _, load := range []load{
-		{name: "CPU, one request on a kept connection"},
-		{name: "CPU, one request on a fresh connection", header: "Connection: close"},
-	} {
-		r, err := measureCPU(ctx, o, load, all)
-		if err != nil {
-			return fmt.Errorf("%s: %w", load.name, err)
-		}
-		rows = append(rows, r...)
-	}
-	r, err := measureMemory(ctx, o, all)
 	if err != nil {
-		return fmt.Errorf("memory: %w", err)
+		return err
 	}
-	rows = append(rows, r)
-	if r, err = measureReload(ctx, o, all); err != nil {
-		return fmt.Errorf("reload: %w", err)
+	fmt.Print(r.all())
+	if o.update {
+		return r.update()
 	}
-	rows = append(rows, r)
-	printTable(rows, all)
 	return nil
 }

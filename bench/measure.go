@@ -2,82 +2,129 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"reuseportd/internal/rig"
 )
 
-// load is one way to run wrk.
-type load struct{ name, header string }
-
-// measureCPU gives two rows: CPU time of a request, and requests a second,
-// which says more of the load generator on a small machine than of the server.
-func measureCPU(ctx context.Context, o options, l load, all []contender) ([]row, error) {
-	cpu := newRow(l.name, "µs", len(all))
-	rate := newRow("   its rate, with wrk on the same CPUs", "/s", len(all))
-	wrk := rig.Wrk{Connections: o.connections, Header: l.header}
-	for round := -1; round < o.rounds; round++ {
-		for i := range all {
-			i := (i + max(round, 0)) % len(all) // nobody is always first
-			duration := o.duration
-			if round < 0 {
-				duration = time.Second // to warm up
-			}
-			before := all[i].CPU()
-			n, err := wrk.Run(ctx, "http://"+all[i].Address+"/", duration)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", all[i].Name, err)
-			}
-			if round < 0 {
-				continue
-			}
-			used := all[i].CPU() - before
-			cpu.add(i, float64(used)/float64(time.Microsecond)/float64(n))
-			rate.add(i, float64(n)/duration.Seconds())
+// measure runs the chosen loads, and writes after each what there is by then.
+func measure(ctx context.Context, o options) (*report, error) {
+	chosen, err := choose(o.only)
+	if err != nil {
+		return nil, err
+	}
+	if o.rounds < 1 || o.duration < time.Second || o.duration%time.Second != 0 {
+		return nil, errors.New("-rounds is at least 1, and -duration whole seconds")
+	}
+	r := &report{Machine: rig.Machine()}
+	if o.only != "" {
+		earlier, err := readReport(o.output)
+		if err == nil && earlier != nil {
+			err = r.merge(earlier)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return []row{cpu, rate}, nil
+	if err := equip(ctx); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rpbench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	b, behind, err := prepare(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer behind.stop()
+	if err := behind.start(ctx); err != nil {
+		return nil, err
+	}
+	r.Versions = b.versions(behind, r.Versions)
+	return r, b.measureAll(ctx, chosen, r)
 }
 
-// measureMemory gives the private memory that one idle kept connection adds,
-// after one request on it. What the kernel holds for its socket is not in it.
-func measureMemory(ctx context.Context, o options, all []contender) (row, error) {
-	r := newRow(fmt.Sprintf("private memory, one of %d idle kept connections", o.idle), "bytes", len(all))
-	for i, c := range all {
-		before, err := c.Private()
-		if err != nil {
-			return r, err
-		}
-		conns, err := rig.OpenIdle(ctx, c.Address, o.idle)
-		if err == nil {
-			var after int
-			if after, err = c.Private(); err == nil {
-				r.add(i, float64(after-before)/float64(o.idle))
-			}
-		}
-		rig.CloseAll(conns)
-		if err != nil {
-			return r, fmt.Errorf("%s: %w", c.Name, err)
-		}
+// equip gets what this process needs of the machine.
+func equip(ctx context.Context) error {
+	const descriptors = idlers + 1000
+	if rig.RaiseLimit() < descriptors {
+		return fmt.Errorf("%d idle connections need a descriptor limit of %d: raise `ulimit -Hn`", idlers, descriptors)
 	}
-	return r, nil
+	rig.Install(ctx, "bench", rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.WrkPackage, rig.IperfPackage,
+		rig.Package{Name: "h2o", Brings: "h2o"}, rig.Package{Name: "gcc", Brings: "gcc"}, rig.Package{Name: "libc6-dev", Brings: "/usr/include/stdio.h"})
+	if _, err := exec.LookPath("wrk"); err != nil {
+		return err
+	}
+	return rig.Adopt()
 }
 
-// measureReload gives the time of a reload by the server's own account.
-func measureReload(ctx context.Context, o options, all []contender) (row, error) {
-	r := newRow("reload, to the new generation's serving", "ms", len(all))
-	for i, c := range all {
-		if c.reload == nil {
-			continue
-		}
-		for range o.reloads {
-			ms, err := c.reload(ctx)
-			if err != nil {
-				return r, fmt.Errorf("%s: %w", c.Name, err)
-			}
-			r.add(i, ms)
+// prepare makes everything and starts nothing.
+func prepare(ctx context.Context, dir string, o options) (*bench, *behind, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are another user
+		return nil, nil, err
+	}
+	b := &bench{o: o}
+	if b.script, err = writeScript(dir); err != nil {
+		return nil, nil, err
+	}
+	p := place{dir: dir}
+	if p.site, err = newSite(dir); err != nil {
+		return nil, nil, err
+	}
+	if p.behind, err = newBehind(ctx, dir, o.server); err != nil {
+		return nil, nil, err
+	}
+	p.binary = p.behind.servers[0].Args[0]
+	b.all, err = contenders(ctx, p, o.uring)
+	return b, p.behind, err
+}
+
+// versions adds those of everything that is used to others.
+func (b *bench) versions(behind *behind, all []string) []string {
+	add := func(v string) {
+		if v != "" && !slices.Contains(all, v) {
+			all = append(all, v)
 		}
 	}
-	return r, nil
+	for _, c := range b.all {
+		add(c.Version)
+	}
+	for _, s := range behind.servers {
+		add(s.Version)
+	}
+	add(rig.WrkVersion())
+	return all
+}
+
+// measureAll writes the file after each load.
+func (b *bench) measureAll(ctx context.Context, chosen []load, r *report) error {
+	var about time.Duration
+	for _, l := range chosen {
+		about += l.estimate(b.o, len(l.takers(b.all)))
+	}
+	fmt.Fprintf(os.Stderr, "bench: %s with %s take about %v\n",
+		count(len(chosen), "load"), count(len(b.all), "contender"), about.Round(time.Second))
+	for _, l := range chosen {
+		one, err := b.measure(ctx, l)
+		if err != nil {
+			return err
+		}
+		r.put(one)
+		if err := r.write(b.o.output); err != nil {
+			return err
+		}
+	}
+	return nil
 }

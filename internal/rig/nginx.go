@@ -43,7 +43,7 @@ func NewNginx(dir string) (*Nginx, error) {
 	return n, nil
 }
 
-// Configure writes the configuration. nginx becomes a daemon: as its parent's
+// Configure writes the configuration, with a backlog as others have it by default. nginx becomes a daemon: as its parent's
 // child it would ignore the signal to replace its binary.
 func (n *Nginx) Configure(workers int) error {
 	text := fmt.Sprintf(`%[4]sworker_processes %[3]d;
@@ -57,7 +57,7 @@ http {
   keepalive_timeout 300s;
   client_body_temp_path %[1]s/nginx-body; proxy_temp_path %[1]s/nginx-proxy;
   fastcgi_temp_path %[1]s/nginx-fcgi; uwsgi_temp_path %[1]s/nginx-uwsgi; scgi_temp_path %[1]s/nginx-scgi;
-  server { listen %[2]s reuseport; location / { return 200 "hello\n"; } }
+  server { listen %[2]s reuseport backlog=4096; location / { return 200 "hello\n"; } }
 %[6]s}
 %[5]s`, n.dir, n.Address, workers, n.Head, n.Tail, n.HTTP)
 	return os.WriteFile(n.conf, []byte(text), 0o644)

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"reuseportd/internal/rig"
+)
+
+// Figures that goals are about.
+const (
+	cpuOfRequest        = "request: CPU"
+	requestRate         = "request: rate"
+	growth              = "the highest to that of 100 connections"
+	duringToUndisturbed = "p99 during to undisturbed"
+)
+
+// goal is a bound of a figure.
+type goal struct {
+	load, figure string
+	// rivals are whose value ours is divided by, round by round: of several, the one with the lowest median. If
+	// there is none, the bound is of our value.
+	rivals  []string
+	bound   float64
+	atLeast bool // or else at most
+	unit    string
+}
+
+var goals = []goal{
+	{load: "kept", figure: cpuOfRequest, rivals: []string{"nginx"}, bound: 0.90},
+	{load: "kept", figure: cpuOfRequest, rivals: []string{"HAProxy"}, bound: 0.85},
+	{load: "kept", figure: cpuOfRequest, rivals: []string{"gnet"}, bound: 0.85},
+	{load: "kept", figure: cpuOfRequest, rivals: []string{floorName}, bound: 1.08},
+	{load: "churn", figure: cpuOfRequest, rivals: []string{"nginx"}, bound: 0.95},
+	{load: "churn", figure: cpuOfRequest, rivals: []string{floorName}, bound: 1.10},
+	{load: "pipelined", figure: requestRate, rivals: []string{"nginx"}, bound: 2, atLeast: true},
+	{load: "static", figure: "4 KiB: CPU", rivals: []string{"nginx"}, bound: 1},
+	{load: "static", figure: "1 MiB: CPU", rivals: []string{"nginx"}, bound: 1},
+	{load: "memory", figure: "kept connection: memory", bound: 256, unit: " bytes"},
+	{load: "proxied", figure: cpuOfRequest, rivals: []string{"nginx", "HAProxy"}, bound: 0.9},
+	{load: "bulk", figure: cpuOfGiB, rivals: []string{"nginx", "HAProxy"}, bound: 0.8},
+	{load: "latency", figure: "p99", rivals: []string{"nginx", "HAProxy", "h2o", "gnet", "fasthttp", "net/http"}, bound: 1},
+	{load: "reload", figure: duringToUndisturbed, bound: 1.5, unit: " ×"},
+	{load: "scaling", figure: growth, bound: 1.10, unit: " ×"},
+	{load: "scaling", figure: "100 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
+	{load: "scaling", figure: "8000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
+}
+
+// text is the bound in words.
+func (g goal) text() string {
+	sign := "≤"
+	if g.atLeast {
+		sign = "≥"
+	}
+	text := fmt.Sprintf("%s %.3g%s", sign, g.bound, g.unit)
+	switch len(g.rivals) {
+	case 0:
+		return text
+	case 1:
+		return text + " × " + g.rivals[0]
+	}
+	return text + " × the best of " + strings.Join(g.rivals, ", ")
+}
+
+// verdict is what became of a goal.
+type verdict struct {
+	measured rig.Spread
+	to       string // the rival that it is a ratio to, if it is one
+	holds    string
+}
+
+// judge looks a goal's figure up in what was measured.
+func (g goal) judge(r *report) verdict {
+	one := r.result(g.load)
+	if one == nil {
+		return verdict{holds: "not measured"}
+	}
+	f := one.figure(g.figure)
+	if one.Failed[ours] != "" || f == nil {
+		return verdict{holds: "not measured: failed"}
+	}
+	if len(g.rivals) == 0 {
+		s := rig.SpreadOf(f.Values[ours])
+		return verdict{measured: s, holds: g.holds(s)}
+	}
+	to := f.best(slices.DeleteFunc(slices.Clone(g.rivals), func(name string) bool { return one.Failed[name] != "" }))
+	s := rig.SpreadOf(f.ratios(ours, to))
+	return verdict{measured: s, to: to, holds: g.holds(s)}
+}
+
+// holds goes by the median; where only the range reaches the bound, it is noise that decides.
+func (g goal) holds(s rig.Spread) string {
+	within := func(v float64) bool { return v <= g.bound }
+	best := s.Min
+	if g.atLeast {
+		within, best = func(v float64) bool { return v >= g.bound }, s.Max
+	}
+	switch {
+	case s.N == 0:
+		return "not measured"
+	case within(s.Median):
+		return "yes"
+	case within(best):
+		return "no, within noise"
+	}
+	return "no"
+}

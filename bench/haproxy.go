@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"reuseportd/internal/rig"
+)
+
+// haproxyConf is for master-worker mode: at a reload, listeners go from the old process to the new one through the
+// stats socket (management guide, section 4). Of the options for splicing, those that always splice are cheaper than
+// splice-auto, whose heuristics seldom do. maxconn by itself is half of the descriptor limit, as if all was proxied.
+const haproxyConf = `global
+  nbthread %[1]d
+  maxconn 15000
+  no strict-limits
+  stats socket %[2]s/stats.sock mode 600 level admin expose-fd listeners
+  %[3]s
+defaults
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend small
+  mode http
+  bind %[4]s
+  http-request return status 200 content-type text/plain string "hello\n"
+listen proxied
+  mode http
+  bind %[5]s
+  http-reuse always
+  server s %[6]s
+listen bulk
+  mode tcp
+  bind %[7]s
+  %[8]s
+  server s %[9]s
+listen tcp
+  mode tcp
+  bind %[10]s
+  option splice-auto
+  server s %[11]s
+`
+
+const (
+	splice     = "option splice-request\n  option splice-response"
+	spliceAuto = "option splice-auto"
+)
+
+func haproxy(global, splicing string) func(context.Context, place) (*contender, error) {
+	return func(_ context.Context, p place) (*contender, error) {
+		pidFile, master := filepath.Join(p.dir, "pid"), filepath.Join(p.dir, "master.sock")
+		s, conf, err := rig.NewHAProxy(p.dir, "haproxy", "-W", "-p", pidFile, "-S", master)
+		if err != nil {
+			return nil, err
+		}
+		if err := ownBinary(s, p.dir); err != nil {
+			return nil, err
+		}
+		a, err := addresses(3)
+		if err != nil {
+			return nil, err
+		}
+		c := &contender{Server: s, doors: map[door]string{
+			doorSmall: s.Address, doorChurn: s.Address, doorProxied: a[0], doorBulk: a[1], doorTCP: a[2],
+		}}
+		c.reload = func(ctx context.Context) (float64, error) { return 0, haproxyReload(ctx, pidFile, master) }
+		text := fmt.Sprintf(haproxyConf, workers, p.dir, global, s.Address,
+			a[0], p.behind.http, a[1], splicing, p.behind.bulk, a[2], p.behind.echo())
+		return c, os.WriteFile(conf, []byte(text), 0o644)
+	}
+}
+
+// haproxyReload waits until the master is ready for it: after loading a configuration it executes itself once more,
+// and a signal that comes just then is forgotten.
+func haproxyReload(ctx context.Context, pidFile, master string) error {
+	for end := time.Now().Add(5 * time.Second); !haproxyReady(master); {
+		if time.Now().After(end) {
+			return errors.New("HAProxy's master is not ready after five seconds")
+		}
+		if err := rig.Sleep(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGUSR2)
+}
+
+// haproxyReady asks the master on its own socket whether it has a worker.
+func haproxyReady(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(conn, "show proc\n")
+	answer := make([]byte, 4096) // more than it says, and it comes at once
+	n, _ := conn.Read(answer)
+	return bytes.Contains(answer[:n], []byte("worker"))
+}

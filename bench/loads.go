@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// connections are those of a load that has no number of its own.
+const connections = 64
+
+// load is one kind of traffic, and what is read of it.
+type load struct {
+	name, title string
+	doors       []door // whoever has one of them takes part
+	// once puts the load on a contender for a time. What it reads is one round.
+	once func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error)
+	// prepare, if there is one, is called once before the rounds, with the servers started. It makes do with who can.
+	prepare func(ctx context.Context, b *bench, r *result) error
+	// finish, if there is one, adds figures that are made of others.
+	finish func(*result)
+	cold   bool // no round to warm up
+	// A round of one contender takes so many durations, and so much beside.
+	times int
+	extra time.Duration
+}
+
+// reading is one figure of one round.
+type reading struct {
+	figure, unit string
+	value        float64
+	aside        bool // it explains other figures; no ratio is made of it
+}
+
+// loads are in the order in which they run and are printed.
+var loads = []load{
+	{name: "kept", title: "Small requests on 64 kept connections", doors: []door{doorSmall}, once: kept, times: 1},
+	{name: "pipelined", title: "Small requests, 16 at once, on 64 kept connections", doors: []door{doorPipelined}, once: pipelined, times: 1},
+	{name: "churn", title: "Small requests, a connection for each, 64 at a time", doors: []door{doorChurn}, once: churn, times: 1},
+	{name: "static", title: "Files on 64 kept connections", doors: []door{doorStatic}, once: static, times: len(files)},
+	{name: "idle", title: "Small requests on 100 kept connections beside 10 000 idle ones", doors: []door{doorIdle}, once: besideIdle, cold: true, times: 1, extra: 2 * time.Second},
+	{name: "memory", title: "Private memory of what is idle", doors: []door{doorIdle, doorTCP}, once: memory, cold: true, extra: 2 * time.Second},
+	{name: "latency", title: "Latency of small requests at half of saturation, on 64 kept connections", doors: []door{doorSmall}, once: latency(0, doorSmall), prepare: saturate(0, doorSmall), times: 1, extra: time.Second / 4},
+	{name: "proxied", title: "Requests passed on, on 64 kept connections", doors: []door{doorProxied}, once: proxied, times: 1},
+	{name: "proxied-latency", title: "Latency of requests passed on at half of saturation, on 64 kept connections", doors: []door{doorProxied}, once: latency(0, doorProxied), prepare: saturate(0, doorProxied), finish: added, times: 1, extra: time.Second / 4},
+	{name: "bulk", title: "TCP passed on, 4 streams of iperf3", doors: []door{doorBulk}, once: bulk, times: 1},
+	{name: "tcp", title: "TCP passed on to an echo, 100 bytes each way, 64 connections", doors: []door{doorTCP}, once: tcp, times: 2},
+	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(message, doorTCP), prepare: saturate(message, doorTCP), finish: added, times: 1, extra: time.Second / 4},
+	{name: "reload", title: "Reloads, one a second, under small requests at half of saturation", doors: []door{doorReload}, once: reloading, prepare: saturate(0, doorReload), cold: true, times: 1, extra: reloads * time.Second},
+	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, times: len(growing), extra: time.Second},
+	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, times: 2},
+}
+
+func names() []string {
+	var all []string
+	for _, l := range loads {
+		all = append(all, l.name)
+	}
+	return all
+}
+
+// choose returns the loads whose names are in a list, all if that is empty.
+func choose(list string) ([]load, error) {
+	if list == "" {
+		return loads, nil
+	}
+	var chosen []load
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(loads, func(l load) bool { return l.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %s: there is no load %q", list, name)
+		}
+		chosen = append(chosen, loads[i])
+	}
+	return chosen, nil
+}
+
+// takers are the contenders that take part.
+func (l load) takers(all []*contender) []*contender {
+	return slices.DeleteFunc(slices.Clone(all), func(c *contender) bool {
+		// The direct way is there to be subtracted, which is done with latencies only.
+		if c.Name == direct && l.finish == nil {
+			return true
+		}
+		return !slices.ContainsFunc(l.doors, func(d door) bool { return c.doors[d] != "" })
+	})
+}
+
+// estimate is about how long a load takes.
+func (l load) estimate(o options, contenders int) time.Duration {
+	one := time.Duration(l.times)*o.duration + l.extra + 50*time.Millisecond
+	all := time.Duration(o.rounds) * one
+	if !l.cold {
+		all += time.Duration(l.times)*warmUp + l.extra
+	}
+	return time.Duration(contenders) * (all + 200*time.Millisecond)
+}

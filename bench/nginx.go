@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"reuseportd/internal/rig"
+)
+
+// nginxHTTP and nginxStream are as ngx_http_core_module ("sendfile", "open_file_cache"), ngx_http_upstream_module
+// ("keepalive") and ngx_stream_proxy_module have it (nginx.org/en/docs). Requests on a connection have no limit, as
+// for the others.
+const (
+	nginxHTTP = `upstream behind { server %[1]s; keepalive 64; keepalive_requests 100000000; }
+  server {
+    listen %[2]s reuseport backlog=4096;
+    location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+  server {
+    listen %[3]s reuseport backlog=4096;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=1000 inactive=60s;
+    open_file_cache_valid 60s;
+    location /static/ { alias %[4]s/; }
+  }
+`
+	nginxStream = `stream {
+  proxy_timeout 1h;
+  %[1]s
+  server { listen %[2]s reuseport backlog=4096; proxy_pass %[3]s; }
+  server { listen %[4]s reuseport backlog=4096; proxy_pass %[5]s; }
+}
+`
+)
+
+// nginx makes one with its stream module, if that is here, and more directives for it.
+func nginx(workers int, stream string) func(context.Context, place) (*contender, error) {
+	return func(_ context.Context, p place) (*contender, error) {
+		n, err := rig.NewNginx(p.dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := ownBinary(n.Server, p.dir); err != nil {
+			return nil, err
+		}
+		a, err := addresses(4)
+		if err != nil {
+			return nil, err
+		}
+		c := &contender{Server: n.Server, doors: map[door]string{
+			doorSmall: n.Address, doorChurn: n.Address, doorProxied: a[0], doorStatic: a[1],
+		}}
+		n.HTTP = fmt.Sprintf(nginxHTTP, p.behind.http, a[0], a[1], p.site)
+		if _, err := os.Stat(rig.NginxStream); err == nil {
+			c.doors[doorBulk], c.doors[doorTCP] = a[2], a[3]
+			n.Head = "load_module " + rig.NginxStream + ";\n"
+			n.Tail = fmt.Sprintf(nginxStream, stream, a[2], p.behind.bulk, a[3], p.behind.echo())
+		} else if stream != "" {
+			return nil, fmt.Errorf("nginx's stream module: %w", exec.ErrNotFound)
+		}
+		c.reload = func(context.Context) (float64, error) {
+			pid, err := n.Master("")
+			if err != nil {
+				return 0, err
+			}
+			return 0, syscall.Kill(pid, syscall.SIGHUP)
+		}
+		return c, n.Configure(workers)
+	}
+}
+
+// ownBinary gives a server a copy of its binary, by which its processes are told from another server's.
+func ownBinary(s *rig.Server, dir string) error {
+	path := filepath.Join(dir, filepath.Base(s.Args[0]))
+	err := rig.CopyBinary(s.Args[0], path)
+	s.Args[0] = path
+	return err
+}

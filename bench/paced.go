@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"reuseportd/internal/loadgen"
+	"reuseportd/internal/rig"
+)
+
+// onKept is a load on kept connections: of requests, or of so many bytes to an echo.
+func onKept(echo int, rate float64) loadgen.Config {
+	return loadgen.Config{Connections: connections, Threads: 1, Kept: true, Echo: echo, Rate: rate}
+}
+
+// put runs a load while something is done, and records from when all its connections are there.
+func put(ctx context.Context, c loadgen.Config, address string, during func(*loadgen.Load) error) (loadgen.Result, error) {
+	var err error
+	if c.Address, err = netip.ParseAddrPort(address); err != nil {
+		return loadgen.Result{}, err
+	}
+	l, err := loadgen.Start(c)
+	if err != nil {
+		return loadgen.Result{}, err
+	}
+	if c.Kept {
+		err = established(ctx, l, uint64(c.Connections))
+	}
+	l.Record()
+	if err == nil {
+		err = during(l)
+	}
+	l.EndRecord()
+	return l.Stop(), err
+}
+
+// established waits until a load has its connections, and a moment more for what they have cost.
+func established(ctx context.Context, l *loadgen.Load, n uint64) error {
+	for end := time.Now().Add(20 * time.Second); l.Counts().Connects < n; {
+		if time.Now().After(end) {
+			return fmt.Errorf("of %d connections, %d were established in 20 s", n, l.Counts().Connects)
+		}
+		if err := rig.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return rig.Sleep(ctx, 200*time.Millisecond)
+}
+
+// lossless is put for a time, where a request that is lost is an error.
+func lossless(ctx context.Context, c loadgen.Config, address string, d time.Duration) (loadgen.Result, error) {
+	r, err := put(ctx, c, address, func(*loadgen.Load) error { return rig.Sleep(ctx, d) })
+	if err == nil {
+		err = whole(r.Counts)
+	}
+	return r, err
+}
+
+func whole(c loadgen.Counts) error {
+	if c.Lost > 0 || c.Failed > 0 || c.Answered == 0 {
+		return fmt.Errorf("%d requests answered, %d lost, %d connects failed", c.Answered, c.Lost, c.Failed)
+	}
+	return nil
+}
+
+// saturate sets the rate of a paced load: half of what the slowest of three can do without a pause.
+func saturate(echo int, at door) func(context.Context, *bench, *result) error {
+	return func(ctx context.Context, b *bench, r *result) error {
+		lowest := math.Inf(1)
+		for _, name := range []string{ours, "nginx", "HAProxy"} {
+			c := b.named(name)
+			if c == nil || c.doors[at] == "" || r.Failed[name] != "" {
+				continue
+			}
+			done, err := lossless(ctx, onKept(echo, 0), c.doors[at], b.o.duration)
+			if err != nil {
+				r.fail(name, fmt.Errorf("without a pause: %w", err))
+				continue
+			}
+			lowest = min(lowest, float64(done.Latency.TotalCount())/b.o.duration.Seconds())
+		}
+		if math.IsInf(lowest, 1) {
+			return errors.New("nobody could do it without a pause, so there is no rate for it")
+		}
+		b.rate = lowest / 2
+		return nil
+	}
+}
+
+// latency counts from when a request was due.
+func latency(echo int, at door) func(context.Context, *bench, *contender, time.Duration) ([]reading, error) {
+	return func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
+		r, err := lossless(ctx, onKept(echo, b.rate), c.doors[at], d)
+		of := func(percent float64) float64 { return micro(time.Duration(r.Latency.ValueAtPercentile(percent))) }
+		return []reading{
+			{"p50", "µs", of(50), false},
+			{"p99", "µs", of(99), false},
+			{"p99.9", "µs", of(99.9), false},
+			{"the load's own delay, p99", "µs", micro(time.Duration(r.Late.ValueAtPercentile(99))), true},
+			{"requests due", "/s", b.rate, true},
+		}, err
+	}
+}
+
+// added tells what latencies are above those of the direct way in the same round.
+func added(r *result) {
+	for _, name := range []string{"p50", "p99", "p99.9"} {
+		f := r.figure(name)
+		if f == nil {
+			continue
+		}
+		f.Aside = true
+		base := f.Values[direct]
+		for who, values := range f.Values {
+			for i := range min(len(values), len(base)) {
+				if who != direct {
+					r.add(who, []reading{{"added to " + name, "µs", values[i] - base[i], false}})
+				}
+			}
+		}
+	}
+}
