@@ -83,7 +83,7 @@ func (t *thread) established(fd int) {
 	t.connects.Add(1)
 	c := &t.conns[fd]
 	c.connecting = false
-	if t.load.config.Kept && t.load.config.Rate > 0 {
+	if t.load.config.Kept && t.load.config.Rate > 0 || t.all > 0 {
 		t.rest(fd, c)
 		return
 	}

@@ -18,6 +18,7 @@ type Config struct {
 	Connections int            // a closed load's clients, a kept paced one's too, or the most that a paced one has open
 	Threads     int
 	Kept        bool    // many requests on a connection; else one, with Connection: close
+	Together    bool    // a closed load that keeps its connections sends nothing until each thread has all of its own
 	Echo        int     // bytes of a request that come back as its answer, the client closes; 0 is HTTP
 	Rate        float64 // connections a second of a paced load, requests if they are kept; 0 is a closed one
 }

@@ -43,6 +43,7 @@ func TestLoads(t *testing.T) {
 		"churn":      {Connections: 5, Threads: 2},
 		"kept":       {Connections: 5, Threads: 2, Kept: true},
 		"paced":      {Connections: 100, Threads: 2, Rate: 1000},
+		"together":   {Connections: 5, Threads: 2, Kept: true, Together: true},
 		"kept paced": {Connections: 5, Threads: 2, Kept: true, Rate: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {

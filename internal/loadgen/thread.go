@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
@@ -18,7 +19,9 @@ type thread struct {
 	conns  []conn // by descriptor
 	open   int
 	vacant int    // clients that have no connection, but of a paced load that keeps none
-	idle   []int  // kept connections of a paced load that have no request
+	idle   []int  // kept connections that have no request, of a paced load or of one that waits for all
+	all    int    // connections of a closed load that waits for all, 0 when it does no more
+	lot    int64  // when that last opened some
 	last   int64  // when the load began to end
 	text   []byte // a request
 	buf    []byte
@@ -42,6 +45,9 @@ func newThread(l *Load, i int) (*thread, error) {
 	t.text, t.expect = requestOf(l.config)
 	if l.config.Rate == 0 || l.config.Kept {
 		t.vacant = share(l.config.Connections, l.config.Threads, i)
+	}
+	if l.config.Together && l.config.Kept && l.config.Rate == 0 {
+		t.all = t.vacant
 	}
 	if l.config.Rate == 0 {
 		t.pacer.timer = -1
@@ -86,16 +92,50 @@ func (t *thread) ending() bool { return t.last != math.MaxInt64 }
 func (t *thread) begin() {
 	kept, paced := t.load.config.Kept, t.load.config.Rate > 0
 	if !t.ending() && (kept || !paced) {
-		for n := t.vacant; n > 0; n-- {
+		for n := t.lotOf(t.vacant); n > 0; n-- {
 			t.vacant--
 			t.connect(t.now)
 		}
+	}
+	if t.all > 0 {
+		t.await()
 	}
 	switch {
 	case kept && paced:
 		t.send()
 	case paced && !t.ending():
 		t.connectDue()
+	}
+}
+
+// lotOf is how many of the vacant connections are opened now. A load that waits for all of them has time not to
+// overrun the server's queue, from which a connection may come back as established that the server doesn't have.
+func (t *thread) lotOf(vacant int) int {
+	const lot, pause = 200, int64(10 * time.Millisecond)
+	switch {
+	case t.all == 0:
+		return vacant
+	case t.now < t.lot+pause:
+		return 0
+	}
+	t.lot = t.now
+	return min(vacant, lot)
+}
+
+// await sends the first requests when all connections are there. A load that ends before has no requests.
+func (t *thread) await() {
+	if len(t.idle) < t.all && !t.ending() {
+		return
+	}
+	t.all = 0
+	for fd := t.takeIdle(); fd >= 0; fd = t.takeIdle() {
+		if t.ending() {
+			t.end(fd)
+			continue
+		}
+		c := &t.conns[fd]
+		c.answered, c.started = false, t.now
+		t.request(fd)
 	}
 }
 
