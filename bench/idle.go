@@ -46,7 +46,7 @@ func memory(ctx context.Context, _ *bench, c *contender, _ time.Duration) ([]rea
 			continue
 		}
 		c.Stop()
-		if err := c.Start(ctx); err != nil {
+		if err := start(ctx, c); err != nil {
 			return nil, err
 		}
 		v, err := memoryOfOne(c, m.n, func(n int) ([]*rig.Conn, error) { return m.open(ctx, address, n) })

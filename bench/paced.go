@@ -17,25 +17,38 @@ func onKept(echo int, rate float64) loadgen.Config {
 	return loadgen.Config{Connections: connections, Threads: 1, Kept: true, Echo: echo, Rate: rate}
 }
 
+// shown is what a load has to say.
+type shown struct {
+	loadgen.Result
+	// At the window's start and end, when answers may be outstanding.
+	atStart, atEnd loadgen.Counts
+}
+
 // put runs a load while something is done, and records from when all its connections are there.
-func put(ctx context.Context, c loadgen.Config, address string, during func(*loadgen.Load) error) (loadgen.Result, error) {
+func put(ctx context.Context, c loadgen.Config, address string, during func(*loadgen.Load) error) (shown, error) {
 	var err error
 	if c.Address, err = netip.ParseAddrPort(address); err != nil {
-		return loadgen.Result{}, err
+		return shown{}, err
 	}
 	l, err := loadgen.Start(c)
 	if err != nil {
-		return loadgen.Result{}, err
+		return shown{}, err
 	}
 	if c.Kept {
 		err = established(ctx, l, uint64(c.Connections))
 	}
+	begin := l.Counts()
 	l.Record()
 	if err == nil {
 		err = during(l)
 	}
 	l.EndRecord()
-	return l.Stop(), err
+	end := l.Counts()
+	return shown{l.Stop(), begin, end}, err
+}
+
+func putFor(ctx context.Context, c loadgen.Config, address string, d time.Duration) (shown, error) {
+	return put(ctx, c, address, func(*loadgen.Load) error { return rig.Sleep(ctx, d) })
 }
 
 // established waits until a load has its connections, and a moment more for what they have cost.
@@ -52,8 +65,8 @@ func established(ctx context.Context, l *loadgen.Load, n uint64) error {
 }
 
 // lossless is put for a time, where a request that is lost is an error.
-func lossless(ctx context.Context, c loadgen.Config, address string, d time.Duration) (loadgen.Result, error) {
-	r, err := put(ctx, c, address, func(*loadgen.Load) error { return rig.Sleep(ctx, d) })
+func lossless(ctx context.Context, c loadgen.Config, address string, d time.Duration) (shown, error) {
+	r, err := putFor(ctx, c, address, d)
 	if err == nil {
 		err = whole(r.Counts)
 	}
@@ -91,10 +104,17 @@ func saturate(echo int, at door) func(context.Context, *bench, *result) error {
 	}
 }
 
-// latency counts from when a request was due.
+// latency counts from when a request was due. Who can't keep up has answers outstanding at the end; that shows in his
+// latencies, and is no failure.
 func latency(echo int, at door) func(context.Context, *bench, *contender, time.Duration) ([]reading, error) {
 	return func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
-		r, err := lossless(ctx, onKept(echo, b.rate), c.doors[at], d)
+		r, err := putFor(ctx, onKept(echo, b.rate), c.doors[at], d)
+		if err == nil {
+			err = whole(r.atEnd)
+		}
+		if err != nil {
+			return nil, err
+		}
 		of := func(percent float64) float64 { return micro(time.Duration(r.Latency.ValueAtPercentile(percent))) }
 		return []reading{
 			{"p50", "µs", of(50), false},
@@ -102,7 +122,8 @@ func latency(echo int, at door) func(context.Context, *bench, *contender, time.D
 			{"p99.9", "µs", of(99.9), false},
 			{"the load's own delay, p99", "µs", micro(time.Duration(r.Late.ValueAtPercentile(99))), true},
 			{"requests due", "/s", b.rate, true},
-		}, err
+			{"and answered", "/s", float64(r.atEnd.Answered-r.atStart.Answered) / d.Seconds(), true},
+		}, nil
 	}
 }
 

@@ -54,4 +54,4 @@ func reloading(ctx context.Context, b *bench, c *contender, d time.Duration) ([]
 	return append(all, reading{"requests due", "/s", b.rate, true}), nil
 }
 
-func p99(r loadgen.Result) float64 { return micro(time.Duration(r.Latency.ValueAtPercentile(99))) }
+func p99(r shown) float64 { return micro(time.Duration(r.Latency.ValueAtPercentile(99))) }

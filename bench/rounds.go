@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"time"
+
+	"reuseportd/internal/rig"
 )
 
 // warmUp is the length of the round that doesn't count.
@@ -25,7 +28,7 @@ func (b *bench) measure(ctx context.Context, l load) (*result, error) {
 	r := newResult(l, b.o, takers)
 	for _, c := range takers {
 		defer c.Stop()
-		if err := c.Start(ctx); err != nil {
+		if err := start(ctx, c); err != nil {
 			r.fail(c.Name, err)
 		}
 	}
@@ -53,6 +56,21 @@ func (b *bench) measure(ctx context.Context, l load) (*result, error) {
 		l.finish(r)
 	}
 	return r, ctx.Err()
+}
+
+// start starts a contender when nobody has its address: a process that is dying may have it for a moment more.
+func start(ctx context.Context, c *contender) error {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		conn, err := net.Dial("tcp", c.Address)
+		if err != nil {
+			break
+		}
+		_ = conn.Close()
+		if err := rig.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return c.Start(ctx)
 }
 
 // once is one round of one contender; round -1 isn't kept.

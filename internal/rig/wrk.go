@@ -20,7 +20,8 @@ type Wrk struct {
 // Run puts the load on a URL and returns the requests that were answered. An
 // answer that is an error, of the socket or by its status, fails it.
 func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) {
-	args := []string{"-t2", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
+	// What is slow is not lost, least of all where the machine has other work to do.
+	args := []string{"-t2", "--timeout", "10s", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
 	if w.Header != "" {
 		args = append(args, "-H", w.Header)
 	}
