@@ -45,12 +45,12 @@ var loads = []load{
 	{name: "latency", title: "Latency of small requests at half of saturation, on 64 kept connections", doors: []door{doorSmall}, once: latency(0, doorSmall), prepare: saturate(0, doorSmall), times: 1, extra: time.Second / 4},
 	{name: "proxied", title: "Requests passed on, on 64 kept connections", doors: []door{doorProxied}, once: proxied, times: 1},
 	{name: "proxied-latency", title: "Latency of requests passed on at half of saturation, on 64 kept connections", doors: []door{doorProxied}, once: latency(0, doorProxied), prepare: saturate(0, doorProxied), finish: added, times: 1, extra: time.Second / 4},
-	{name: "bulk", title: "TCP passed on, 4 streams of iperf3", doors: []door{doorBulk}, once: bulk, times: 1},
+	{name: "bulk", title: "TCP passed on, 4 streams of iperf3", doors: []door{doorBulk}, once: bulk, cold: true, times: 1},
 	{name: "tcp", title: "TCP passed on to an echo, 100 bytes each way, 64 connections", doors: []door{doorTCP}, once: tcp, times: 2},
 	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(message, doorTCP), prepare: saturate(message, doorTCP), finish: added, times: 1, extra: time.Second / 4},
 	{name: "reload", title: "Reloads, one a second, under small requests at half of saturation", doors: []door{doorReload}, once: reloading, prepare: saturate(0, doorReload), cold: true, times: 1, extra: reloads * time.Second},
-	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, times: len(growing), extra: time.Second},
-	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, times: 2},
+	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, cold: true, times: len(growing), extra: time.Second},
+	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, cold: true, times: 2},
 }
 
 func names() []string {

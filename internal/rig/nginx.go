@@ -43,14 +43,15 @@ func NewNginx(dir string) (*Nginx, error) {
 	return n, nil
 }
 
-// Configure writes the configuration, with a backlog as others have it by default. nginx becomes a daemon: as its parent's
+// Configure writes the configuration, with a backlog as others have it by default, and more connections than any load has:
+// of the last sixteenth nginx closes idle ones. It becomes a daemon: as its parent's
 // child it would ignore the signal to replace its binary.
 func (n *Nginx) Configure(workers int) error {
 	text := fmt.Sprintf(`%[4]sworker_processes %[3]d;
 worker_rlimit_nofile 16384;
 pid %[1]s/nginx.pid;
 error_log %[1]s/nginx.log;
-events { worker_connections 8192; }
+events { worker_connections 10240; }
 http {
   access_log off;
   keepalive_requests 100000000;
