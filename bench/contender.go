@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"reuseportd/internal/rig"
 )
@@ -108,12 +110,27 @@ func only(d door, how func(context.Context, place) (*contender, error)) func(con
 	}
 }
 
+// besides are further builds of reuseportd, from a list of binaries. They take no part in scaling and models.
+func besides(list string) []entrant {
+	var all []entrant
+	for path := range strings.SplitSeq(list, ",") {
+		if path == "" {
+			continue
+		}
+		all = append(all, entrant{filepath.Base(path), func(ctx context.Context, p place) (*contender, error) {
+			p.binary = path
+			return reuseportd(loops{workers, 1})(ctx, p)
+		}, append([]door{doorReload}, many...)})
+	}
+	return all
+}
+
 // contenders makes all of them, each in a directory of its own, and starts none. What can't be had is told.
-func contenders(ctx context.Context, p place, uring bool) ([]*contender, error) {
+func contenders(ctx context.Context, p place, o options) ([]*contender, error) {
 	var all []*contender
 	base := p.dir
-	for i, e := range entrants {
-		if e.name == uringName && !uring {
+	for i, e := range slices.Insert(slices.Clone(entrants), 1, besides(o.beside)...) {
+		if e.name == uringName && !o.uring {
 			continue
 		}
 		// Nothing that a configuration file would have to quote.

@@ -9,7 +9,7 @@
 // is installed, if apt-get and root are there.
 //
 // It prints Markdown, first the goals and whether they hold, and writes every round's values to a file. With -only, loads
-// are measured anew in that file; -from prints one; -update puts the text into README.md and docs/PERFORMANCE.md.
+// are measured anew in that file; -from prints one; -beside compares builds of the server with each other; -update puts the text into README.md and docs/PERFORMANCE.md.
 // It leaves nothing behind but that and those packages.
 package main
 
@@ -28,6 +28,7 @@ type options struct {
 	rounds        int
 	duration      time.Duration
 	only, server  string
+	beside        string
 	output, from  string
 	update, uring bool
 }
@@ -42,6 +43,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "length of a round, in whole seconds")
 	flag.StringVar(&o.only, "only", "", "measure only the loads of this `list`: "+strings.Join(names(), ","))
 	flag.StringVar(&o.server, "server", "", "reuseportd's `binary`; by default it is built")
+	flag.StringVar(&o.beside, "beside", "", "a `list` of further binaries of reuseportd, to be compared with it")
 	flag.StringVar(&o.output, "o", "bench.json", "write all values to this `file`; with -only, beside what it has of other loads")
 	flag.StringVar(&o.from, "from", "", "measure nothing and print this `file`")
 	flag.BoolVar(&o.update, "update", false, "put the text between its marks in README.md and docs/PERFORMANCE.md")

@@ -87,7 +87,7 @@ func prepare(ctx context.Context, dir string, o options) (*bench, *behind, error
 		return nil, nil, err
 	}
 	p.binary = p.behind.servers[0].Args[0]
-	b.all, err = contenders(ctx, p, o.uring)
+	b.all, err = contenders(ctx, p, o)
 	return b, p.behind, err
 }
 
