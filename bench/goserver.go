@@ -62,7 +62,7 @@ func buildGoServers(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w%s", list.Args, err, stderrOf(err))
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "poll_opt", "-o", path, ".")
 	build.Dir = filepath.Join(strings.TrimSpace(string(root)), "bench", "goservers")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -1,7 +1,9 @@
-// The floor with io_uring instead of epoll, and with the kernel's own headers
-// instead of liburing: one ring for each process; multishot accepts and receives,
-// whose buffers the kernel takes from a ring; sends, all of a turn in one system
-// call, which also waits for the next turn.
+// The floor with io_uring instead of epoll, and with the kernel's own header
+// instead of liburing. Of what was tried, this is the cheapest: one ring for each
+// process, whose work is done when it waits (DEFER_TASKRUN); multishot accepts and
+// receives, into buffers that the kernel takes from a ring; direct descriptors,
+// numbers in the ring's own table; all sends of a turn in the system call that
+// waits for the next turn.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/io_uring.h>
@@ -19,12 +21,13 @@
 enum {
 	SUBMISSIONS = 2048,
 	COMPLETIONS = 16384,
-	BUFFERS = 512,     // a power of two
+	BUFFERS = 512, // a power of two
 	BUFFER_SIZE = 1024,
+	CONNECTIONS = 16384, // at most
 };
 
 // In user_data above the descriptor: what is completed.
-enum { ACCEPT_KEPT, ACCEPT_CHURN, RECV_KEPT, OTHER };
+enum { ACCEPT_KEPT, ACCEPT_CHURN, RECV_KEPT, RECV_CHURN, OTHER };
 
 static int ring;
 static _Atomic unsigned *sq_head, *sq_tail, *cq_head, *cq_tail;
@@ -45,12 +48,18 @@ static int enter(unsigned wanted)
 	               IORING_ENTER_GETEVENTS | IORING_ENTER_REGISTERED_RING, NULL, 0);
 }
 
+// Lets so many submissions go together, as linked ones must.
+static void make_room(unsigned n)
+{
+	while (SUBMISSIONS - (tail - atomic_load_explicit(sq_head, memory_order_acquire)) < n)
+		enter(0);
+}
+
 static struct io_uring_sqe *submission(int op, int fd, int kind)
 {
 	struct io_uring_sqe *s;
 
-	while (tail - atomic_load_explicit(sq_head, memory_order_acquire) == SUBMISSIONS)
-		enter(0);
+	make_room(1);
 	s = &sqes[tail++ & sq_mask];
 	memset(s, 0, sizeof *s);
 	s->opcode = op;
@@ -64,40 +73,38 @@ static void accept_all(int listener, int kind)
 	struct io_uring_sqe *s = submission(IORING_OP_ACCEPT, listener, kind);
 
 	s->ioprio = IORING_ACCEPT_MULTISHOT;
-	s->accept_flags = SOCK_CLOEXEC;
+	s->file_index = IORING_FILE_INDEX_ALLOC;
 }
 
-static void receive_all(int fd, int kind)
+// On a connection of one request a receive is for once: a multishot one would hold
+// the connection open.
+static void receive(int fd, int kind)
 {
 	struct io_uring_sqe *s = submission(IORING_OP_RECV, fd, kind);
 
-	s->flags = IOSQE_BUFFER_SELECT; // of group 0
-	s->ioprio = IORING_RECV_MULTISHOT;
+	s->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT; // of group 0
+	if (kind == RECV_KEPT)
+		s->ioprio = IORING_RECV_MULTISHOT;
+	else
+		s->len = BUFFER_SIZE;
 }
 
-static void send_answer(int fd, const struct answer *a)
+static void send_answer(int fd, const struct answer *a, int flags)
 {
 	struct io_uring_sqe *s = submission(IORING_OP_SEND, fd, OTHER);
 
 	s->addr = (uintptr_t)a->text;
 	s->len = a->size;
 	s->msg_flags = MSG_NOSIGNAL;
-	s->flags = IOSQE_CQE_SKIP_SUCCESS;
+	s->flags = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS | flags;
 }
 
-// A connection of one request: receive, answer and close are submitted at once,
-// each to start when the one before it has ended, well or not.
-static void serve_once(int fd)
+static void close_direct(int fd)
 {
-	static char input[4096]; // nobody looks at it
-	struct io_uring_sqe *s = submission(IORING_OP_RECV, fd, OTHER);
+	struct io_uring_sqe *s = submission(IORING_OP_CLOSE, 0, OTHER);
 
-	s->addr = (uintptr_t)input;
-	s->len = sizeof input;
-	s->flags = IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_HARDLINK;
-	send_answer(fd, &last);
-	sqes[(tail - 1) & sq_mask].flags |= IOSQE_IO_HARDLINK;
-	submission(IORING_OP_CLOSE, fd, OTHER)->flags = IOSQE_CQE_SKIP_SUCCESS;
+	s->file_index = fd + 1;
+	s->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
 static void give(int buffer)
@@ -137,6 +144,7 @@ static void open_ring(void)
 		         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
 	};
 	struct io_uring_buf_reg reg = {.ring_entries = BUFFERS};
+	struct io_uring_rsrc_register files = {.nr = CONNECTIONS, .flags = IORING_RSRC_REGISTER_SPARSE};
 	struct io_uring_rsrc_update self = {.offset = -1U};
 	char *m;
 
@@ -153,6 +161,8 @@ static void open_ring(void)
 	cq_mask = *(unsigned *)(m + p.cq_off.ring_mask);
 	cqes = (void *)(m + p.cq_off.cqes);
 
+	register_with(IORING_REGISTER_FILES2, &files, sizeof files);
+
 	given = map(BUFFERS * sizeof(struct io_uring_buf), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	buffers = map(BUFFERS * BUFFER_SIZE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	reg.ring_addr = (uintptr_t)given;
@@ -168,26 +178,29 @@ static void open_ring(void)
 
 static void accepted(const struct io_uring_cqe *c, int listener, int kind)
 {
-	if (c->res >= 0 && kind == ACCEPT_CHURN)
-		serve_once(c->res);
-	else if (c->res >= 0)
-		receive_all(c->res, RECV_KEPT);
+	if (c->res >= 0)
+		receive(c->res, kind == ACCEPT_KEPT ? RECV_KEPT : RECV_CHURN);
 	if (!(c->flags & IORING_CQE_F_MORE))
 		accept_all(listener, kind);
 }
 
-static void received(const struct io_uring_cqe *c, int fd)
+static void received(const struct io_uring_cqe *c, int fd, int kind)
 {
 	if (c->flags & IORING_CQE_F_BUFFER)
 		give(c->flags >> IORING_CQE_BUFFER_SHIFT);
-	if (c->res > 0)
-		send_answer(fd, &kept);
-	else if (c->res != -ENOBUFS) {
-		submission(IORING_OP_CLOSE, fd, OTHER)->flags = IOSQE_CQE_SKIP_SUCCESS;
-		return;
+	if (c->res == -ENOBUFS) {
+		receive(fd, kind);
+	} else if (c->res <= 0) {
+		close_direct(fd);
+	} else if (kind == RECV_CHURN) { // the close starts when the send has ended, well or not
+		make_room(2);
+		send_answer(fd, &last, IOSQE_IO_HARDLINK);
+		close_direct(fd);
+	} else {
+		send_answer(fd, &kept, 0);
+		if (!(c->flags & IORING_CQE_F_MORE))
+			receive(fd, kind);
 	}
-	if (!(c->flags & IORING_CQE_F_MORE))
-		receive_all(fd, RECV_KEPT);
 }
 
 static void serve(int kept_listener, int churn_listener)
@@ -206,8 +219,8 @@ static void serve(int kept_listener, int churn_listener)
 			int kind = c->user_data >> 32, fd = (int)(uint32_t)c->user_data;
 			if (kind == ACCEPT_KEPT || kind == ACCEPT_CHURN)
 				accepted(c, fd, kind);
-			else if (kind == RECV_KEPT)
-				received(c, fd);
+			else if (kind == RECV_KEPT || kind == RECV_CHURN)
+				received(c, fd, kind);
 		}
 		atomic_store_explicit(cq_head, end, memory_order_release);
 		publish_buffers();

@@ -25,8 +25,9 @@ var servers = map[string]func(address string) error{
 	"net/http": serveNetHTTP,
 }
 
+// main looks at no third argument: prefork gives its children one.
 func main() {
-	if len(os.Args) != 3 || servers[os.Args[1]] == nil {
+	if len(os.Args) < 3 || servers[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: goservers gnet|fasthttp|net/http HOST:PORT")
 		os.Exit(2)
 	}
