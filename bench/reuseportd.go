@@ -14,7 +14,7 @@ type loops struct{ workers, threads int }
 // reuseportdConf is more than rig's configuration has, which ends within listeners.
 const reuseportdConf = `  - name: static
     address: %[1]s
-    http: {routes: [{path: /static/, files: {root: %[2]s}}]}
+    http: {routes: [{path: /static/, files: {root: %[2]s, cache: 1s}}]}
   - name: proxied
     address: %[3]s
     http: {routes: [{proxy: {upstream: web}}]}

@@ -242,6 +242,9 @@ type Header struct{ Name, Value string }
 type Files struct {
 	Root  string // absolute
 	Index string // file name served for a directory, "index.html" by default
+	// Cache is how long a small file may be answered from memory without a look at the
+	// disk; 0 is not at all.
+	Cache time.Duration
 }
 
 // Position is a place in the configuration file; lines and columns count from 1.

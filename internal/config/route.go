@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 var routeObject = object[Route]{at: "listeners[].http.routes[]", what: "a route", fields: []field[Route]{
@@ -22,6 +23,7 @@ var answers = []string{"respond", "files", "proxy"}
 var filesObject = object[Files]{at: "listeners[].http.routes[].files", what: "files", fields: []field[Files]{
 	{"root", readRoot},
 	{"index", readIndex},
+	{"cache", durationInto(0, func(f *Files) *time.Duration { return &f.Cache })},
 }}
 
 func (d *decoder) routes(n *node) []Route {

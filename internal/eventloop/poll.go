@@ -52,6 +52,9 @@ func (l *Loop) poll() (int, unix.Errno) {
 	return int(n), errno
 }
 
+// closeSocket closes a socket, which never waits: none is set to linger for its peer.
+func closeSocket(fd int32) { _, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
 // control changes what the epoll instance watches: epoll_ctl(2).
 func (l *Loop) control(op int, fd int32, events uint32, mark uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: fd, Pad: int32(mark)}

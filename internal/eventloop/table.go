@@ -152,7 +152,7 @@ func (l *Loop) reap() {
 		l.closing[i] = nil
 		fd := c.fd
 		*c = Conn{gen: c.gen}
-		_ = unix.Close(int(fd))
+		closeSocket(fd)
 	}
 	l.closing = l.closing[:0]
 }

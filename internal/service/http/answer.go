@@ -28,6 +28,7 @@ type part struct {
 func (a *answer) reset() {
 	a.status, a.fields, a.length, a.body = 0, a.fields[:0], 0, nil
 	a.fd, a.off, a.n, a.parts, a.tail = -1, 0, 0, a.parts[:0], nil
+	a.room.held = nil
 }
 
 // fail makes it an error's: the status in words, in place of all else.

@@ -33,6 +33,11 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 		name = append(name, r.index...)
 	}
 	a.room.name = append(name, 0)
+	if f := a.room.cache.find(r, a.room.name, now); f != nil && q.rangeField == nil {
+		a.room.stat, a.room.held = f.stat, f.data
+		a.file(q, now)
+		return
+	}
 	fd, errno := openBeneath(r.fd, a.room.name)
 	if errno != 0 {
 		a.fail(statusOf(errno))
@@ -53,6 +58,9 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 		a.fail(404)
 	default:
 		a.file(q, now)
+		if r.cache > 0 && a.status == 200 && q.isGet() && a.fd < 0 {
+			a.room.cache.put(r, a.room.name, now, st, a.body)
+		}
 	}
 }
 
@@ -100,6 +108,10 @@ func (a *answer) file(q *request, now time.Time) {
 
 // read puts what is to be sent of the file into the body.
 func (a *answer) read() {
+	if a.room.held != nil {
+		a.body = a.room.held
+		return
+	}
 	if a.room.data == nil {
 		a.room.data = make([]byte, smallFile)
 	}

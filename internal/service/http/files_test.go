@@ -142,16 +142,18 @@ func TestPlanAllocatesNothing(t *testing.T) {
 		"method not allowed": {405, "DELETE", "/small.css", nil},
 		"options":            {204, "OPTIONS", "/small.css", nil},
 	} {
-		s.parse(c.method, c.target, c.fields...)
-		allocated := testing.AllocsPerRun(200, func() {
-			s.plan()
-			closeFD(s.ans.fd)
-		})
-		if s.ans.status != c.status {
-			t.Errorf("%s: got %d, want %d", name, s.ans.status, c.status)
-		}
-		if allocated > 0 && !raceEnabled {
-			t.Errorf("%s: %v allocations", name, allocated)
+		for _, s.root.cache = range []time.Duration{0, time.Hour} {
+			s.parse(c.method, c.target, c.fields...)
+			allocated := testing.AllocsPerRun(200, func() {
+				s.plan()
+				closeFD(s.ans.fd)
+			})
+			if s.ans.status != c.status {
+				t.Errorf("%s: got %d, want %d", name, s.ans.status, c.status)
+			}
+			if allocated > 0 && !raceEnabled {
+				t.Errorf("%s, with a cache for %v: %v allocations", name, s.root.cache, allocated)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package http
 
 import (
 	"fmt"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,7 @@ import (
 type root struct {
 	fd    int // O_PATH
 	index string
+	cache time.Duration // 0 is none
 }
 
 // lookup is a loop's room for finding a file.
@@ -21,6 +23,9 @@ type lookup struct {
 	etag []byte
 	data []byte // a small file's bytes
 	stat unix.Stat_t
+
+	cache fileCache
+	held  []byte // of the cache: all of the file that stat describes; nil if it is open instead
 }
 
 // openRoot opens the directory that files are looked up in from then on, wherever
@@ -40,7 +45,7 @@ func openRoot(c *config.Files) (*root, error) {
 		closeFD(fd)
 		return nil, fmt.Errorf("look up files below %s: openat2: %w", c.Root, errno)
 	}
-	return &root{fd: fd, index: c.Index}, nil
+	return &root{fd: fd, index: c.Index, cache: c.Cache}, nil
 }
 
 // Close closes the directory.

@@ -1,0 +1,61 @@
+package http
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of a fileCache. When it is full it begins anew.
+const (
+	maxCached      = 1024    // files
+	maxCachedBytes = 4 << 20 // of them all
+)
+
+// fileCache is a loop's memory of small files, by root and name. It holds no descriptors.
+type fileCache struct {
+	files map[cacheKey]*cachedFile
+	bytes int
+}
+
+type cacheKey struct {
+	root *root
+	name string
+}
+
+// cachedFile is what a file was when it was last looked at: its bytes are those that its
+// validators were made of.
+type cachedFile struct {
+	stat  unix.Stat_t
+	data  []byte
+	until time.Time
+}
+
+// find returns a file that may still be answered without a look at the disk, or nil.
+func (c *fileCache) find(r *root, name []byte, now time.Time) *cachedFile {
+	if r.cache == 0 {
+		return nil
+	}
+	f := c.files[cacheKey{r, string(name)}]
+	if f == nil || !now.Before(f.until) {
+		return nil
+	}
+	return f
+}
+
+// put keeps a copy of a file that has just been read whole.
+func (c *fileCache) put(r *root, name []byte, now time.Time, st *unix.Stat_t, data []byte) {
+	if len(data) == 0 || int64(len(data)) != st.Size {
+		return
+	}
+	f := c.files[cacheKey{r, string(name)}]
+	if f == nil {
+		if c.files == nil || len(c.files) >= maxCached || c.bytes+len(data) > maxCachedBytes {
+			c.files, c.bytes = make(map[cacheKey]*cachedFile), 0
+		}
+		f = new(cachedFile)
+		c.files[cacheKey{r, string(name)}] = f
+	}
+	c.bytes += len(data) - len(f.data)
+	f.stat, f.data, f.until = *st, append(f.data[:0], data...), now.Add(r.cache)
+}
