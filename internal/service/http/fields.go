@@ -1,6 +1,9 @@
 package http
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // fields reads the field lines of a head into a request.
 type fields struct {
@@ -30,25 +33,39 @@ func (f *fields) parse(lines []byte) int {
 // ok is false for a bare CR or LF, a line without a name or a colon, a space before
 // the colon, a folded line, and control bytes in the value.
 func cutField(lines []byte) (name, value, rest []byte, ok bool) {
-	end := bytes.IndexByte(lines, '\r')
-	if end < 0 || end+1 >= len(lines) || lines[end+1] != '\n' {
-		return nil, nil, nil, false
-	}
-	line := lines[:end]
 	colon := 0
-	for colon < len(line) && isToken[line[colon]] {
+	for colon < len(lines) && isToken[lines[colon]] {
 		colon++
 	}
-	if colon == 0 || colon == len(line) || line[colon] != ':' {
+	if colon == 0 || colon == len(lines) || lines[colon] != ':' {
 		return nil, nil, nil, false
 	}
-	value = trim(line[colon+1:])
-	for _, b := range value {
-		if !isValue[b] {
-			return nil, nil, nil, false
-		}
+	end := colon + 1
+	end += printable(lines[end:])
+	for end < len(lines) && isValue[lines[end]] {
+		end++
 	}
-	return line[:colon], value, lines[end+2:], true
+	if end+1 >= len(lines) || lines[end] != '\r' || lines[end+1] != '\n' {
+		return nil, nil, nil, false
+	}
+	return lines[:colon], trim(lines[colon+1 : end]), lines[end+2:], true
+}
+
+// printable returns how many bytes at the beginning are neither control bytes nor DEL, in
+// multiples of eight: of long values most. The tests of eight bytes at once are
+// "hasless" and "haszero" of Bit Twiddling Hacks (S. E. Anderson).
+func printable(b []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for len(b)-n >= 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		del := x ^ 0x7f*ones
+		if ((x-' '*ones)&^x|(del-ones)&^del)&highs != 0 {
+			break
+		}
+		n += 8
+	}
+	return n
 }
 
 // nextField takes the first line off field lines that cutField has found good.

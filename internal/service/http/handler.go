@@ -19,10 +19,11 @@ type Handler struct {
 
 	req     request
 	ans     answer
-	scratch []byte // decoded paths and lowered hosts
-	date    []byte // "Date: …\r\n", renewed once a second
-	second  int64  // that date is of
-	line    []byte // of the access log
+	scratch []byte  // decoded paths and lowered hosts
+	date    []byte  // "Date: …\r\n", renewed once a second
+	second  int64   // that date is of
+	usuals  []usual // as respond.number counts them
+	line    []byte  // of the access log
 	free    []*state
 
 	// Of requests that are passed on.
@@ -55,6 +56,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 	if s.log != nil {
 		h.log = s.log.ring()
 	}
+	h.usuals = make([]usual, s.responds)
 	for _, p := range s.proxies {
 		h.passages = append(h.passages, passage{
 			proxy: p, pool: pools[p.conf.Upstream],

@@ -89,27 +89,23 @@ func incomplete(in []byte, from int, lim limits) int {
 
 // parseLine reads the request line, RFC 9112 section 3.
 func parseLine(line []byte, r *request) (target []byte, status int) {
-	sp := bytes.IndexByte(line, ' ')
-	if sp <= 0 {
-		return nil, 400
+	sp := 0
+	for sp < len(line) && isToken[line[sp]] {
+		sp++
 	}
-	for _, b := range line[:sp] {
-		if !isToken[b] {
-			return nil, 400
-		}
+	if sp == 0 || sp == len(line) || line[sp] != ' ' {
+		return nil, 400
 	}
 	r.method = line[:sp]
 	rest := line[sp+1:]
-	sp = bytes.IndexByte(rest, ' ')
-	if sp <= 0 {
+	sp = 0
+	for sp < len(rest) && isTarget[rest[sp]] {
+		sp++
+	}
+	if sp == 0 || sp == len(rest) || rest[sp] != ' ' {
 		return nil, 400
 	}
 	r.target = rest[:sp]
-	for _, b := range r.target {
-		if b <= ' ' || b >= 0x7f || b == '#' {
-			return nil, 400
-		}
-	}
 	version := rest[sp+1:]
 	if len(version) != 8 || string(version[:5]) != "HTTP/" || version[6] != '.' ||
 		!isDigit(version[5]) || !isDigit(version[7]) {
@@ -134,6 +130,15 @@ var isToken = func() (t [256]bool) {
 	}
 	for _, b := range []byte("!#$%&'*+-.^_`|~") {
 		t[b] = true
+	}
+	return t
+}()
+
+// isTarget has the bytes that a target may have in any of its forms; which is which,
+// settleTarget tells.
+var isTarget = func() (t [256]bool) {
+	for b := byte('!'); b < 0x7f; b++ {
+		t[b] = b != '#'
 	}
 	return t
 }()

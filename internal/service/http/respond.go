@@ -54,19 +54,38 @@ func known(method []byte) bool {
 // sendFixed sends what was configured, byte for byte.
 func (h *Handler) sendFixed(c *eventloop.Conn, f *respond, closing bool) {
 	buf := c.Reserve(len(f.head) + len(f.body) + 128)
-	buf = append(buf, f.head...)
-	buf = h.endHead(buf, closing)
 	switch {
-	case h.req.isHead() || len(f.body) == 0:
-		c.Commit(buf)
-	case len(f.body) <= inlineBody:
-		c.Commit(append(buf, f.body...))
-	default:
-		c.Commit(buf)
+	case len(f.body) > inlineBody && !h.req.isHead():
+		c.Commit(h.endHead(append(buf, f.head...), closing))
 		c.WriteStatic(f.body)
+	case closing || h.req.minor == 0 || h.req.isHead():
+		buf = h.endHead(append(buf, f.head...), closing)
+		if !h.req.isHead() {
+			buf = append(buf, f.body...)
+		}
+		c.Commit(buf)
+	default:
+		c.Commit(append(buf, h.usual(f)...))
 	}
 	h.logRequest(c, f.status, int64(len(f.body)))
 	h.next(c, closing)
+}
+
+// usual returns a fixed answer as nearly all requests for it get it: whole, on a connection
+// that lives on. It is put together once a second.
+func (h *Handler) usual(f *respond) []byte {
+	a := &h.usuals[f.number]
+	if date := h.dateField(); a.second != h.second {
+		a.second = h.second
+		a.whole = append(append(append(append(a.whole[:0], f.head...), date...), "\r\n"...), f.body...)
+	}
+	return a.whole
+}
+
+// usual is such an answer, and the second that its Date is of.
+type usual struct {
+	whole  []byte
+	second int64
 }
 
 // endHead appends what differs from one answer to the next: Date, Connection and

@@ -31,6 +31,7 @@ type Site struct {
 
 	listener string
 	proxies  []*proxy // of all routes, as they are numbered
+	responds int      // how many there are
 }
 
 // route answers the requests below a path.
@@ -43,6 +44,7 @@ type route struct {
 
 // respond is a fixed answer, as it is sent.
 type respond struct {
+	number int // of all in its site
 	status int
 	head   []byte // status line to Content-Length, without Date and Connection
 	body   []byte
@@ -83,6 +85,8 @@ func (s *Site) newRoute(c *config.Route) (route, error) {
 	switch {
 	case c.Respond != nil:
 		r.respond = newRespond(c.Respond)
+		r.respond.number = s.responds
+		s.responds++
 	case c.Files != nil:
 		root, err := openRoot(c.Files)
 		if err != nil {
