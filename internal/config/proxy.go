@@ -99,7 +99,7 @@ func hostFieldInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
 		}
 		ip, err := netip.ParseAddr(bareIP(host))
 		six := err == nil && ip.Is6() && ip.Zone() == "" && host == "["+bareIP(host)+"]"
-		if !six && (len(host) > 255 || !hostForm.MatchString(strings.ToLower(host))) {
+		if !six && (len(host) > 255 || !isHostName(strings.ToLower(host))) {
 			d.wrong(n, "as in app.internal, app.internal:8080 or [::1]:8080", "the host that is sent")
 			return
 		}

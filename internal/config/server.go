@@ -113,7 +113,7 @@ func parseNamed(host string, port uint16) (Server, *flaw) {
 	const hint = "as in 10.0.0.1, app.internal or [fd00::2], with a port behind it"
 	name := strings.ToLower(host)
 	labels := strings.Split(strings.TrimSuffix(name, "."), ".")
-	if len(name) > 253 || !hostForm.MatchString(strings.Join(labels, ".")) {
+	if len(name) > 253 || !isHostName(strings.Join(labels, ".")) {
 		return Server{}, &flaw{quote(host) + " is neither an IP address nor the name of a host", hint}
 	}
 	for _, label := range labels {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -35,18 +36,20 @@ func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) 
 	return wrkAnswered(out)
 }
 
+// What wrk prints that matters. This package is in the server, too, for `bench`: it is to cost
+// nothing when the server starts.
 var (
-	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d+) requests in`)
-	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`)
+	wrkRequests = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\s*(\d+) requests in`) })
+	wrkErrors   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`) })
 )
 
 // wrkAnswered reads what wrk has printed.
 func wrkAnswered(out []byte) (int, error) {
 	// wrk counts a server's close, when asked for, as no error.
-	if bad := wrkErrors.Find(out); bad != nil {
+	if bad := wrkErrors().Find(out); bad != nil {
 		return 0, fmt.Errorf("wrk met errors: %s", strings.TrimSpace(string(bad)))
 	}
-	m := wrkRequests.FindSubmatch(out)
+	m := wrkRequests().FindSubmatch(out)
 	if m == nil {
 		return 0, fmt.Errorf("wrk says no number of requests:\n%s", out)
 	}

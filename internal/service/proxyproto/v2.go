@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"net/netip"
+	"sync"
 )
 
 const (
@@ -123,14 +124,15 @@ func checkTLVs(in []byte, at int) error {
 	return nil
 }
 
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	zeros      [4]byte // never changed; as a variable of checksum it would be allocated
-)
+// castagnoli is made when it is first needed, as few services have a use for it.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
+
+var zeros [4]byte // never changed; as a variable of checksum it would be allocated
 
 // checksum is that of a whole header with zeros for the checksum itself, at index at.
 func checksum(in []byte, at int) uint32 {
-	sum := crc32.Update(0, castagnoli, in[:at])
-	sum = crc32.Update(sum, castagnoli, zeros[:])
-	return crc32.Update(sum, castagnoli, in[at+4:])
+	table := castagnoli()
+	sum := crc32.Update(0, table, in[:at])
+	sum = crc32.Update(sum, table, zeros[:])
+	return crc32.Update(sum, table, in[at+4:])
 }
