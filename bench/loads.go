@@ -22,6 +22,7 @@ type load struct {
 	// finish, if there is one, adds figures that are made of others.
 	finish func(*result)
 	cold   bool // no round to warm up
+	apart  bool // only where it is named
 	// A round of one contender takes so many durations, and so much beside.
 	times int
 	extra time.Duration
@@ -50,6 +51,7 @@ var loads = []load{
 	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(message, doorTCP), prepare: saturate(message, doorTCP), finish: added, times: 1, extra: time.Second / 4},
 	{name: "reload", title: "Reloads, one a second, under small requests at half of saturation", doors: []door{doorReload}, once: reloading, prepare: saturate(0, doorReload), cold: true, times: 1, extra: reloads * time.Second},
 	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, cold: true, times: len(growing), extra: time.Second},
+	{name: "abreast", title: "Small requests to two servers at the same time", doors: []door{doorSmall}, once: abreast, times: 2, apart: true},
 	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, cold: true, times: 2},
 }
 
@@ -61,10 +63,10 @@ func names() []string {
 	return all
 }
 
-// choose returns the loads whose names are in a list, all if that is empty.
+// choose returns the loads whose names are in a list, or all that aren't apart.
 func choose(list string) ([]load, error) {
 	if list == "" {
-		return loads, nil
+		return slices.DeleteFunc(slices.Clone(loads), func(l load) bool { return l.apart }), nil
 	}
 	var chosen []load
 	for name := range strings.SplitSeq(list, ",") {

@@ -9,11 +9,14 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	if all, err := choose(""); err != nil || len(all) != len(loads) {
+	if all, err := choose(""); err != nil || len(all) != len(loads)-1 { // not abreast
 		t.Errorf("%d loads, %v", len(all), err)
 	}
 	if some, err := choose("latency, bulk"); err != nil || len(some) != 2 || some[0].name != "latency" || some[1].name != "bulk" {
 		t.Errorf("%v, %v", some, err)
+	}
+	if apart, err := choose("abreast"); err != nil || len(apart) != 1 {
+		t.Errorf("%d loads, %v", len(apart), err)
 	}
 	if _, err := choose("bulk,what"); err == nil {
 		t.Error("what is no load")

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 // Wrk is one way to run the load generator wrk.
 type Wrk struct {
 	Connections int
+	Threads     int    // 2 if 0
 	Header      string // one more field of every request, if not ""
 	Script      string // path of a Lua script, if not ""
 }
@@ -22,7 +24,7 @@ type Wrk struct {
 // answer that is an error, of the socket or by its status, fails it.
 func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) {
 	// What is slow is not lost, least of all where the machine has other work to do.
-	args := []string{"-t2", "--timeout", "10s", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
+	args := []string{fmt.Sprintf("-t%d", cmp.Or(w.Threads, 2)), "--timeout", "10s", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
 	if w.Header != "" {
 		args = append(args, "-H", w.Header)
 	}
