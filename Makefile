@@ -32,6 +32,7 @@ lint:
 
 unit:
 	$(GO) test -race -timeout 15m ./...
+	cd bench/goservers && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -run Allocat ./internal/eventloop ./internal/service/... ./internal/upstream # some don't under the race detector
 
 # Each fuzz target for a moment: what a change has broken shows at once.
