@@ -22,7 +22,7 @@ test: lint unit fuzz
 
 # `go build` and `go run` take default.pgo by themselves. For each command that has one, go vet and
 # go test would compile everything again, the standard library too: a minute each.
-lint unit fuzz: export GOFLAGS := $(GOFLAGS) -pgo=off
+lint unit fuzz: export GOFLAGS := $(or $(GOFLAGS),$(shell $(GO) env GOFLAGS)) -pgo=off
 
 lint:
 	$(GO) vet ./...

@@ -70,6 +70,7 @@ var entrants = []entrant{
 	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},
 	{"nginx", nginx(workers, ""), append([]door{doorReload, doorScaling}, many...)},
 	{"nginx, 1 worker", only(doorScaling, nginx(1, "")), nil},
+	{"nginx, sendfile off", only(doorStatic, nginxOf(workers, "", "sendfile off;")), nil},
 	{"nginx with proxy_buffer_size 64k", only(doorBulk, nginx(workers, "proxy_buffer_size 64k;")), nil},
 	{"HAProxy", haproxy("", splice), append([]door{doorReload}, many...)},
 	{"HAProxy splice-auto", only(doorBulk, haproxy("", spliceAuto)), nil},
@@ -117,7 +118,8 @@ func besides(list string) []entrant {
 		if path == "" {
 			continue
 		}
-		all = append(all, entrant{filepath.Base(path), func(ctx context.Context, p place) (*contender, error) {
+		name := fmt.Sprintf("beside %d: %s", len(all)+1, filepath.Base(path))
+		all = append(all, entrant{name, func(ctx context.Context, p place) (*contender, error) {
 			p.binary = path
 			return reuseportd(loops{workers, 1})(ctx, p)
 		}, append([]door{doorReload}, many...)})

@@ -117,6 +117,11 @@ func readReport(path string) (*report, error) {
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	for _, one := range r.Results {
+		if one == nil || slices.Contains(one.Figures, nil) {
+			return nil, fmt.Errorf("%s has a result or a figure that is null: measure anew", path)
+		}
+	}
 	return r, nil
 }
 

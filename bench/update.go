@@ -28,6 +28,7 @@ func replaceMarked(text, name, other string) (string, error) {
 
 // update puts the report into the documents, from the root of the repository.
 func (r *report) update() error {
+	texts := make(map[string]string)
 	for _, place := range []struct{ path, name, text string }{
 		{"README.md", "goals", r.goals()},
 		{"docs/PERFORMANCE.md", "all", r.all()},
@@ -36,11 +37,12 @@ func (r *report) update() error {
 		if err != nil {
 			return err
 		}
-		text, err := replaceMarked(string(old), place.name, place.text)
-		if err != nil {
+		if texts[place.path], err = replaceMarked(string(old), place.name, place.text); err != nil {
 			return fmt.Errorf("%s: %w", place.path, err)
 		}
-		if err := os.WriteFile(place.path, []byte(text), 0o644); err != nil {
+	}
+	for path, text := range texts { // both or none
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}

@@ -158,7 +158,7 @@ func TestDownloadDoesNotStarve(t *testing.T) {
 	<-pinged
 	// Two drives may lie between two questions, and the budget can't stop a call
 	// that has begun.
-	if most > 4*eventloop.TurnBudget {
+	if most > 4*eventloop.SendMax {
 		t.Errorf("wrote %d bytes in one turn", most)
 	}
 }

@@ -3,9 +3,9 @@ package eventloop
 import "golang.org/x/sys/unix"
 
 // turnBudget is what one connection may move in one turn before the others have
-// theirs, in bytes, both ways together: what is sent of a file in one call costs a third
-// less by the byte than in calls of a quarter of it.
-const turnBudget = 1 << 20
+// theirs, in bytes, both ways together. What one system call moves may be more (sendMax,
+// pipeSize), which is cheap by the byte; what a handler is called for is not.
+const turnBudget = 256 << 10
 
 // drive takes a connection as far as it goes now. Each pass does the first thing
 // that can be done: output, then what the handler has left of the input, then

@@ -10,6 +10,7 @@ const (
 	ConnSize   = unsafe.Sizeof(Conn{})
 	TieSize    = unsafe.Sizeof(tie{})
 	TurnBudget = turnBudget
+	SendMax    = sendMax
 	MaxDepart  = maxDepart
 )
 

@@ -4,7 +4,7 @@ import "golang.org/x/sys/unix"
 
 // sendMax bounds what one system call is offered, in bytes: the budget can't stop
 // a call that has begun.
-const sendMax = turnBudget
+const sendMax = 1 << 20
 
 // flush writes what waits. It returns true when nothing waits any more; false
 // when the peer, the turn's budget or an error stopped it.

@@ -84,34 +84,47 @@ func (co *coordinator) removeRescue(w *worker) {
 // removeRescues removes those that are left at the end of the service: a next master
 // that was ended before it had taken over can't remove its workers'.
 func removeRescues(dir string) {
-	names, _ := filepath.Glob(filepath.Join(dir, rescuePrefix+"*"+rescueSuffix))
+	names, _ := namesIn(dir, rescuePrefix, rescueSuffix)
 	for _, name := range names {
-		_ = os.Remove(name)
+		_ = os.Remove(filepath.Join(dir, name))
 	}
+}
+
+// namesIn returns the names in a directory with a beginning and an end. No pattern: what the
+// directory itself is called is somebody else's choice.
+func namesIn(dir, prefix, suffix string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 // adoptOrphans finds the workers that a killed master has left and takes custody
 // of what they have. It returns how many there are. The lock must be held.
 func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
-	names, err := filepath.Glob(filepath.Join(co.opts.RuntimeDir, rescuePrefix+"*"+rescueSuffix))
+	names, err := namesIn(co.opts.RuntimeDir, rescuePrefix, rescueSuffix)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("look for workers that another master has left: %w", err)
 	}
 	own := make(map[string]bool) // of a generation that gets ready
 	for _, p := range co.procs() {
 		own[rescueName(p.w)] = true
 	}
 	var orphans []orphan
-	for _, path := range names {
-		if own[filepath.Base(path)] {
+	for _, name := range names {
+		if own[name] {
 			continue
 		}
-		o, err := greetOrphan(co.opts.RuntimeDir, filepath.Base(path))
+		o, err := greetOrphan(co.opts.RuntimeDir, name)
 		switch {
 		case err == nil:
 			orphans = append(orphans, o)
 		case errors.Is(err, unix.ECONNREFUSED):
-			_ = os.Remove(path) // its worker has ended
+			_ = os.Remove(filepath.Join(co.opts.RuntimeDir, name)) // its worker has ended
 		default:
 			co.endOrphan(o, err)
 		}

@@ -51,10 +51,10 @@ func (co *coordinator) sweepPprofs() {
 
 // removePprofs removes all such sockets but those to keep, by name.
 func removePprofs(dir string, keep map[string]bool) {
-	names, _ := filepath.Glob(filepath.Join(dir, pprofPrefix+"*"+pprofSuffix))
-	for _, path := range names {
-		if !keep[filepath.Base(path)] {
-			_ = os.Remove(path)
+	names, _ := namesIn(dir, pprofPrefix, pprofSuffix)
+	for _, name := range names {
+		if !keep[name] {
+			_ = os.Remove(filepath.Join(dir, name))
 		}
 	}
 }

@@ -107,10 +107,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		}
 		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
 	}
-	profiles, err := listenPprof(files.take(wire.FilePprof))
-	if err != nil {
-		return nil, err
-	}
+	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
@@ -118,6 +115,9 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
+	}
+	if noProfiles != nil {
+		w.log.Error().Err(noProfiles).Msg("this worker gives no profiles")
 	}
 	w.pin()
 	if w.upstreams, err = upstream.New(conf.Upstreams, board, w.upstreamChanged); err != nil {

@@ -12,10 +12,10 @@ const (
 	maxCachedBytes = 4 << 20 // of them all
 )
 
-// fileCache is a loop's memory of small files, by root and name. It holds no descriptors.
+// fileCache is a loop's memory of a listener's small files, by root and name. It holds no descriptors.
 type fileCache struct {
 	files map[cacheKey]*cachedFile
-	bytes int
+	bytes int // of memory: each file's keeps its size when the file shrinks
 }
 
 type cacheKey struct {
@@ -49,13 +49,18 @@ func (c *fileCache) put(r *root, name []byte, now time.Time, st *unix.Stat_t, da
 		return
 	}
 	f := c.files[cacheKey{r, string(name)}]
+	if f != nil && len(data) > cap(f.data) {
+		c.bytes -= cap(f.data)
+		delete(c.files, cacheKey{r, string(name)})
+		f = nil
+	}
 	if f == nil {
 		if c.files == nil || len(c.files) >= maxCached || c.bytes+len(data) > maxCachedBytes {
 			c.files, c.bytes = make(map[cacheKey]*cachedFile), 0
 		}
-		f = new(cachedFile)
+		f = &cachedFile{data: make([]byte, 0, len(data))}
 		c.files[cacheKey{r, string(name)}] = f
+		c.bytes += len(data) // its memory stays as large
 	}
-	c.bytes += len(data) - len(f.data)
 	f.stat, f.data, f.until = *st, append(f.data[:0], data...), now.Add(r.cache)
 }

@@ -57,8 +57,9 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 	case kind != unix.S_IFREG:
 		a.fail(404)
 	default:
+		a.room.settled = r.cache > 0
 		a.file(q, now)
-		if r.cache > 0 && a.status == 200 && q.isGet() && a.fd < 0 {
+		if a.room.settled && a.status == 200 && q.isGet() && a.fd < 0 {
 			a.room.cache.put(r, a.room.name, now, st, a.body)
 		}
 	}
@@ -127,8 +128,17 @@ func (a *answer) read() {
 		have += int64(n)
 	}
 	a.body = a.room.data[:a.n]
+	if a.room.settled {
+		a.room.settled = a.unchanged()
+	}
 	closeFD(a.fd)
 	a.fd = -1
+}
+
+// unchanged tells whether the open file is still what it was before it was read.
+func (a *answer) unchanged() bool {
+	was, is := &a.room.stat, &a.room.again
+	return unix.Fstat(a.fd, is) == nil && is.Mtim == was.Mtim && is.Ctim == was.Ctim && is.Size == was.Size
 }
 
 // redirect sends the client to the directory's name with a slash. The path is

@@ -103,6 +103,9 @@ func parseLine(line []byte, r *request) (target []byte, status int) {
 		sp++
 	}
 	if sp == 0 || sp == len(rest) || rest[sp] != ' ' {
+		if sp = bytes.IndexByte(rest, ' '); sp > 0 {
+			r.target = rest[:sp] // for the access log
+		}
 		return nil, 400
 	}
 	r.target = rest[:sp]

@@ -218,3 +218,15 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// What is refused for its target still tells the access log which it was.
+func TestRefusedTargetIsKnown(t *testing.T) {
+	for _, target := range []string{"/caf\xc3\xa9?id=1%27", "/a#b", "/\x7f", "/x"} {
+		var r request
+		var scratch []byte
+		_, status := parse([]byte("GET "+target+" HTTP/1.1\r\nHost: a b\r\n\r\n"), 0, limits{line: 100, head: 200}, &r, &scratch)
+		if status != 400 || string(r.target) != target {
+			t.Errorf("%q: status %d, target %q", target, status, r.target)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (h *Handler) sendFixed(c *eventloop.Conn, f *respond, closing bool) {
 // that lives on. It is put together once a second.
 func (h *Handler) usual(f *respond) []byte {
 	a := &h.usuals[f.number]
-	if date := h.dateField(); a.second != h.second {
+	if date := h.dateField(); a.second != h.second || len(a.whole) == 0 {
 		a.second = h.second
 		a.whole = append(append(append(append(a.whole[:0], f.head...), date...), "\r\n"...), f.body...)
 	}

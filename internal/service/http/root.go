@@ -24,8 +24,10 @@ type lookup struct {
 	data []byte // a small file's bytes
 	stat unix.Stat_t
 
-	cache fileCache
-	held  []byte // of the cache: all of the file that stat describes; nil if it is open instead
+	cache   fileCache
+	settled bool // the file may be put into it: what was read is what stat describes
+	again   unix.Stat_t
+	held    []byte // of the cache: all of the file that stat describes; nil if it is open instead
 }
 
 // openRoot opens the directory that files are looked up in from then on, wherever
