@@ -117,8 +117,7 @@ func (d *decoder) oneOf(n *node, g *given, keys []string, hint, many, none strin
 }
 
 // isName tells whether s can be the name of a listener or of an upstream. Every start of a
-// worker asks, so it is no regular expression, whose making takes longer than all else
-// that reading a configuration does.
+// worker asks, so it is no regular expression, which would be made for it each time.
 func isName(s string) bool {
 	for i, c := range []byte(s) {
 		switch {

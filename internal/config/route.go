@@ -72,7 +72,7 @@ func (d *decoder) uniqueRoute(seen map[[2]string]Position, r *Route, pos Positio
 // and underscores, which are met.
 func isHostName(s string) bool { return hostForm().MatchString(s) }
 
-// hostForm is made when it is first needed: it takes a tenth of what a process takes to start.
+// hostForm is made when it is first needed, which is not at every start.
 var hostForm = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 })

@@ -121,14 +121,9 @@ func (l *Loop) release(c *Conn) {
 	if w := o.waiter; w.c != nil && w.c.gen == w.gen && w.c.has(open) {
 		l.unwait(w.c)
 	}
-	keep := len(l.outputs) < keepBuffers
-	if buf := o.buf; keep && cap(buf) == outSize {
-		*o = output{fd: -1, buf: buf[:0]} // most answers need just this
-	} else {
-		l.buffers.put(buf)
-		*o = output{fd: -1}
-	}
-	if keep {
+	l.buffers.put(o.buf)
+	*o = output{fd: -1}
+	if len(l.outputs) < keepBuffers {
 		l.outputs = append(l.outputs, o)
 	}
 }

@@ -31,12 +31,8 @@ func (l *Loop) check() error {
 		}
 	}
 	for _, o := range l.outputs {
-		if o.fd >= 0 || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.done != 0 ||
-			o.buf != nil && (len(o.buf) != 0 || cap(o.buf) != outSize) {
+		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil {
 			return fmt.Errorf("idle output holds %+v", *o)
-		}
-		if err := lend(o.buf, "idle with an output"); err != nil {
-			return err
 		}
 	}
 	departing := make(map[*Conn]bool)

@@ -33,9 +33,6 @@ func (c *Conn) Timeout() Class  { return c.class }
 func (c *Conn) Queued() bool    { return c.has(queued) }
 func (c *Conn) Paused() bool    { return c.has(paused) }
 
-// MaxSlack is how late a timeout may be.
-const MaxSlack = maxSlack
-
 // Due is how long until the connection's timeout.
 func (c *Conn) Due() time.Duration { return time.Duration(c.deadline - c.svc.loop.now) }
 

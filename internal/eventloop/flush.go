@@ -60,16 +60,10 @@ func (l *Loop) deafen(c *Conn, errno unix.Errno) {
 // socket took less than it was offered, which says EAGAIN without another call.
 func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	head := o.buf[o.done:]
-	if len(head) > 0 && !o.tailed() {
-		n, errno = write(c.fd, head, 0)
-		if errno != 0 {
-			return 0, false, errno
-		}
-		o.done += n
-		return n, n < len(head), 0
-	}
 	tail := o.tail[:min(len(o.tail), sendMax)]
 	switch {
+	case !o.tailed():
+		n, errno = write(c.fd, head, 0)
 	case len(head) > 0 && len(tail) > 0:
 		n, errno = l.gather(c.fd, head, tail)
 	case len(head) > 0:

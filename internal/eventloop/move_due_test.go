@@ -28,20 +28,19 @@ func timed(t *testing.T, d, next time.Duration) (*relay, chan *eventloop.Loop) {
 
 // The time that is left travels, and is never more than the new loop gives.
 func TestMoveTimeLeft(t *testing.T) {
-	const slack = eventloop.MaxSlack
 	for _, tt := range []struct{ d, next, most time.Duration }{
-		{time.Hour, time.Hour, time.Hour + slack},
-		{time.Hour, 24 * time.Hour, time.Hour + slack},
-		{24 * time.Hour, time.Hour, time.Hour + slack},
+		{time.Hour, time.Hour, time.Hour},
+		{time.Hour, 24 * time.Hour, time.Hour},
+		{24 * time.Hour, time.Hour, time.Hour},
 		{time.Hour, 0, 0},
-		{0, time.Hour, time.Hour + slack},
+		{0, time.Hour, time.Hour},
 	} {
 		r, _ := timed(t, tt.d, tt.next)
 		r.from.dial()
 		r.from.until("it is open", func() bool { return r.from.Open() == 1 })
 		r.drain()
 		d := r.from.depart(1)[0]
-		if d.Due > tt.d+slack || tt.d > 0 && d.Due <= 0 {
+		if d.Due > tt.d || tt.d > 0 && d.Due <= 0 {
 			t.Errorf("%v: %v is left", tt.d, d.Due)
 		}
 		c, err := r.to.arrive(&d)

@@ -201,7 +201,7 @@ func TestMoveLingering(t *testing.T) {
 	conn := r.move()
 	_, _ = c.Write([]byte("nobody reads this"))
 	r.to.do(func() {
-		if !conn.Lingering() || conn.Due() > 2e9+eventloop.MaxSlack {
+		if !conn.Lingering() || conn.Due() > 2e9 {
 			t.Errorf("lingering: %v, for %v", conn.Lingering(), conn.Due())
 		}
 	})

@@ -28,27 +28,24 @@ func TestMovedTimersAgainstModel(t *testing.T) {
 		l, cs := still(t, h, 150)
 		var classes []Class
 		for range 5 {
-			id := l.Class(time.Duration(1 + r.IntN(1000)))
-			l.classes[id].slack = int64(r.IntN(100))
-			classes = append(classes, id)
+			classes = append(classes, l.Class(time.Duration(1+r.IntN(1000))))
 		}
 		model := make(map[int32]int64) // deadlines
 		for range 400 {
 			if r.IntN(3) > 0 {
 				c, id := cs[r.IntN(len(cs))], classes[r.IntN(len(classes))]
-				longest := l.classes[id].wait + l.classes[id].slack
+				wait := l.classes[id].wait
 				switch r.IntN(3) {
 				case 0:
-					model[c.fd] = armed(t, l, c, id)
+					c.SetTimeout(id)
+					model[c.fd] = l.now + wait
 				case 1:
 					left := int64(1 + r.IntN(1500))
-					l.disarm(c) // as one that has just come
 					moved(l, c, id, left)
-					model[c.fd] = l.now + min(left, longest)
+					model[c.fd] = l.now + min(left, wait)
 				case 2: // came without a timeout
-					l.disarm(c)
 					moved(l, c, id, 0)
-					model[c.fd] = l.now + longest
+					model[c.fd] = l.now + wait
 				}
 				if c.deadline != model[c.fd] {
 					t.Fatalf("seed %d: due at %d, want %d", seed, c.deadline, model[c.fd])
@@ -118,7 +115,7 @@ func TestMovedTimersWithoutClass(t *testing.T) {
 	}
 	second := cs[1].svc.loop.lingerClass
 	moved(l, cs[1], second, 10)
-	if cs[1].class != second || cs[1].deadline != int64(lingerTimeout)+int64(lingerTimeout)/slackShare {
+	if cs[1].class != second || cs[1].deadline != int64(lingerTimeout) {
 		t.Errorf("in class %d, due at %d", cs[1].class, cs[1].deadline)
 	}
 	if l.Class(time.Hour) != first {

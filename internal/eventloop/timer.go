@@ -11,21 +11,12 @@ type Class uint8
 // Invariant: deadlines do not decrease from head to tail.
 type class struct {
 	wait       int64 // nanoseconds
-	slack      int64 // nanoseconds that a timeout may come late
 	head, tail *Conn
 	// moved is the class of those connections that came with part of their time
 	// gone, sorted in; 0 while there were none. That one is extra.
 	moved Class
 	extra bool
 }
-
-// slackShare is which part of a timeout it may come late, though maxSlack at the most.
-// So long a connection that is armed again and again stays where it is on its list: its
-// neighbours there, of thousands, are seldom in the cache.
-const (
-	slackShare = 128
-	maxSlack   = time.Second
-)
 
 // forever bounds a timeout, so that a deadline doesn't overflow: 146 years.
 const forever = time.Duration(1 << 62)
@@ -45,25 +36,20 @@ func (l *Loop) Class(d time.Duration) Class {
 	if len(l.classes) > 255 {
 		panic("eventloop: more than 255 timeout classes")
 	}
-	l.classes = append(l.classes, class{wait: int64(d), slack: int64(min(d/slackShare, maxSlack))})
+	l.classes = append(l.classes, class{wait: int64(d)})
 	return Class(len(l.classes) - 1)
 }
 
-// arm puts a connection at the end of a class's list, taking it off its own, unless its
-// place there will do.
+// arm puts a connection at the end of a class's list, taking it off its own.
 func (l *Loop) arm(c *Conn, id Class) {
-	t := &l.classes[id]
-	due := l.now + t.wait
 	if c.class != 0 {
-		if c.class == id && due <= c.deadline {
-			return
-		}
 		l.disarm(c)
 	}
 	if id == 0 {
 		return
 	}
-	c.class, c.deadline = id, due+t.slack
+	t := &l.classes[id]
+	c.class, c.deadline = id, l.now+t.wait
 	c.prev, c.next = t.tail, nil
 	if t.tail != nil {
 		t.tail.next = c
@@ -77,7 +63,7 @@ func (l *Loop) arm(c *Conn, id Class) {
 // than all of it; 0 is all. Such connections come in the order of their deadlines, so the
 // place of one is found at the end of a list that they have to themselves.
 func (l *Loop) armUntil(c *Conn, id Class, deadline int64) {
-	if t := &l.classes[id]; id == 0 || deadline == 0 || deadline >= l.now+t.wait+t.slack {
+	if id == 0 || deadline == 0 || deadline >= l.now+l.classes[id].wait {
 		l.arm(c, id)
 		return
 	}

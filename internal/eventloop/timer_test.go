@@ -49,18 +49,6 @@ func still(t testing.TB, h Handler, conns int) (*Loop, []*Conn) {
 	return l, cs
 }
 
-// armed sets a timeout and returns when it is to come: not early, and late by no more than
-// its class has slack.
-func armed(t *testing.T, l *Loop, c *Conn, id Class) int64 {
-	t.Helper()
-	c.SetTimeout(id)
-	k := l.classes[id]
-	if late := c.deadline - l.now - k.wait; late < 0 || late > k.slack {
-		t.Fatalf("a timeout of %d comes %d late, with a slack of %d", k.wait, late, k.slack)
-	}
-	return c.deadline
-}
-
 // Every timeout fires once, when it is due, in the order of the deadlines of its
 // class; what was cancelled or armed anew doesn't fire at its old time.
 func TestTimersAgainstModel(t *testing.T) {
@@ -70,25 +58,22 @@ func TestTimersAgainstModel(t *testing.T) {
 		l, cs := still(t, h, 150)
 		classes := []Class{0}
 		for range 5 {
-			id := l.Class(time.Duration(1 + r.IntN(1000)))
-			l.classes[id].slack = int64(r.IntN(100))
-			classes = append(classes, id)
+			classes = append(classes, l.Class(time.Duration(1+r.IntN(1000))))
 		}
 		model := make(map[int32]int64) // deadlines
 		h.then = func(c *Conn) {
 			if r.IntN(3) == 0 { // from within the walk over the lists
 				id := classes[1+r.IntN(len(classes)-1)]
-				model[c.fd] = armed(t, l, c, id)
+				c.SetTimeout(id)
+				model[c.fd] = l.now + l.classes[id].wait
 			}
 		}
 		for range 300 {
 			if r.IntN(2) == 0 {
 				c, id := cs[r.IntN(len(cs))], classes[r.IntN(len(classes))]
-				if id != 0 {
-					model[c.fd] = armed(t, l, c, id)
-				} else {
-					c.SetTimeout(0)
-					delete(model, c.fd)
+				c.SetTimeout(id)
+				if delete(model, c.fd); id != 0 {
+					model[c.fd] = l.now + l.classes[id].wait
 				}
 				continue
 			}
@@ -116,23 +101,6 @@ func TestTimersAgainstModel(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
-	}
-}
-
-// A connection that is armed again within the slack keeps its place.
-func TestTimersHaveSlack(t *testing.T) {
-	l, cs := still(t, &noted{}, 2)
-	id := l.Class(time.Second)
-	cs[0].SetTimeout(id)
-	cs[1].SetTimeout(id)
-	first := cs[0].deadline
-	for l.now = 0; l.now <= int64(time.Second)/slackShare; l.now += int64(time.Millisecond) {
-		if armed(t, l, cs[0], id) != first || l.classes[id].head != cs[0] {
-			t.Fatalf("after %v it was moved", time.Duration(l.now))
-		}
-	}
-	if armed(t, l, cs[0], id) == first || l.classes[id].tail != cs[0] {
-		t.Errorf("after %v it was not moved", time.Duration(l.now))
 	}
 }
 
