@@ -1,6 +1,6 @@
 # make run    serve, with the built-in configuration
 # make test   everything that is checked
-# make bench  measure beside other servers, 20 minutes; installs what is missing
+# make bench  measure beside other servers, half an hour; installs what is missing
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
 # make microbench      benchmarks of the hot paths; see below how to compare two

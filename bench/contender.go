@@ -25,7 +25,6 @@ const (
 	doorProxied   door = "proxied"   // HTTP, passed on to the server behind
 	doorBulk      door = "bulk"      // TCP, passed on to iperf3
 	doorTCP       door = "tcp"       // TCP, passed on to an echo
-	doorReload    door = "reload"    // small, of a server with a reload function
 	doorScaling   door = "scaling"   // small, of servers with one loop and with two
 	doorModels    door = "models"    // small, of servers with processes and with threads
 )
@@ -64,15 +63,15 @@ var many = []door{doorPipelined, doorIdle}
 
 // entrants are in the order of columns.
 var entrants = []entrant{
-	{ours, reuseportd(loops{workers, 1}), append([]door{doorReload, doorScaling, doorModels}, many...)},
+	{ours, reuseportd(loops{workers, 1}), append([]door{doorScaling, doorModels}, many...)},
 	{"reuseportd with defer_accept", deferring, nil},
 	{"reuseportd, 1 loop", only(doorScaling, reuseportd(loops{1, 1})), nil},
 	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},
-	{"nginx", nginx(workers, ""), append([]door{doorReload, doorScaling}, many...)},
+	{"nginx", nginx(workers, ""), append([]door{doorScaling}, many...)},
 	{"nginx, 1 worker", only(doorScaling, nginx(1, "")), nil},
 	{"nginx, sendfile off", only(doorStatic, nginxOf(workers, "", "sendfile off;")), nil},
 	{"nginx with proxy_buffer_size 64k", only(doorBulk, nginx(workers, "proxy_buffer_size 64k;")), nil},
-	{"HAProxy", haproxy("", splice), append([]door{doorReload}, many...)},
+	{"HAProxy", haproxy("", splice), many},
 	{"HAProxy splice-auto", only(doorBulk, haproxy("", spliceAuto)), nil},
 	{"HAProxy with tune.pipesize 1 MiB", only(doorBulk, haproxy("tune.pipesize 1048576", splice)), nil},
 	{"h2o", func(ctx context.Context, p place) (*contender, error) { return h2o(ctx, p.dir, p.site, p.behind.http) }, many},
@@ -122,7 +121,7 @@ func besides(list string) []entrant {
 		all = append(all, entrant{name, func(ctx context.Context, p place) (*contender, error) {
 			p.binary = path
 			return reuseportd(loops{workers, 1})(ctx, p)
-		}, append([]door{doorReload}, many...)})
+		}, many})
 	}
 	return all
 }

@@ -1,17 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"reuseportd/internal/rig"
@@ -58,32 +51,30 @@ const (
 
 func haproxy(global, splicing string) func(context.Context, place) (*contender, error) {
 	return func(_ context.Context, p place) (*contender, error) {
-		pidFile, master := filepath.Join(p.dir, "pid"), filepath.Join(p.dir, "master.sock")
-		s, conf, err := rig.NewHAProxy(p.dir, "haproxy", "-W", "-p", pidFile, "-S", master)
+		h, err := rig.NewHAProxy(p.dir)
 		if err != nil {
 			return nil, err
 		}
-		if err := ownBinary(s, p.dir); err != nil {
+		if err := ownBinary(h.Server, p.dir); err != nil {
 			return nil, err
 		}
 		a, err := addresses(3)
 		if err != nil {
 			return nil, err
 		}
-		c := &contender{Server: s, doors: map[door]string{
-			doorSmall: s.Address, doorChurn: s.Address, doorProxied: a[0], doorBulk: a[1], doorTCP: a[2],
+		c := &contender{Server: h.Server, doors: map[door]string{
+			doorSmall: h.Address, doorChurn: h.Address, doorProxied: a[0], doorBulk: a[1], doorTCP: a[2],
 		}}
-		c.reload = func(ctx context.Context) (float64, error) { return 0, haproxyReload(ctx, pidFile, master) }
-		text := fmt.Sprintf(haproxyConf, workers, p.dir, global, s.Address,
+		c.reload = func(ctx context.Context) (float64, error) { return 0, haproxyReload(ctx, h) }
+		text := fmt.Sprintf(haproxyConf, workers, p.dir, global, h.Address,
 			a[0], p.behind.http, a[1], splicing, p.behind.bulk, a[2], p.behind.echo())
-		return c, os.WriteFile(conf, []byte(text), 0o644)
+		return c, os.WriteFile(h.Conf, []byte(text), 0o644)
 	}
 }
 
-// haproxyReload waits until the master is ready for it: after loading a configuration it executes itself once more,
-// and a signal that comes just then is forgotten.
-func haproxyReload(ctx context.Context, pidFile, master string) error {
-	for end := time.Now().Add(5 * time.Second); !haproxyReady(master); {
+// haproxyReload waits until the master is ready for it.
+func haproxyReload(ctx context.Context, h *rig.HAProxy) error {
+	for end := time.Now().Add(5 * time.Second); !h.Ready(); {
 		if time.Now().After(end) {
 			return errors.New("HAProxy's master is not ready after five seconds")
 		}
@@ -91,28 +82,5 @@ func haproxyReload(ctx context.Context, pidFile, master string) error {
 			return err
 		}
 	}
-	data, err := os.ReadFile(pidFile)
-	if err != nil {
-		return err
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		return err
-	}
-	return syscall.Kill(pid, syscall.SIGUSR2)
-}
-
-// haproxyReady asks the master on its own socket whether it has a worker.
-func haproxyReady(socket string) bool {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	_, _ = io.WriteString(conn, "show proc\n")
-	answer := make([]byte, 4096) // more than it says, and it comes at once
-	n, _ := conn.Read(answer)
-	return bytes.Contains(answer[:n], []byte("worker"))
+	return h.Reload()
 }

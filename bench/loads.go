@@ -15,6 +15,7 @@ const connections = 64
 type load struct {
 	name, title string
 	doors       []door // whoever has one of them takes part
+	reloads     bool   // …and can reload
 	// once puts the load on a contender for a time. What it reads is one round.
 	once func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error)
 	// prepare, if there is one, is called once before the rounds, with the servers started. It makes do with who can.
@@ -43,16 +44,27 @@ var loads = []load{
 	{name: "static", title: "Files on 64 kept connections", doors: []door{doorStatic}, once: static, times: len(files)},
 	{name: "idle", title: "Small requests on 100 kept connections beside 10 000 idle ones", doors: []door{doorIdle}, once: besideIdle, cold: true, times: 1, extra: 2 * time.Second},
 	{name: "memory", title: "Private memory of what is idle", doors: []door{doorIdle, doorTCP}, once: memory, cold: true, extra: 2 * time.Second},
-	{name: "latency", title: "Latency of small requests at half of saturation, on 64 kept connections", doors: []door{doorSmall}, once: latency(0, doorSmall), prepare: saturate(0, doorSmall), times: 1, extra: time.Second / 4},
+	{name: "latency", title: "Latency of small requests at half of saturation, on 64 kept connections", doors: []door{doorSmall}, once: latency(smallFlow), prepare: saturate(smallFlow), times: 1, extra: time.Second / 4},
 	{name: "proxied", title: "Requests passed on, on 64 kept connections", doors: []door{doorProxied}, once: proxied, times: 1},
-	{name: "proxied-latency", title: "Latency of requests passed on at half of saturation, on 64 kept connections", doors: []door{doorProxied}, once: latency(0, doorProxied), prepare: saturate(0, doorProxied), finish: added, times: 1, extra: time.Second / 4},
+	{name: "proxied-latency", title: "Latency of requests passed on at half of saturation, on 64 kept connections", doors: []door{doorProxied}, once: latency(proxiedFlow), prepare: saturate(proxiedFlow), finish: added, times: 1, extra: time.Second / 4},
 	{name: "bulk", title: "TCP passed on, 4 streams of iperf3", doors: []door{doorBulk}, once: bulk, cold: true, times: 1},
 	{name: "tcp", title: "TCP passed on to an echo, 100 bytes each way, 64 connections", doors: []door{doorTCP}, once: tcp, times: 2},
-	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(message, doorTCP), prepare: saturate(message, doorTCP), finish: added, times: 1, extra: time.Second / 4},
-	{name: "reload", title: "Reloads, one a second, under small requests at half of saturation", doors: []door{doorReload}, once: reloading, prepare: saturate(0, doorReload), cold: true, times: 1, extra: reloads * time.Second},
+	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(echoFlow), prepare: saturate(echoFlow), finish: added, times: 1, extra: time.Second / 4},
+	reloadLoad("reload", "small requests", smallFlow),
+	reloadLoad("reload-fresh", "small requests on a connection each", freshFlow),
+	reloadLoad("reload-proxied", "requests passed on", proxiedFlow),
+	reloadLoad("reload-tcp", "an echo of 100 bytes behind a TCP proxy", echoFlow),
 	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, cold: true, times: len(growing), extra: time.Second},
 	{name: "abreast", title: "Small requests to two servers at the same time", doors: []door{doorSmall}, once: abreast, times: 2, apart: true},
 	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, cold: true, times: 2},
+}
+
+// reloadLoad is one under which all who can are reloaded, one a second.
+func reloadLoad(name, under string, f flow) load {
+	return load{
+		name: name, title: "Reloads, one a second, under " + under + " at half of saturation", doors: []door{f.door}, reloads: true,
+		once: reloading(f), prepare: saturate(f), cold: true, times: 1, extra: reloads * time.Second,
+	}
 }
 
 func names() []string {
@@ -86,13 +98,16 @@ func (l load) takers(all []*contender) []*contender {
 		if c.Name == direct && l.finish == nil {
 			return true
 		}
+		if l.reloads && c.reload == nil {
+			return true
+		}
 		return !slices.ContainsFunc(l.doors, func(d door) bool { return c.doors[d] != "" })
 	})
 }
 
 // estimate is about how long a load takes.
 func (l load) estimate(o options, contenders int) time.Duration {
-	one := time.Duration(l.times)*o.duration + l.extra + 50*time.Millisecond
+	one := time.Duration(l.times)*o.duration + l.extra + 300*time.Millisecond // with what it takes to begin and end
 	all := time.Duration(o.rounds) * one
 	if !l.cold {
 		all += time.Duration(l.times)*warmUp + l.extra

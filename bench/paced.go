@@ -12,9 +12,27 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// onKept is a load on kept connections: of requests, or of so many bytes to an echo.
-func onKept(echo int, rate float64) loadgen.Config {
-	return loadgen.Config{Connections: connections, Threads: 1, Kept: true, Echo: echo, Rate: rate}
+// flow is a kind of traffic that our own generator makes.
+type flow struct {
+	door  door
+	echo  int  // bytes that an echo sends back; 0 is HTTP
+	fresh bool // a connection for each request, and not 64 that are kept
+}
+
+var (
+	smallFlow   = flow{door: doorSmall}
+	freshFlow   = flow{door: doorChurn, fresh: true}
+	proxiedFlow = flow{door: doorProxied}
+	echoFlow    = flow{door: doorTCP, echo: message}
+)
+
+// at is the load at a rate, or without a pause if that is 0.
+func (f flow) at(rate float64) loadgen.Config {
+	c := loadgen.Config{Connections: connections, Threads: 1, Kept: !f.fresh, Echo: f.echo, Rate: rate}
+	if f.fresh && rate > 0 {
+		c.Connections = 1000 // who is late has more of them open
+	}
+	return c
 }
 
 // shown is what a load has to say.
@@ -81,15 +99,15 @@ func whole(c loadgen.Counts) error {
 }
 
 // saturate sets the rate of a paced load: half of what the slowest of three can do without a pause.
-func saturate(echo int, at door) func(context.Context, *bench, *result) error {
+func saturate(f flow) func(context.Context, *bench, *result) error {
 	return func(ctx context.Context, b *bench, r *result) error {
 		lowest := math.Inf(1)
 		for _, name := range []string{ours, "nginx", "HAProxy"} {
 			c := b.named(name)
-			if c == nil || c.doors[at] == "" || r.Failed[name] != "" {
+			if c == nil || c.doors[f.door] == "" || r.Failed[name] != "" {
 				continue
 			}
-			done, err := lossless(ctx, onKept(echo, 0), c.doors[at], b.o.duration)
+			done, err := lossless(ctx, f.at(0), c.doors[f.door], b.o.duration)
 			if err != nil {
 				r.fail(name, fmt.Errorf("without a pause: %w", err))
 				continue
@@ -106,9 +124,9 @@ func saturate(echo int, at door) func(context.Context, *bench, *result) error {
 
 // latency counts from when a request was due. Who can't keep up has answers outstanding at the end; that shows in his
 // latencies, and is no failure.
-func latency(echo int, at door) func(context.Context, *bench, *contender, time.Duration) ([]reading, error) {
+func latency(f flow) func(context.Context, *bench, *contender, time.Duration) ([]reading, error) {
 	return func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
-		r, err := putFor(ctx, onKept(echo, b.rate), c.doors[at], d)
+		r, err := putFor(ctx, f.at(b.rate), c.doors[f.door], d)
 		if err == nil {
 			err = whole(r.atEnd)
 		}

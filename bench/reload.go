@@ -10,35 +10,47 @@ import (
 )
 
 // reloads are how many a round has, one a second.
-const reloads = 5
+const reloads = 4
 
 // reloading is a load at a fixed rate, at first with nothing else, then with reloads. What is lost is a figure here.
-func reloading(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
-	config := onKept(0, b.rate)
-	quiet, err := lossless(ctx, config, c.doors[doorReload], d)
-	if err != nil {
-		return nil, fmt.Errorf("undisturbed: %w", err)
-	}
-	var ready []float64
-	during, err := put(ctx, config, c.doors[doorReload], func(*loadgen.Load) error {
-		for range reloads {
-			second := time.Now().Add(time.Second)
-			ms, err := c.reload(ctx)
-			if err != nil {
-				return err
-			}
-			if ms > 0 {
-				ready = append(ready, ms)
-			}
-			if err := rig.Sleep(ctx, time.Until(second)); err != nil {
-				return err
-			}
+func reloading(f flow) func(context.Context, *bench, *contender, time.Duration) ([]reading, error) {
+	return func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
+		quiet, err := lossless(ctx, f.at(b.rate), c.doors[f.door], d)
+		if err != nil {
+			return nil, fmt.Errorf("undisturbed: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		var ready []float64
+		during, err := put(ctx, f.at(b.rate), c.doors[f.door], func(*loadgen.Load) error {
+			ready, err = c.reloadEachSecond(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return b.ofReloads(quiet, during, ready), nil
 	}
+}
+
+// reloadEachSecond returns what each took, in milliseconds, by the server's own account if it has one.
+func (c *contender) reloadEachSecond(ctx context.Context) ([]float64, error) {
+	var ready []float64
+	for range reloads {
+		second := time.Now().Add(time.Second)
+		ms, err := c.reload(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ms > 0 {
+			ready = append(ready, ms)
+		}
+		if err := rig.Sleep(ctx, time.Until(second)); err != nil {
+			return nil, err
+		}
+	}
+	return ready, nil
+}
+
+func (b *bench) ofReloads(quiet, during shown, ready []float64) []reading {
 	before, then := p99(quiet), p99(during)
 	all := []reading{
 		{"p99 undisturbed", "µs", before, false},
@@ -51,7 +63,7 @@ func reloading(ctx context.Context, b *bench, c *contender, d time.Duration) ([]
 	if len(ready) > 0 {
 		all = append(all, reading{"to the new generation's serving, by its own account", "ms", rig.SpreadOf(ready).Median, true})
 	}
-	return append(all, reading{"requests due", "/s", b.rate, true}), nil
+	return append(all, reading{"requests due", "/s", b.rate, true})
 }
 
 func p99(r shown) float64 { return micro(time.Duration(r.Latency.ValueAtPercentile(99))) }

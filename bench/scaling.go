@@ -18,7 +18,7 @@ func scaling(ctx context.Context, _ *bench, c *contender, d time.Duration) ([]re
 	var all []reading
 	var least, most float64
 	for _, n := range growing {
-		config := onKept(0, 0)
+		config := smallFlow.at(0)
 		config.Connections, config.Together = n, true // else nginx, which takes one at a time, is late with it
 		one, err := byLoadgen(ctx, c, config, doorScaling, fmt.Sprintf("%d connections", n), d)
 		if err != nil {

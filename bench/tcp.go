@@ -22,8 +22,8 @@ func tcp(ctx context.Context, _ *bench, c *contender, d time.Duration) ([]readin
 		what   string
 		config loadgen.Config
 	}{
-		{"message", onKept(message, 0)},
-		{"connection", loadgen.Config{Connections: connections, Threads: 1, Echo: message}},
+		{"message", echoFlow.at(0)},
+		{"connection", flow{door: doorTCP, echo: message, fresh: true}.at(0)},
 	} {
 		one, err := byLoadgen(ctx, c, l.config, doorTCP, l.what, d)
 		if err != nil {

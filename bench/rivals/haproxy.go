@@ -1,17 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
 	"reuseportd/internal/rig"
 )
@@ -38,8 +30,7 @@ listen stream
 `
 
 func haproxy(dir, echo string) (*contender, error) {
-	pidFile, masterSocket := filepath.Join(dir, "haproxy.pid"), filepath.Join(dir, "haproxy-master.sock")
-	server, conf, err := rig.NewHAProxy(dir, "haproxy", "-W", "-p", pidFile, "-S", masterSocket)
+	h, err := rig.NewHAProxy(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +39,12 @@ func haproxy(dir, echo string) (*contender, error) {
 		return nil, err
 	}
 	c := &contender{
-		Server: server,
+		Server: h.Server,
 		configure: func(threads int) error {
-			text := fmt.Sprintf(haproxyConf, dir, threads, server.Address, stream, echo)
-			return os.WriteFile(conf, []byte(text), 0o644)
+			text := fmt.Sprintf(haproxyConf, dir, threads, h.Address, stream, echo)
+			return os.WriteFile(h.Conf, []byte(text), 0o644)
 		},
-		master:    func(context.Context) (int, error) { return readPID(pidFile) },
+		master:    func(context.Context) (int, error) { return h.Master() },
 		processes: 1,
 		stream:    stream,
 	}
@@ -62,38 +53,12 @@ func haproxy(dir, echo string) (*contender, error) {
 		return err == nil && p.PID != master
 	}
 	c.reload = func(ctx context.Context) error {
-		err := c.await(ctx, func() bool { return haproxyReady(masterSocket) })
+		err := c.await(ctx, h.Ready)
 		if err != nil {
 			return fmt.Errorf("wait for the master's readiness: %w", err)
 		}
-		return c.anew(ctx, func() error { return c.signal(ctx, syscall.SIGUSR2) })
+		return c.anew(ctx, h.Reload)
 	}
 	c.upgrade, c.upgradeNote = c.reload, "a reload: the master executes its binary anew"
 	return c, nil
-}
-
-// haproxyReady asks the master on its own socket. After loading a configuration
-// it executes itself once more; a signal that comes just then is forgotten.
-func haproxyReady(socket string) bool {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	_, _ = io.WriteString(conn, "show proc\n")
-	answer := make([]byte, 4096) // more than it says, and it comes at once
-	n, _ := conn.Read(answer)
-	return bytes.Contains(answer[:n], []byte("worker"))
-}
-
-// readPID reads the first line of a PID file; a HAProxy master writes its own
-// PID there.
-func readPID(path string) (int, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	return strconv.Atoi(strings.TrimSpace(line))
 }

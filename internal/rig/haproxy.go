@@ -1,33 +1,74 @@
 package rig
 
 import (
+	"bytes"
+	"io"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
-// NewHAProxy finds HAProxy, whose files are named after name, and gives it the
-// configuration file that it returns; flags are further ones. Its address is
-// free. The error is that of exec.LookPath if there is none.
-func NewHAProxy(dir, name string, flags ...string) (s *Server, conf string, err error) {
+// HAProxy is HAProxy in master-worker mode, with one worker that has threads.
+type HAProxy struct {
+	*Server
+	Conf string // its configuration file, which its user writes
+	dir  string
+}
+
+// NewHAProxy finds HAProxy, whose address is free. The error is that of
+// exec.LookPath if there is none.
+func NewHAProxy(dir string) (*HAProxy, error) {
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	address, err := FreeAddress()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	conf = filepath.Join(dir, name+".cfg")
-	return &Server{
+	h := &HAProxy{dir: dir, Conf: filepath.Join(dir, "haproxy.cfg")}
+	h.Server = &Server{
 		Name:    "HAProxy",
 		Version: FirstLine(exec.Command(path, "-v")),
 		Address: address,
-		Args:    append([]string{path, "-f", conf}, flags...),
+		Args:    []string{path, "-f", h.Conf, "-W", "-p", h.pidFile(), "-S", h.socket()},
 		Quit:    syscall.SIGTERM,
-		Log:     filepath.Join(dir, name+".log"),
-	}, conf, nil
+		Log:     filepath.Join(dir, "haproxy.log"),
+	}
+	return h, nil
+}
+
+func (h *HAProxy) pidFile() string { return filepath.Join(h.dir, "haproxy.pid") }
+func (h *HAProxy) socket() string  { return filepath.Join(h.dir, "haproxy-master.sock") }
+
+// Master reads the PID file, whose first line is the master's own.
+func (h *HAProxy) Master() (int, error) { return readPID(h.pidFile()) }
+
+// Ready asks the master on its own socket whether it has a worker. After loading a
+// configuration it executes itself once more; a signal that comes just then is forgotten.
+func (h *HAProxy) Ready() bool {
+	conn, err := net.Dial("unix", h.socket())
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(conn, "show proc\n")
+	answer := make([]byte, 4096) // more than it says, and it comes at once
+	n, _ := conn.Read(answer)
+	return bytes.Contains(answer[:n], []byte("worker"))
+}
+
+// Reload has the master load its configuration anew. It must be Ready.
+func (h *HAProxy) Reload() error {
+	pid, err := h.Master()
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGUSR2)
 }

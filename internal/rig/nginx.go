@@ -66,9 +66,15 @@ http {
 
 // Master reads the PID file; suffix is that of a replaced master's.
 func (n *Nginx) Master(suffix string) (int, error) {
-	data, err := os.ReadFile(filepath.Join(n.dir, "nginx.pid"+suffix))
+	return readPID(filepath.Join(n.dir, "nginx.pid"+suffix))
+}
+
+// readPID reads the first line of a PID file.
+func readPID(path string) (int, error) {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(strings.TrimSpace(string(data)))
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strconv.Atoi(strings.TrimSpace(line))
 }
