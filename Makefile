@@ -61,7 +61,7 @@ microbench:
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./internal/eventloop ./internal/service/...
 
 pgo:
-	$(GO) run ./bench/pgo
+	$(GO) run ./bench -duration 10s -pgo cmd/reuseportd/default.pgo
 
 fmt:
 	$(GO) tool gofumpt -w .

@@ -40,15 +40,18 @@ func measure(ctx context.Context, o options) (*report, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	b, behind, err := prepare(ctx, dir, o)
+	b, p, err := prepare(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
-	defer behind.stop()
-	if err := behind.start(ctx); err != nil {
+	if b.all, err = contenders(ctx, p, o); err != nil {
 		return nil, err
 	}
-	r.Versions = b.versions(behind, r.Versions)
+	defer p.behind.stop()
+	if err := p.behind.start(ctx); err != nil {
+		return nil, err
+	}
+	r.Versions = b.versions(p.behind, r.Versions)
 	return r, b.measureAll(ctx, chosen, r)
 }
 
@@ -66,29 +69,26 @@ func equip(ctx context.Context) error {
 	return rig.Adopt()
 }
 
-// prepare makes everything and starts nothing.
-func prepare(ctx context.Context, dir string, o options) (*bench, *behind, error) {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, nil, err
+// prepare makes what contenders need, and starts nothing.
+func prepare(ctx context.Context, dir string, o options) (b *bench, p place, err error) {
+	if p.dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, p, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are another user
-		return nil, nil, err
+	if err := os.Chmod(p.dir, 0o755); err != nil { // nginx's workers are another user
+		return nil, p, err
 	}
-	b := &bench{o: o}
-	if b.script, err = writeScript(dir); err != nil {
-		return nil, nil, err
+	b = &bench{o: o}
+	if b.script, err = writeScript(p.dir); err != nil {
+		return nil, p, err
 	}
-	p := place{dir: dir}
-	if p.site, err = newSite(dir); err != nil {
-		return nil, nil, err
+	if p.site, err = newSite(p.dir); err != nil {
+		return nil, p, err
 	}
-	if p.behind, err = newBehind(ctx, dir, o.server); err != nil {
-		return nil, nil, err
+	if p.behind, err = newBehind(ctx, p.dir, o.server); err != nil {
+		return nil, p, err
 	}
 	p.binary = p.behind.servers[0].Args[0]
-	b.all, err = contenders(ctx, p, o)
-	return b, p.behind, err
+	return b, p, nil
 }
 
 // versions adds those of everything that is used to others.

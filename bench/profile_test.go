@@ -8,15 +8,15 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// sampled is a profile of one stack, innermost function first, by two addresses of a line.
-func sampled(address uint64, value int64, stack ...string) *profile.Profile {
+// stack is a profile of one stack, innermost function first, by two addresses of a line.
+func stack(address uint64, value int64, names ...string) *profile.Profile {
 	p := &profile.Profile{
 		SampleType: []*profile.ValueType{{Type: "samples", Unit: "count"}, {Type: "cpu", Unit: "nanoseconds"}},
 		PeriodType: &profile.ValueType{Type: "cpu", Unit: "nanoseconds"}, Period: 1,
 		Mapping: []*profile.Mapping{{ID: 1, Start: 1, Limit: 1 << 20, File: "/tmp/x"}},
 		Sample:  []*profile.Sample{{Value: []int64{value, value * 100}, Label: map[string][]string{"k": {"v"}}}},
 	}
-	for i, name := range stack {
+	for i, name := range names {
 		f := &profile.Function{ID: uint64(i + 1), Name: name, SystemName: name, Filename: name + ".go", StartLine: 1}
 		l := &profile.Location{ID: f.ID, Address: address + uint64(i), Mapping: p.Mapping[0], Line: []profile.Line{{Function: f, Line: 7}}}
 		p.Function, p.Location = append(p.Function, f), append(p.Location, l)
@@ -25,11 +25,11 @@ func sampled(address uint64, value int64, stack ...string) *profile.Profile {
 	return p
 }
 
-func TestWrite(t *testing.T) {
+func TestWriteProfile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pgo")
-	size, err := write(path, []*profile.Profile{
-		sampled(100, 3, "parse", "run"), sampled(200, 4, "parse", "run"),
-		sampled(100, 20, "internal/runtime/syscall/linux.Syscall6", "run"),
+	size, err := writeProfile(path, []*profile.Profile{
+		stack(100, 3, "parse", "run"), stack(200, 4, "parse", "run"),
+		stack(100, 20, "internal/runtime/syscall/linux.Syscall6", "run"),
 	})
 	if err != nil {
 		t.Fatal(err)

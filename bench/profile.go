@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,9 +17,9 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// profiles takes a CPU profile of every worker, all at the same time.
-func (b *bench) profiles(ctx context.Context, d time.Duration) ([]*profile.Profile, error) {
-	sockets, err := filepath.Glob(filepath.Join(b.dir, "server", "run", "pprof-*.sock"))
+// profiles takes a CPU profile of every worker that has a socket in a runtime directory, all at the same time.
+func profiles(ctx context.Context, run string, d time.Duration) ([]*profile.Profile, error) {
+	sockets, err := filepath.Glob(filepath.Join(run, "pprof-*.sock"))
 	if err != nil || len(sockets) != workers {
 		return nil, fmt.Errorf("%d sockets for profiles, want %d: %v", len(sockets), workers, err)
 	}
@@ -29,12 +30,7 @@ func (b *bench) profiles(ctx context.Context, d time.Duration) ([]*profile.Profi
 		wg.Go(func() { ps[i], errs[i] = take(ctx, socket, d) })
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return ps, nil
+	return ps, errors.Join(errs...)
 }
 
 // take takes a CPU profile of the worker that listens at a socket.
@@ -62,8 +58,8 @@ func take(ctx context.Context, socket string, d time.Duration) (*profile.Profile
 	return profile.ParseData(data)
 }
 
-// cpu is the time that profiles have seen.
-func cpu(ps []*profile.Profile) (sum time.Duration) {
+// sampled is the time that profiles have seen.
+func sampled(ps []*profile.Profile) (sum time.Duration) {
 	for _, p := range ps {
 		for _, s := range p.Sample {
 			sum += time.Duration(s.Value[len(s.Value)-1])
@@ -83,9 +79,9 @@ func inKernel(s *profile.Sample) bool {
 	return strings.HasPrefix(s.Location[0].Line[0].Function.Name, "internal/runtime/syscall")
 }
 
-// write merges profiles, leaves out what the compiler doesn't read, and writes the result. It
+// writeProfile merges profiles, leaves out what the compiler doesn't read, and writes the result. It
 // returns its size.
-func write(path string, ps []*profile.Profile) (int, error) {
+func writeProfile(path string, ps []*profile.Profile) (int, error) {
 	p, err := profile.Merge(ps)
 	if err != nil {
 		return 0, fmt.Errorf("merge the profiles: %w", err)

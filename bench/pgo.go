@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"reuseportd/internal/rig"
+)
+
+// hot are the loads that the server is to be optimized for. Each counts by the CPU time that it takes.
+const hot = "kept,pipelined,churn,static,proxied,tcp"
+
+// optimize writes the profile that the server is built with: it has a build without one serve the hot loads, takes a CPU
+// profile of each worker meanwhile, and merges them. `go build` then inlines what they show to be hot. One that is
+// out of date does no harm and helps less.
+func optimize(ctx context.Context, o options) error {
+	chosen, err := choose(hot)
+	if err != nil {
+		return err
+	}
+	rig.Install(ctx, "bench", rig.WrkPackage)
+	rig.RaiseLimit()
+	if err := rig.Adopt(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "rppgo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if o.server, err = buildPlain(ctx, dir); err != nil {
+		return err
+	}
+	b, p, err := prepare(ctx, dir, o)
+	if err != nil {
+		return err
+	}
+	c, err := reuseportd(loops{workers, 1})(ctx, p)
+	if err != nil {
+		return err
+	}
+	c.doors[doorPipelined] = c.doors[doorSmall]
+	c.Args = append(c.Args, "--pprof")
+	defer p.behind.stop()
+	if err := p.behind.start(ctx); err != nil {
+		return err
+	}
+	defer c.Stop()
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	var all []*profile.Profile
+	for _, l := range chosen {
+		ps, err := b.profiled(ctx, l, c, filepath.Join(p.dir, "run"))
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		fmt.Printf("%-10s %6.2f s of CPU time sampled\n", l.name, sampled(ps).Seconds())
+		all = append(all, ps...)
+	}
+	size, err := writeProfile(o.pgo, all)
+	if err == nil {
+		fmt.Printf("%s: %d KiB\n", o.pgo, (size+1023)/1024)
+	}
+	return err
+}
+
+// buildPlain builds the server without a profile: what is hot must not be what an earlier one made hot, or hid by
+// inlining it.
+func buildPlain(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "plain")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-pgo=off", "-o", path, "reuseportd/cmd/reuseportd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build reuseportd: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// profiled puts a load on a server and returns the profiles of its workers, whose sockets are in a runtime directory.
+func (b *bench) profiled(ctx context.Context, l load, c *contender, run string) ([]*profile.Profile, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var ps []*profile.Profile
+	var taking error
+	var wg sync.WaitGroup
+	wg.Go(func() { ps, taking = profiles(ctx, run, time.Duration(l.times)*b.o.duration) })
+	_, err := l.once(ctx, b, c, b.o.duration)
+	if err != nil {
+		cancel() // what goes on is the profile of an idle server
+	}
+	wg.Wait()
+	return ps, errors.Join(err, taking)
+}
