@@ -260,9 +260,7 @@ func TestMutexHolderStopped(t *testing.T) {
 			t.Cleanup(p.kill)
 			s := contenders(t, fd, 1, word, eventloop.Options{})[0]
 			s.until("the loop waits for the mutex", func() bool { return s.ln != nil && s.ln.Waits() })
-			if err := p.cmd.Process.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
+			p.signal(sig)
 			for range 10 {
 				ping(t, s.dial())
 			}
@@ -320,6 +318,22 @@ func (p *mutexProc) goOn() {
 	p.t.Helper()
 	_, _ = p.in.Write([]byte("."))
 	p.ready()
+}
+
+// signal sends a signal that stops or ends the process and returns when it has: until
+// then its threads go on, and may take a connection with them. It is not reaped.
+func (p *mutexProc) signal(sig unix.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+	err := error(unix.EINTR)
+	for err == unix.EINTR {
+		err = unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
+		p.t.Fatal("waitid:", err)
+	}
 }
 
 func (p *mutexProc) kill() {
