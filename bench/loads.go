@@ -84,7 +84,7 @@ func choose(list string) ([]load, error) {
 	for name := range strings.SplitSeq(list, ",") {
 		i := slices.IndexFunc(loads, func(l load) bool { return l.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return nil, fmt.Errorf("-only %s: there is no load %q", list, name)
+			return nil, fmt.Errorf("-only %s: there is no load %q: choose from %s", list, name, strings.Join(names(), ", "))
 		}
 		chosen = append(chosen, loads[i])
 	}

@@ -26,6 +26,9 @@ func optimize(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(filepath.Dir(o.pgo)); err != nil {
+		return fmt.Errorf("-pgo %s: %w", o.pgo, err) // now, and not when all has been measured
+	}
 	rig.Install(ctx, "bench", rig.WrkPackage)
 	rig.RaiseLimit()
 	if err := rig.Adopt(); err != nil {

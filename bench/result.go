@@ -115,7 +115,7 @@ func readReport(path string) (*report, error) {
 	}
 	r := new(report)
 	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s is not what the bench wrote: %w: measure anew with -o and another path", path, err)
 	}
 	for _, one := range r.Results {
 		if one == nil || slices.Contains(one.Figures, nil) {
