@@ -20,8 +20,9 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 	"time"
+
+	"reuseportd/internal/rig"
 )
 
 type options struct {
@@ -50,7 +51,7 @@ func main() {
 	flag.BoolVar(&o.update, "update", false, "put the text between its marks in README.md and docs/PERFORMANCE.md")
 	flag.BoolVar(&o.uring, "uring", false, "measure the floor with io_uring, too")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), rig.Interrupts()...)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

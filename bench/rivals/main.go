@@ -19,7 +19,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"reuseportd/internal/rig"
@@ -32,7 +31,7 @@ func main() {
 	server := flag.String("server", "", "reuseportd's `binary`; by default it is built")
 	only := flag.String("only", "", "do only the events whose name contains this `text`")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), rig.Interrupts()...)
 	defer stop()
 	if err := run(ctx, *server, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-rivals:", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reuseportd/internal/acceptbench"
+	"reuseportd/internal/rig"
 )
 
 // benchCmd is `reuseportd bench`.
@@ -63,7 +64,7 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 	if err := b.checkPlot(); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
+	ctx, stop := signal.NotifyContext(context.Background(), rig.Interrupts()...)
 	defer stop()
 	result, err := acceptbench.Run(ctx, o)
 	switch {
@@ -81,16 +82,6 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 		return statusError(exitBrokenPipe) // of `| head`, which has what it wants
 	}
 	return err
-}
-
-// interrupts are the signals that end the bench early, and cleanly: SIGPIPE too,
-// which comes when nobody reads its progress any more. nohup(1) keeps SIGHUP off.
-func interrupts() []os.Signal {
-	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
-	if !signal.Ignored(syscall.SIGHUP) {
-		all = append(all, syscall.SIGHUP)
-	}
-	return all
 }
 
 func (b *benchAcceptCmd) print(to io.Writer, result *acceptbench.Result) error {
