@@ -14,6 +14,7 @@ const (
 	requestRate         = "request: rate"
 	growth              = "the highest to that of 100 connections"
 	duringToUndisturbed = "p99 during to undisturbed"
+	requestsLost        = "requests lost, connects refused"
 )
 
 // goal is a bound of a figure.
@@ -24,6 +25,7 @@ type goal struct {
 	rivals  []string
 	bound   float64
 	atLeast bool // or else at most
+	always  bool // in every round
 	unit    string
 }
 
@@ -42,8 +44,13 @@ var goals = []goal{
 	{load: "bulk", figure: cpuOfGiB, rivals: []string{"nginx", "HAProxy"}, bound: 0.8},
 	{load: "latency", figure: "p99", rivals: []string{"nginx", "HAProxy", "h2o", "gnet", "fasthttp", "net/http"}, bound: 1},
 	{load: "reload", figure: duringToUndisturbed, bound: 1.5, unit: " ×"},
+	{load: "reload", figure: requestsLost, bound: 0, always: true},
+	{load: "reload-fresh", figure: requestsLost, bound: 0, always: true},
+	{load: "reload-proxied", figure: requestsLost, bound: 0, always: true},
+	{load: "reload-tcp", figure: requestsLost, bound: 0, always: true},
 	{load: "scaling", figure: growth, bound: 1.10, unit: " ×"},
 	{load: "scaling", figure: "100 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
+	{load: "scaling", figure: "1000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 	{load: "scaling", figure: "8000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 }
 
@@ -89,18 +96,22 @@ func (g goal) judge(r *report) verdict {
 	return verdict{measured: s, to: to, holds: g.holds(s)}
 }
 
-// holds goes by the median; where only the range reaches the bound, it is noise that decides.
+// holds goes by the median; where the bound is within the range, it is noise that decides.
 func (g goal) holds(s rig.Spread) string {
 	within := func(v float64) bool { return v <= g.bound }
-	best := s.Min
+	best, worst := s.Min, s.Max
 	if g.atLeast {
-		within, best = func(v float64) bool { return v >= g.bound }, s.Max
+		within, best, worst = func(v float64) bool { return v >= g.bound }, s.Max, s.Min
 	}
 	switch {
 	case s.N == 0:
 		return "not measured"
-	case within(s.Median):
+	case within(worst):
 		return "yes"
+	case g.always:
+		return "no"
+	case within(s.Median):
+		return "yes, within noise"
 	case within(best):
 		return "no, within noise"
 	}

@@ -5,7 +5,6 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -60,13 +59,8 @@ func buildGoServers(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w%s", list.Args, err, stderrOf(err))
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "poll_opt", "-o", path, ".")
-	build.Dir = filepath.Join(strings.TrimSpace(string(root)), "bench", "goservers")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
-	}
-	return nil
+	dir := filepath.Join(strings.TrimSpace(string(root)), "bench", "goservers")
+	return rig.Build(ctx, path, dir, ".", "-tags", "poll_opt")
 }
 
 // stderrOf is what a failed command has printed to its standard error.

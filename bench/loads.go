@@ -109,6 +109,9 @@ func (l load) takers(all []*contender) []*contender {
 func (l load) estimate(o options, contenders int) time.Duration {
 	one := time.Duration(l.times)*o.duration + l.extra + 300*time.Millisecond // with what it takes to begin and end
 	all := time.Duration(o.rounds) * one
+	if l.prepare != nil {
+		all += 3 * o.duration
+	}
 	if !l.cold {
 		all += time.Duration(l.times)*warmUp + l.extra
 	}

@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -51,6 +52,10 @@ func main() {
 	flag.BoolVar(&o.update, "update", false, "put the text between its marks in README.md and docs/PERFORMANCE.md")
 	flag.BoolVar(&o.uring, "uring", false, "measure the floor with io_uring, too")
 	flag.Parse()
+	if err := o.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), rig.Interrupts()...)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -58,6 +63,20 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// check tells what can't be meant.
+func (o options) check() error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("%q is no flag, and what comes after it would not be read", flag.Arg(0))
+	}
+	if o.rounds < 1 || o.duration < time.Second || o.duration%time.Second != 0 {
+		return errors.New("-rounds is at least 1, and -duration whole seconds")
+	}
+	if o.pgo != "" && (o.only != "" || o.server != "" || o.beside != "" || o.from != "" || o.update || o.uring) {
+		return errors.New("-pgo has loads and a server of its own, and no table: only -duration goes with it")
+	}
+	return nil
 }
 
 func run(ctx context.Context, o options) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,9 +18,6 @@ func measure(ctx context.Context, o options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.rounds < 1 || o.duration < time.Second || o.duration%time.Second != 0 {
-		return nil, errors.New("-rounds is at least 1, and -duration whole seconds")
-	}
 	r := &report{Machine: rig.Machine()}
 	if o.only != "" {
 		earlier, err := readReport(o.output)
@@ -32,7 +28,7 @@ func measure(ctx context.Context, o options) (*report, error) {
 			return nil, err
 		}
 	}
-	if err := equip(ctx); err != nil {
+	if err := equip(ctx, idlers+1000, rivals...); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "rpbench")
@@ -55,14 +51,18 @@ func measure(ctx context.Context, o options) (*report, error) {
 	return r, b.measureAll(ctx, chosen, r)
 }
 
-// equip gets what this process needs of the machine.
-func equip(ctx context.Context) error {
-	const descriptors = idlers + 1000
-	if rig.RaiseLimit() < descriptors {
-		return fmt.Errorf("%d idle connections need a descriptor limit of %d: raise `ulimit -Hn`", idlers, descriptors)
+// rivals are the packages of those that are measured besides ours, and of what puts the loads on them.
+var rivals = []rig.Package{
+	rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.IperfPackage, {Name: "h2o", Brings: "h2o"},
+	{Name: "gcc", Brings: "gcc"}, {Name: "libc6-dev", Brings: "/usr/include/stdio.h"},
+}
+
+// equip gets what this process needs of the machine: descriptors, wrk, and further packages where they can be had.
+func equip(ctx context.Context, descriptors uint64, packages ...rig.Package) error {
+	if n := rig.RaiseLimit(); n < descriptors {
+		return fmt.Errorf("the connections need a descriptor limit of %d, and it is %d: raise `ulimit -Hn`", descriptors, n)
 	}
-	rig.Install(ctx, "bench", rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.WrkPackage, rig.IperfPackage,
-		rig.Package{Name: "h2o", Brings: "h2o"}, rig.Package{Name: "gcc", Brings: "gcc"}, rig.Package{Name: "libc6-dev", Brings: "/usr/include/stdio.h"})
+	rig.Install(ctx, "bench", append(packages, rig.WrkPackage)...)
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,9 +28,7 @@ func optimize(ctx context.Context, o options) error {
 	if _, err := os.Stat(filepath.Dir(o.pgo)); err != nil {
 		return fmt.Errorf("-pgo %s: %w", o.pgo, err) // now, and not when all has been measured
 	}
-	rig.Install(ctx, "bench", rig.WrkPackage)
-	rig.RaiseLimit()
-	if err := rig.Adopt(); err != nil {
+	if err := equip(ctx, 1000); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "rppgo")
@@ -39,8 +36,10 @@ func optimize(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if o.server, err = buildPlain(ctx, dir); err != nil {
-		return err
+	// What is hot must not be what an earlier profile made hot, or hid by inlining it.
+	o.server = filepath.Join(dir, "plain")
+	if err := rig.Build(ctx, o.server, "", "reuseportd/cmd/reuseportd", "-pgo=off"); err != nil {
+		return fmt.Errorf("build reuseportd: %w", err)
 	}
 	b, p, err := prepare(ctx, dir, o)
 	if err != nil {
@@ -74,18 +73,6 @@ func optimize(ctx context.Context, o options) error {
 		fmt.Printf("%s: %d KiB\n", o.pgo, (size+1023)/1024)
 	}
 	return err
-}
-
-// buildPlain builds the server without a profile: what is hot must not be what an earlier one made hot, or hid by
-// inlining it.
-func buildPlain(ctx context.Context, dir string) (string, error) {
-	path := filepath.Join(dir, "plain")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-pgo=off", "-o", path, "reuseportd/cmd/reuseportd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build reuseportd: %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // profiled puts a load on a server and returns the profiles of its workers, whose sockets are in a runtime directory.

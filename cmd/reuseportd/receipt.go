@@ -84,7 +84,11 @@ func receiptText(r *control.Receipt) string {
 	}
 	text += fmt.Sprintf("; configuration %s\n", short(r.ConfigSHA256))
 	if f := fate(r); f != "" {
-		text += fmt.Sprintf("Connections of generation %d: %s.\n", r.Previous, f)
+		soFar := " so far"
+		if r.Drained {
+			soFar = ""
+		}
+		text += fmt.Sprintf("Connections of generation %d%s: %s.\n", r.Previous, soFar, f)
 	}
 	if r.Drained {
 		text += fmt.Sprintf("Generation %d was gone %s after the cut-over.\n", r.Previous, milliseconds(r.DrainedMS))

@@ -42,7 +42,8 @@ const watched = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 func (t *thread) connect(started int64) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.fail()
+		t.vacant++ // a closed load tries again after the next wait
+		t.fail(started)
 		return
 	}
 	to := t.load.config.Address
@@ -52,7 +53,8 @@ func (t *thread) connect(started int64) {
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	if errno != 0 && errno != unix.EINPROGRESS {
 		_ = unix.Close(fd)
-		t.fail()
+		t.vacant++
+		t.fail(started)
 		return
 	}
 	for fd >= len(t.conns) {
@@ -72,11 +74,12 @@ func (t *thread) connect(started int64) {
 	}
 }
 
-// fail counts a connect that did not even begin. A closed load tries again after
-// the next wait.
-func (t *thread) fail() {
+// fail counts a connect that failed. Where it was for one request, that has no answer.
+func (t *thread) fail(started int64) {
 	t.failed.Add(1)
-	t.vacant++
+	if !t.load.config.Kept {
+		t.took(started, never)
+	}
 }
 
 func (t *thread) established(fd int) {
@@ -112,7 +115,7 @@ func (t *thread) handle(fd int, events uint32) {
 	c := &t.conns[fd]
 	if c.connecting {
 		if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
-			t.failed.Add(1)
+			t.fail(c.started)
 			t.end(fd)
 			return
 		}
@@ -188,7 +191,7 @@ func (t *thread) closed(fd int) {
 func (t *thread) lose(fd int) {
 	if c := &t.conns[fd]; !c.answered {
 		t.lost.Add(1)
-		t.took(c.started, t.load.now())
+		t.took(c.started, never)
 	}
 	t.end(fd)
 }

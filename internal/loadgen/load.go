@@ -28,7 +28,7 @@ type Counts struct {
 	Connects uint64 `json:"connects"` // connections that were established
 	Answered uint64 `json:"answered"` // requests that were answered whole, with 200
 	Failed   uint64 `json:"failed"`   // connects that were refused or found no descriptor or port
-	Lost     uint64 `json:"lost"`     // requests without a whole answer, also those that Stop did not wait for
+	Lost     uint64 `json:"lost"`     // requests without a whole answer, also those that Stop did not wait for, or that could not begin
 	// Closed are kept connections that the server ended, by `Connection: close` or between two requests.
 	Closed uint64 `json:"closed,omitempty"`
 }
@@ -111,11 +111,11 @@ func (l *Load) Counts() (sum Counts) {
 // Result is what a load that has ended has to say.
 type Result struct {
 	Counts
-	Latency *hdrhistogram.Histogram // ns, from connect or due time to the answer's last byte
+	Latency *hdrhistogram.Histogram // ns, from connect or due time to the answer's last byte; Longest if none came
 	Late    *hdrhistogram.Histogram // ns, from due time to connect: the load's own delay
 }
 
-// Stop begins nothing more but what was due on kept connections, waits 2 s at most for the answers that are
+// Stop begins nothing more but what was due, waits 2 s at most for the answers that are
 // outstanding, and returns when all is closed.
 func (l *Load) Stop() Result {
 	l.ending.Store(true)

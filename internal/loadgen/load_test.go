@@ -54,6 +54,9 @@ func TestLoads(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.Record()
+			for c.Kept && l.Counts().Connects < 5 {
+				time.Sleep(time.Millisecond) // one thread may be at work before another
+			}
 			for range 50 {
 				<-asked
 			}
@@ -211,5 +214,52 @@ func TestAnswerLength(t *testing.T) {
 		if got := answerLength([]byte(text)); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
+	}
+}
+
+// Who gets no answer waits for ever: however soon he is told, and whether or not he could ask.
+func TestNoAnswerIsTheLongest(t *testing.T) {
+	silent := func(net.Listener) {} // connections stay in its queue
+	refuses := func(l net.Listener) { l.Close() }
+	closes := func(l net.Listener) {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			conn.Close()
+		}
+	}
+	for name, c := range map[string]struct {
+		Config
+		serve func(net.Listener)
+	}{
+		"closed":             {Config{Connections: 1000}, closes},
+		"closed, kept":       {Config{Connections: 10, Kept: true}, closes},
+		"refused":            {Config{Connections: 1000}, refuses},
+		"not answered":       {Config{Connections: 1000}, silent},
+		"not answered, kept": {Config{Connections: 1, Kept: true}, silent},
+		"not begun":          {Config{Connections: 1}, silent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go c.serve(l)
+			c.Address, c.Threads, c.Rate = netip.MustParseAddrPort(l.Addr().String()), 1, 1000
+			load, err := Start(c.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			load.Record()
+			time.Sleep(50 * time.Millisecond) // in which 50 requests are due: what is measured
+			load.EndRecord()
+			r := load.Stop()
+			if n := r.Latency.TotalCount(); r.Answered != 0 || n < 49 || uint64(n) > r.Lost+r.Failed {
+				t.Errorf("%d latencies: %+v", n, r.Counts)
+			}
+			if least := time.Duration(r.Latency.Min()); least < Longest*99/100 {
+				t.Errorf("the least latency is %v", least)
+			}
+		})
 	}
 }

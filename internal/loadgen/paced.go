@@ -6,10 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectDue begins the connections that are due, as long as not too many are open.
+// connectDue begins the connections that are due, as long as not too many are open. When the load is ending, that is
+// what was due before.
 func (t *thread) connectDue() {
 	most := share(t.load.config.Connections, t.load.config.Threads, 0)
-	for t.pacer.next <= t.now && t.open < most {
+	for t.pacer.next <= min(t.now, t.last) && t.open < most {
 		t.connect(t.due())
 		t.now = t.load.now()
 	}

@@ -103,7 +103,7 @@ func (t *thread) begin() {
 	switch {
 	case kept && paced:
 		t.send()
-	case paced && !t.ending():
+	case paced:
 		t.connectDue()
 	}
 }
@@ -139,8 +139,12 @@ func (t *thread) await() {
 	}
 }
 
-// close ends what is still open; its requests are lost.
+// close ends what is still open; its requests are lost, and those that were due and found no connection.
 func (t *thread) close() {
+	for t.ending() && t.pacer.timer >= 0 && t.pacer.next <= t.last {
+		t.lost.Add(1)
+		t.took(t.due(), never)
+	}
 	for fd := range t.conns {
 		if t.conns[fd].open {
 			t.lose(fd)
@@ -151,6 +155,10 @@ func (t *thread) close() {
 	}
 	_ = unix.Close(t.epoll)
 }
+
+// never is when an answer comes that doesn't come: who waits for it waits for ever, however soon
+// he is told so.
+const never = math.MaxInt64
 
 // took keeps how long an answer took.
 func (t *thread) took(started, until int64) {

@@ -1,11 +1,11 @@
 package rig
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -61,7 +61,12 @@ func (h *HAProxy) Ready() bool {
 	_, _ = io.WriteString(conn, "show proc\n")
 	answer := make([]byte, 4096) // more than it says, and it comes at once
 	n, _ := conn.Read(answer)
-	return bytes.Contains(answer[:n], []byte("worker"))
+	for line := range strings.Lines(string(answer[:n])) {
+		if row := strings.Fields(line); len(row) > 1 && row[1] == "worker" { // and not a heading
+			return true
+		}
+	}
+	return false
 }
 
 // Reload has the master load its configuration anew. It must be Ready.
