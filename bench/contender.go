@@ -33,9 +33,8 @@ const (
 type contender struct {
 	*rig.Server
 	doors map[door]string
-	// reload returns the milliseconds to the new generation's serving by the server's own
-	// account, 0 if it has none; nil if the server can't.
-	reload func(context.Context) (float64, error)
+	// reload tells the server to reload; nil if it can't.
+	reload func(context.Context) error
 }
 
 const (

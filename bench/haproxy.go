@@ -65,7 +65,7 @@ func haproxy(global, splicing string) func(context.Context, place) (*contender, 
 		c := &contender{Server: h.Server, doors: map[door]string{
 			doorSmall: h.Address, doorChurn: h.Address, doorProxied: a[0], doorBulk: a[1], doorTCP: a[2],
 		}}
-		c.reload = func(ctx context.Context) (float64, error) { return 0, haproxyReload(ctx, h) }
+		c.reload = func(ctx context.Context) error { return haproxyReload(ctx, h) }
 		text := fmt.Sprintf(haproxyConf, workers, p.dir, global, h.Address,
 			a[0], p.behind.http, a[1], splicing, p.behind.bulk, a[2], p.behind.echo())
 		return c, os.WriteFile(h.Conf, []byte(text), 0o644)

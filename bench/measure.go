@@ -53,8 +53,10 @@ func measure(ctx context.Context, o options) (*report, error) {
 
 // rivals are the packages of those that are measured besides ours, and of what puts the loads on them.
 var rivals = []rig.Package{
-	rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.IperfPackage, {Name: "h2o", Brings: "h2o"},
-	{Name: "gcc", Brings: "gcc"}, {Name: "libc6-dev", Brings: "/usr/include/stdio.h"},
+	rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.IperfPackage,
+	{Name: "h2o", Brings: "h2o"},
+	{Name: "gcc", Brings: "gcc"},
+	{Name: "libc6-dev", Brings: "/usr/include/stdio.h"},
 }
 
 // equip gets what this process needs of the machine: descriptors, wrk, and further packages where they can be had.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"reuseportd/internal/rig"
 )
@@ -68,13 +67,7 @@ func nginxOf(workers int, stream, static string) func(context.Context, place) (*
 		} else if stream != "" {
 			return nil, fmt.Errorf("nginx's stream module: %w", exec.ErrNotFound)
 		}
-		c.reload = func(context.Context) (float64, error) {
-			pid, err := n.Master("")
-			if err != nil {
-				return 0, err
-			}
-			return 0, syscall.Kill(pid, syscall.SIGHUP)
-		}
+		c.reload = hangUp(func() (int, error) { return n.Master("") })
 		return c, n.Configure(workers)
 	}
 }

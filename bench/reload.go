@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"reuseportd/internal/loadgen"
@@ -20,42 +21,44 @@ func reloading(f flow) func(context.Context, *bench, *contender, time.Duration) 
 		if err != nil {
 			return nil, fmt.Errorf("undisturbed: %w", err)
 		}
-		var ready []float64
-		during, err := put(ctx, f.at(b.rate), c.doors[f.door], func(*loadgen.Load) error {
-			ready, err = c.reloadEachSecond(ctx)
-			return err
-		})
+		during, err := put(ctx, f.at(b.rate), c.doors[f.door], func(*loadgen.Load) error { return c.reloadEachSecond(ctx) })
 		if err != nil {
 			return nil, err
 		}
-		return b.ofReloads(f, quiet, during, ready), nil
+		return b.ofReloads(f, quiet, during), nil
 	}
 }
 
-// reloadEachSecond returns what each took, in milliseconds, by the server's own account if it has one. That a signal
-// was sent doesn't say that it was heard: each must bring a process that was not there.
-func (c *contender) reloadEachSecond(ctx context.Context) ([]float64, error) {
-	var ready []float64
+// reloadEachSecond reloads by a signal, which doesn't tell whether it was heard: each must bring a process that was not
+// there.
+func (c *contender) reloadEachSecond(ctx context.Context) error {
 	known := pids(c.Processes())
 	for range reloads {
 		second := time.Now().Add(time.Second)
-		ms, err := c.reload(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if ms > 0 {
-			ready = append(ready, ms)
+		if err := c.reload(ctx); err != nil {
+			return err
 		}
 		if err := rig.Sleep(ctx, time.Until(second)); err != nil {
-			return nil, err
+			return err
 		}
 		now := pids(c.Processes())
 		if !slices.ContainsFunc(now, func(pid int) bool { return !slices.Contains(known, pid) }) {
-			return nil, fmt.Errorf("%s has not reloaded: it has no new process a second after it was told to", c.Name)
+			return fmt.Errorf("%s has not reloaded: it has no new process a second after it was told to", c.Name)
 		}
 		known = now
 	}
-	return ready, nil
+	return nil
+}
+
+// hangUp is a reload of servers whose master takes SIGHUP for it.
+func hangUp(master func() (int, error)) func(context.Context) error {
+	return func(context.Context) error {
+		pid, err := master()
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(pid, syscall.SIGHUP)
+	}
 }
 
 func pids(all []rig.Process) []int {
@@ -66,7 +69,7 @@ func pids(all []rig.Process) []int {
 	return pids
 }
 
-func (b *bench) ofReloads(f flow, quiet, during shown, ready []float64) []reading {
+func (b *bench) ofReloads(f flow, quiet, during shown) []reading {
 	before, then := p99(quiet), p99(during)
 	all := []reading{
 		{"p99 undisturbed", "µs", before, false},
@@ -76,9 +79,6 @@ func (b *bench) ofReloads(f flow, quiet, during shown, ready []float64) []readin
 	}
 	if !f.fresh {
 		all = append(all, reading{"connections closed", "", float64(during.Closed), true})
-	}
-	if len(ready) > 0 {
-		all = append(all, reading{"to the new generation's serving, by its own account", "ms", rig.SpreadOf(ready).Median, true})
 	}
 	return append(all, reading{"requests due", "/s", b.rate, true})
 }

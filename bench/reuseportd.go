@@ -47,10 +47,7 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 			doorSmall: r.Address, doorChurn: r.Address,
 			doorStatic: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
 		}}
-		c.reload = func(ctx context.Context) (float64, error) {
-			receipt, err := r.Change(ctx, "reload")
-			return receipt.ReadyMS, err
-		}
+		c.reload = hangUp(r.Master)
 		return c, r.Configure(l.workers, 30*time.Second)
 	}
 }

@@ -98,6 +98,9 @@ func CopyBinary(from, to string) error {
 	return os.Rename(next, to)
 }
 
+// Master reads the PID file.
+func (r *Reuseportd) Master() (int, error) { return readPID(filepath.Join(r.run, "reuseportd.pid")) }
+
 // Receipt is what a change answered.
 type Receipt struct {
 	OK         bool      `json:"ok"`
