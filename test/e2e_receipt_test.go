@@ -262,7 +262,7 @@ func TestNoProgressForPrograms(t *testing.T) {
 
 func TestDrainedOfUnknownGeneration(t *testing.T) {
 	s := harness.Start(t, harness.Default(t))
-	c, err := control.Dial(s.RuntimeDir)
+	c, err := control.Dial(s.RuntimeDir, false)
 	must(t, err)
 	defer c.Close()
 	r, err := c.Do(t.Context(), control.Request{Command: "drained", Generation: 99})

@@ -330,24 +330,27 @@ func TestTakeoverByAnotherUser(t *testing.T) {
 	c := harness.Default(t)
 	s := harness.Start(t, c)
 	before := s.WaitServing(1)
-	ask := func() string {
+	ask := func(extra ...string) string {
 		m := s.RunMasterBy(func(cmd *exec.Cmd) {
 			cmd.Path = setpriv
 			cmd.Args = append([]string{setpriv, "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, cmd.Args...)
-		}, "--takeover")
+		}, append(extra, "--takeover")...)
 		if code := m.WaitExit(); code != 1 {
 			t.Errorf("it ended with %d", code)
 		}
 		return m.Log()
 	}
-	if text := ask(); !strings.Contains(text, "permission denied") {
+	if text := ask(); !strings.Contains(text, "belongs to uid 0") {
+		t.Errorf("it says %s", text)
+	}
+	if text := ask("--unsafe-runtime-dir"); !strings.Contains(text, "permission denied") {
 		t.Errorf("it says %s", text)
 	}
 	// Nor when somebody has opened the door.
 	socket := control.SocketPath(s.RuntimeDir)
 	must(t, os.Chmod(s.RuntimeDir, 0o755))
 	must(t, os.Chmod(socket, 0o666))
-	if text := ask(); !strings.Contains(text, "permission denied") {
+	if text := ask("--unsafe-runtime-dir"); !strings.Contains(text, "permission denied") {
 		t.Errorf("it says %s", text)
 	}
 	unchanged(t, s, before)

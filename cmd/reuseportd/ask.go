@@ -25,7 +25,7 @@ func (c *cli) ask(req control.Request) (control.Response, error) {
 }
 
 func (c *cli) askOnce(req control.Request) (control.Response, error) {
-	client, err := control.Dial(string(c.RuntimeDir))
+	client, err := control.Dial(string(c.RuntimeDir), c.UnsafeRuntimeDir)
 	if err != nil {
 		return control.Response{}, err
 	}

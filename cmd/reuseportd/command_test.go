@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/rundir/rundirtest"
 )
 
 // answers is a master that gives one answer to each command.
@@ -46,7 +45,7 @@ func (a asked) Handle(ctx context.Context, req control.Request) control.Response
 func master(t *testing.T, a control.Handler) (dir string, stop func()) {
 	t.Helper()
 	dir = t.TempDir()
-	l, err := control.Listen(dir)
+	l, err := control.Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,30 +158,6 @@ func TestRuntimeDir(t *testing.T) {
 		if got, err := runtimeDir(); err != nil || got != want {
 			t.Errorf("RUNTIME_DIRECTORY=%s: %q, %v", env, got, err)
 		}
-	}
-}
-
-func TestPrivateDirectory(t *testing.T) {
-	me := os.Geteuid()
-	dir := filepath.Join(t.TempDir(), "mine")
-	if err := private(dir, me); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a directory that isn't there: %v", err)
-	}
-	for range 2 { // makes it, and finds it
-		if err := makePrivate(dir, me); err != nil {
-			t.Error(err)
-		}
-	}
-	link := dir + "-link"
-	if err := os.Symlink(dir, link); err != nil {
-		t.Fatal(err)
-	}
-	open := dir + "-open"
-	if err := os.Mkdir(open, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if private(link, me) == nil || private(open, me) == nil || private(dir, me+1) == nil {
-		t.Error("a link, an open directory or somebody else's is taken")
 	}
 }
 

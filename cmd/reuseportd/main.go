@@ -30,7 +30,8 @@ Exit status: 0 if done, 1 if refused or tried in vain, 2 for wrong usage, 3 if n
 
 // cli is the command line.
 type cli struct {
-	RuntimeDir filePath `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
+	RuntimeDir       filePath `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
+	UnsafeRuntimeDir bool     `env:"REUSEPORTD_UNSAFE_RUNTIME_DIR" help:"Use the runtime directory though others own it, or can write to it or above it: for a container's volume that nobody else can reach."`
 
 	Run     runCmd     `cmd:"" default:"withargs" help:"Serve in the foreground (the default)."`
 	Check   checkCmd   `cmd:"" help:"Validate a configuration; never binds a socket."`

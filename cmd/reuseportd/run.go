@@ -26,11 +26,6 @@ func (r *runCmd) Run(c *cli) error {
 		return err
 	}
 	dir := string(c.RuntimeDir)
-	if dir == sharedDir() {
-		if err := makePrivate(dir, os.Geteuid()); err != nil {
-			return err
-		}
-	}
 	if os.Getpid() == 1 || r.Init {
 		args := os.Args[1:]
 		if r.Takeover { // settle has left it out, for masters that come by upgrades
@@ -42,7 +37,7 @@ func (r *runCmd) Run(c *cli) error {
 		}))
 	}
 	status, err := upgrade.Run(upgrade.Options{
-		ConfigPath: string(r.Config), RuntimeDir: dir, Version: versionString(), Takeover: r.Takeover,
+		ConfigPath: string(r.Config), RuntimeDir: dir, UnsafeRuntimeDir: c.UnsafeRuntimeDir, Version: versionString(), Takeover: r.Takeover,
 		Pprof: r.Pprof,
 		OnServing: func(st control.Status) {
 			// The next master and the next generation have nothing to introduce.
@@ -89,6 +84,9 @@ func (r *runCmd) settle(c *cli) error {
 	}
 	if r.Pprof {
 		args = append(args, "--pprof")
+	}
+	if c.UnsafeRuntimeDir {
+		args = append(args, "--unsafe-runtime-dir")
 	}
 	os.Args = args
 	return nil

@@ -101,7 +101,7 @@ func (s *server) log() string {
 
 // status asks the master.
 func (s *server) status(ctx context.Context) (*control.Status, error) {
-	client, err := control.Dial(s.run)
+	client, err := control.Dial(s.run, false)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"reuseportd/internal/control"
 	"reuseportd/internal/loadgen"
 	"reuseportd/internal/rig"
+	"reuseportd/internal/rundir/rundirtest"
 )
 
 // statusHandler answers with what is its status now.
@@ -29,7 +30,7 @@ func masterWith(t *testing.T) (*server, *statusHandler) {
 	if err := os.WriteFile(s.Log, []byte("out of memory\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := control.Listen(dir)
+	l, err := control.Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}

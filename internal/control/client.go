@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/rundir"
 )
 
 // maxResponse bounds what a client reads: thousands of workers fit in it.
@@ -64,16 +66,52 @@ func (r receiver) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Dial connects to the master that uses dir.
-func Dial(dir string) (*Client, error) {
-	path := SocketPath(dir)
-	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+// Dial connects to the master that uses the directory at a path. The directory is checked as
+// its master checks it, unless unsafe says otherwise: else anybody who can put a socket
+// there could answer.
+func Dial(path string, unsafe bool) (*Client, error) {
+	dir, err := rundir.Open(path, rundir.Options{Client: true, Unsafe: unsafe})
 	if err != nil {
-		return nil, explainDial(err, dir)
+		return nil, explainDial(err, path)
 	}
-	c := &Client{conn: conn.(*net.UnixConn)}
+	defer dir.Close()
+	return DialIn(dir)
+}
+
+// DialIn is Dial for an open directory.
+func DialIn(dir *rundir.Dir) (*Client, error) {
+	conn, err := connect(dir)
+	if err != nil {
+		return nil, explainDial(err, dir.Path())
+	}
+	c := &Client{conn: conn}
 	c.r = bufio.NewReader(receiver{c})
 	return c, nil
+}
+
+// connect connects to the control socket and insists that the directory's owner, or root,
+// listens there.
+func connect(dir *rundir.Dir) (*net.UnixConn, error) {
+	fd, err := dir.Connect(SocketName, unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), SocketName)
+	defer f.Close() // net.FileConn duplicates it
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	uc := conn.(*net.UnixConn)
+	cred, err := peerCred(uc)
+	if err == nil && cred.Uid != 0 && cred.Uid != dir.Owner() && !dir.Unsafe() {
+		err = fmt.Errorf("uid %d answers there, and the directory is uid %d's", cred.Uid, dir.Owner())
+	}
+	if err != nil {
+		_ = uc.Close()
+		return nil, err
+	}
+	return uc, nil
 }
 
 func explainDial(err error, dir string) error {
@@ -81,6 +119,8 @@ func explainDial(err error, dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%w with runtime directory %s; start one with `reuseportd run`, or name another directory by --runtime-dir", ErrNoMaster, dir)
+	case rundir.IsUnsafe(err):
+		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: permission denied; only root%s may ask this master", path, owner(dir))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.EAGAIN):

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reuseportd/internal/rundir/rundirtest"
 )
 
 func TestDialWithoutMaster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
-	_, err := Dial(dir)
+	_, err := Dial(dir, false)
 	if !errors.Is(err, ErrNoMaster) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "--runtime-dir") {
 		t.Errorf("got %v", err)
 	}
@@ -22,7 +24,7 @@ func TestDialWithoutMaster(t *testing.T) {
 func TestMasterEndsWithoutAnswer(t *testing.T) {
 	for _, cmd := range Commands {
 		dir := t.TempDir()
-		l, err := Listen(dir)
+		l, err := Listen(rundirtest.Open(t, dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +69,7 @@ func TestClientGivesUp(t *testing.T) {
 
 func TestGarbledAnswer(t *testing.T) {
 	dir := t.TempDir()
-	l, err := Listen(dir)
+	l, err := Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}

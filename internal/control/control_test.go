@@ -16,6 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/rundir/rundirtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +31,10 @@ func (f handlerFunc) Handle(ctx context.Context, req Request) Response { return 
 func start(t *testing.T, h handlerFunc) (dir string, stop func()) {
 	t.Helper()
 	dir = t.TempDir()
-	l, err := Listen(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	l, err := Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +67,7 @@ func echoCause(_ context.Context, req Request) Response {
 
 func dial(t *testing.T, dir string) *Client {
 	t.Helper()
-	c, err := Dial(dir)
+	c, err := Dial(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}

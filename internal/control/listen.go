@@ -1,14 +1,14 @@
 package control
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/rundir"
 )
 
 // SocketName is the control socket's name in the runtime directory.
@@ -20,50 +20,16 @@ func SocketPath(dir string) string { return filepath.Join(dir, SocketName) }
 // Listen makes the control socket in dir, mode 0600, in place of one that a
 // dead master left. The caller must hold the directory's lock: that is what
 // tells a dead master's socket from a living one's.
-func Listen(dir string) (*net.UnixListener, error) {
-	path := SocketPath(dir)
-	if err := removeStale(path); err != nil {
-		return nil, fmt.Errorf("make the control socket: %w", err)
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func Listen(dir *rundir.Dir) (*net.UnixListener, error) {
+	fd, err := dir.Bind(SocketName, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, fmt.Errorf("make the control socket: %w", err)
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// On Linux bind(2) gives the file the mode of the unbound socket, so there
-	// is no moment in which others could connect.
-	err = unix.Fchmod(fd, 0o600)
-	if err == nil {
-		err = bind(fd, path)
-	}
-	if err == nil {
-		err = unix.Listen(fd, maxClients)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("make the control socket %s: %w", path, err)
+	if err := unix.Listen(fd, maxClients); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("control socket %s: listen: %w", SocketPath(dir.Path()), err)
 	}
 	return FromFD(fd)
-}
-
-func bind(fd int, path string) error {
-	if limit := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > limit {
-		return fmt.Errorf("the path has %d bytes and a socket's may have %d; name a shorter runtime directory", len(path), limit)
-	}
-	return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
-}
-
-func removeStale(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way and is no socket", path)
-	}
-	return os.Remove(path)
 }
 
 // FromFD makes a listener of a descriptor that an earlier master passed on. It

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/rundir/rundirtest"
 )
 
 func TestSocketIsPrivateAndStays(t *testing.T) {
@@ -28,7 +30,7 @@ func TestSocketIsPrivateAndStays(t *testing.T) {
 
 func TestNextMasterServesTheSameSocket(t *testing.T) {
 	dir := t.TempDir()
-	l, err := Listen(dir)
+	l, err := Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +61,10 @@ func TestNextMasterServesTheSameSocket(t *testing.T) {
 func TestListenReplacesADeadMastersSocket(t *testing.T) {
 	dir, stop := start(t, echoCause)
 	stop()
-	if _, err := Dial(dir); !errors.Is(err, ErrNoMaster) {
+	if _, err := Dial(dir, false); !errors.Is(err, ErrNoMaster) {
 		t.Errorf("a dead master's socket gave %v", err)
 	}
-	l, err := Listen(dir)
+	l, err := Listen(rundirtest.Open(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +83,16 @@ func TestListenErrors(t *testing.T) {
 	if err := os.Mkdir(long, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]string{
-		busy:                               "is in the way and is no socket",
-		long:                               "name a shorter runtime directory",
-		filepath.Join(t.TempDir(), "nada"): "no such file or directory",
-	} {
-		if _, err := Listen(dir); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Listen(%s): %v, want %q", dir, err, want)
-		}
+	if _, err := Listen(rundirtest.Open(t, busy)); err == nil || !strings.Contains(err.Error(), "is in the way and is no socket") {
+		t.Errorf("Listen(%s): %v", busy, err)
+	}
+	l, err := Listen(rundirtest.Open(t, long)) // longer than a socket's address
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, echoCause)
+	if _, err := dial(t, long).Do(t.Context(), Request{Command: "status"}); err != nil {
+		t.Error(err)
 	}
 }
 

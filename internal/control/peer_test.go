@@ -61,7 +61,7 @@ func TestOtherUsersAreRefused(t *testing.T) {
 	// The socket's mode keeps them out …
 	chmodAll(t, dir, 0o755)
 	asOther(t, func() {
-		_, err := Dial(dir)
+		_, err := Dial(dir, false)
 		if err == nil || !strings.Contains(err.Error(), "permission denied; only root may ask this master") {
 			t.Errorf("got %v", err)
 		}
@@ -71,7 +71,7 @@ func TestOtherUsersAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	asOther(t, func() {
-		c, err := Dial(dir)
+		c, err := Dial(dir, false)
 		if err != nil {
 			t.Error(err)
 			return

@@ -1,16 +1,9 @@
-// Package rundir owns the runtime directory of one server: it makes it and holds
-// the lock that keeps a second instance out.
-//
-// SO_REUSEPORT lets two instances of the same user share a port silently, so
-// nothing may be bound before the lock is held. The package must never wait for
-// a lock, nor read or write anything else in the directory.
 package rundir
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,7 +14,7 @@ import (
 // it is passed on with the descriptor and lasts until the last duplicate
 // of it is closed, by whatever death.
 type Lock struct {
-	dir string
+	dir *Dir
 	fd  int
 }
 
@@ -33,21 +26,19 @@ var ErrLocked = errors.New("locked")
 // administrator open `status` to operators by chgrp.
 const mode = 0o750
 
-// LockDir makes dir, where it doesn't exist, and takes its lock. It doesn't
-// wait: while another instance holds it, the error wraps ErrLocked and names
-// the holder's PID.
-func LockDir(dir string) (*Lock, error) {
-	if err := os.MkdirAll(dir, mode); err != nil {
-		return nil, fmt.Errorf("runtime directory: %w", err)
-	}
-	path := lockPath(dir)
+// lockName is the name of the lock's file in the directory.
+const lockName = "lock"
+
+// Lock takes the directory's lock. It doesn't wait: while another instance holds it, the
+// error wraps ErrLocked and names the holder's PID.
+func (d *Dir) Lock() (*Lock, error) {
 	for {
-		l, err := tryLock(dir, path)
+		l, err := d.tryLock()
 		if errors.Is(err, ErrLocked) {
-			return nil, fmt.Errorf("runtime directory %s is %w", dir, err)
+			return nil, fmt.Errorf("runtime directory %s is %w", d.path, err)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("runtime directory %s: %w", dir, err)
+			return nil, fmt.Errorf("runtime directory %s: %w", d.path, err)
 		}
 		if l != nil {
 			return l, nil
@@ -55,12 +46,10 @@ func LockDir(dir string) (*Lock, error) {
 	}
 }
 
-func lockPath(dir string) string { return filepath.Join(dir, "lock") }
-
 // tryLock returns nil and no error when the file that it locked was unlinked
 // by its previous holder meanwhile: that lock keeps nobody out.
-func tryLock(dir, path string) (*Lock, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+func (d *Dir) tryLock() (*Lock, error) {
+	fd, err := unix.Openat(d.fd, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
@@ -71,7 +60,7 @@ func tryLock(dir, path string) (*Lock, error) {
 		}
 		return nil, fmt.Errorf("flock: %w", err)
 	}
-	l := &Lock{dir: dir, fd: fd}
+	l := &Lock{dir: d, fd: fd}
 	same, err := l.Current()
 	if err == nil && same {
 		err = l.WritePID()
@@ -97,9 +86,9 @@ func locked(fd int) error {
 
 // AdoptLock returns the lock of a received descriptor, which it owns from here
 // on and closes if it fails. The PID in the file becomes this process's.
-func AdoptLock(dir string, fd int) (*Lock, error) {
+func (d *Dir) AdoptLock(fd int) (*Lock, error) {
 	unix.CloseOnExec(fd)
-	l := &Lock{dir: dir, fd: fd}
+	l := &Lock{dir: d, fd: fd}
 	same, err := l.Current()
 	if err == nil && !same {
 		err = errors.New("it is not the lock of this directory")
@@ -113,7 +102,7 @@ func AdoptLock(dir string, fd int) (*Lock, error) {
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("runtime directory %s: adopt lock: %w", dir, err)
+		return nil, fmt.Errorf("runtime directory %s: adopt lock: %w", d.path, err)
 	}
 	return l, nil
 }
@@ -124,7 +113,7 @@ func (l *Lock) Current() (bool, error) {
 	if err := unix.Fstat(l.fd, &mine); err != nil {
 		return false, fmt.Errorf("lock: fstat: %w", err)
 	}
-	err := unix.Lstat(lockPath(l.dir), &there)
+	err := unix.Fstatat(l.dir.fd, lockName, &there, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -149,9 +138,6 @@ func (l *Lock) WritePID() error {
 // FD returns the descriptor, close-on-exec, to lend to the next master. It stays the lock's.
 func (l *Lock) FD() int { return l.fd }
 
-// Dir returns the directory.
-func (l *Lock) Dir() string { return l.dir }
-
 // Forget closes the descriptor and leaves the lock to the other holders of it:
 // what an old master does when the next one has adopted it.
 func (l *Lock) Forget() error {
@@ -169,12 +155,12 @@ func (l *Lock) Release() error {
 	if l.fd < 0 {
 		return nil
 	}
-	err := unix.Unlink(lockPath(l.dir))
+	err := unix.Unlinkat(l.dir.fd, lockName, 0)
 	if errors.Is(err, unix.ENOENT) {
 		err = nil
 	}
 	if err = errors.Join(err, l.Forget()); err != nil {
-		return fmt.Errorf("runtime directory %s: release lock: %w", l.dir, err)
+		return fmt.Errorf("runtime directory %s: release lock: %w", l.dir.path, err)
 	}
 	return nil
 }

@@ -21,11 +21,13 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	var err error
-	if os.Getenv("RUNDIR_TEST_ADOPT") != "" {
-		_, err = AdoptLock(dir, 3)
-	} else {
-		_, err = LockDir(dir)
+	d, err := Open(dir, Options{Make: true})
+	switch {
+	case err != nil:
+	case os.Getenv("RUNDIR_TEST_ADOPT") != "":
+		_, err = d.AdoptLock(3)
+	default:
+		_, err = d.Lock()
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -74,10 +76,18 @@ func must(t *testing.T, err error) {
 
 func lock(t *testing.T, dir string) *Lock {
 	t.Helper()
-	l, err := LockDir(dir)
+	l, err := open(t, dir).Lock()
 	must(t, err)
 	t.Cleanup(func() { must(t, l.Release()) })
 	return l
+}
+
+func open(t *testing.T, dir string) *Dir {
+	t.Helper()
+	d, err := Open(dir, Options{Make: true})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	return d
 }
 
 func TestSecondInstanceIsKeptOut(t *testing.T) {
@@ -92,7 +102,7 @@ func TestSecondInstanceIsKeptOut(t *testing.T) {
 	if line, _ := instance(t, dir, nil); !strings.HasPrefix(line, want) {
 		t.Errorf("got %q, want %q…", line, want)
 	}
-	if _, err := LockDir(dir); !errors.Is(err, ErrLocked) {
+	if _, err := open(t, dir).Lock(); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v", err)
 	}
 	must(t, l.Release())
@@ -118,7 +128,7 @@ func TestLockIsPassedOn(t *testing.T) {
 		t.Fatal(line)
 	}
 	must(t, l.Forget())
-	_, err := LockDir(dir)
+	_, err := open(t, dir).Lock()
 	if !errors.Is(err, ErrLocked) || strings.Contains(err.Error(), fmt.Sprintf("PID %d ", os.Getpid())) {
 		t.Errorf("got %v, want it locked by the other", err)
 	}
@@ -132,13 +142,13 @@ func TestAdoptLockRefusesAnotherFile(t *testing.T) {
 	foreign := lock(t, other)
 	fd, err := unix.FcntlInt(uintptr(foreign.FD()), unix.F_DUPFD_CLOEXEC, 3)
 	must(t, err)
-	if _, err := AdoptLock(dir, fd); err == nil {
+	if _, err := open(t, dir).AdoptLock(fd); err == nil {
 		t.Error("adopted the lock of another directory")
 	}
 	// The right file, but a description that doesn't hold the lock.
-	fd, err = unix.Open(lockPath(dir), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(filepath.Join(dir, lockName), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	must(t, err)
-	if _, err := AdoptLock(dir, fd); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := open(t, dir).AdoptLock(fd); !errors.Is(err, unix.EWOULDBLOCK) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -146,13 +156,13 @@ func TestAdoptLockRefusesAnotherFile(t *testing.T) {
 // TestNeverTwoHolders takes and releases one lock from many goroutines, each
 // of which opens the file anew, and so races with its being unlinked.
 func TestNeverTwoHolders(t *testing.T) {
-	dir := t.TempDir()
+	d := open(t, t.TempDir())
 	var wg sync.WaitGroup
 	var held sync.Mutex
 	for range 4 {
 		wg.Go(func() {
 			for range 200 {
-				l, err := LockDir(dir)
+				l, err := d.Lock()
 				if errors.Is(err, ErrLocked) {
 					continue
 				}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"reuseportd/internal/custody"
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/rundir"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
@@ -34,79 +34,30 @@ func rescueName(w *worker) string {
 	return fmt.Sprintf("%s%d-%d%s", rescuePrefix, w.gen.id, w.index, rescueSuffix)
 }
 
-// namedSocket makes a Unix socket of a type and calls f with the address of a name in
-// the runtime directory. The way leads over a descriptor of it, as the path may be longer
-// than a socket's can be.
-func namedSocket(dir, name string, typ int, f func(fd int, sa unix.Sockaddr) error) (int, error) {
-	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(at)
-	fd, err := unix.Socket(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, err
-	}
-	if err := f(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", at, name)}); err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// bindNamed makes a socket of a name in the runtime directory, which only this user can
-// reach, in the place of what has the name. It doesn't listen.
-func bindNamed(dir, name string, typ int) (int, error) {
-	_ = os.Remove(filepath.Join(dir, name))
-	fd, err := namedSocket(dir, name, typ, func(fd int, sa unix.Sockaddr) error {
-		if err := unix.Fchmod(fd, 0o600); err != nil { // bind(2) takes the mode from there
-			return err
-		}
-		return unix.Bind(fd, sa)
-	})
-	if err != nil {
-		return -1, fmt.Errorf("make the socket %s: %w", name, err)
-	}
-	return fd, nil
-}
-
 // makeRescue makes the rescue that a worker is started with. The worker listens
 // itself, so that SO_PEERCRED names it.
 func (co *coordinator) makeRescue(w *worker) (int, error) {
-	return bindNamed(co.opts.RuntimeDir, rescueName(w), unix.SOCK_SEQPACKET)
+	return co.dir.Bind(rescueName(w), unix.SOCK_SEQPACKET)
 }
 
 // removeRescue removes the rescue of a worker that has ended.
 func (co *coordinator) removeRescue(w *worker) {
-	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, rescueName(w)))
+	_ = co.dir.Remove(rescueName(w))
 }
 
 // removeRescues removes those that are left at the end of the service: a next master
 // that was ended before it had taken over can't remove its workers'.
-func removeRescues(dir string) {
-	names, _ := namesIn(dir, rescuePrefix, rescueSuffix)
+func removeRescues(dir *rundir.Dir) {
+	names, _ := dir.Names(rescuePrefix, rescueSuffix)
 	for _, name := range names {
-		_ = os.Remove(filepath.Join(dir, name))
+		_ = dir.Remove(name)
 	}
-}
-
-// namesIn returns the names in a directory with a beginning and an end. No pattern: what the
-// directory itself is called is somebody else's choice.
-func namesIn(dir, prefix, suffix string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	var names []string
-	for _, e := range entries {
-		if name := e.Name(); strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) {
-			names = append(names, name)
-		}
-	}
-	return names, err
 }
 
 // adoptOrphans finds the workers that a killed master has left and takes custody
 // of what they have. It returns how many there are. The lock must be held.
 func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
-	names, err := namesIn(co.opts.RuntimeDir, rescuePrefix, rescueSuffix)
+	names, err := co.dir.Names(rescuePrefix, rescueSuffix)
 	if err != nil {
 		return 0, fmt.Errorf("look for workers that another master has left: %w", err)
 	}
@@ -119,12 +70,12 @@ func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 		if own[name] {
 			continue
 		}
-		o, err := greetOrphan(co.opts.RuntimeDir, name)
+		o, err := greetOrphan(co.dir, name)
 		switch {
 		case err == nil:
 			orphans = append(orphans, o)
 		case errors.Is(err, unix.ECONNREFUSED):
-			_ = os.Remove(filepath.Join(co.opts.RuntimeDir, name)) // its worker has ended
+			_ = co.dir.Remove(name) // its worker has ended
 		default:
 			co.endOrphan(o, err)
 		}
@@ -151,25 +102,26 @@ func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 }
 
 func (co *coordinator) endOrphan(o orphan, err error) {
-	co.log.Error().Err(err).Str("socket", o.path).Int("worker_pid", o.pid).
+	co.log.Error().Err(err).Str("socket", o.name).Int("worker_pid", o.pid).
 		Msg("a worker of an earlier master does not hand itself over: it hangs, and is ended")
 	o.end()
+	_ = co.dir.Remove(o.name)
 }
 
 // orphan is a worker that has been asked for all that it has.
 type orphan struct {
-	path string
+	name string
 	ch   *wire.Conn
 	pid  int // of who listens at the rescue; 0 if that is not to be had
 }
 
 // greetOrphan connects to a rescue and says hello.
-func greetOrphan(dir, name string) (orphan, error) {
-	fd, err := namedSocket(dir, name, unix.SOCK_SEQPACKET, unix.Connect)
+func greetOrphan(dir *rundir.Dir, name string) (orphan, error) {
+	fd, err := dir.Connect(name, unix.SOCK_SEQPACKET)
 	if err != nil {
 		return orphan{}, err
 	}
-	o := orphan{path: filepath.Join(dir, name)}
+	o := orphan{name: name}
 	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 		o.pid = int(cred.Pid)
 	}
@@ -189,7 +141,6 @@ func (o orphan) end() {
 	if o.pid > 0 {
 		_ = unix.Kill(o.pid, unix.SIGKILL)
 	}
-	_ = os.Remove(o.path)
 }
 
 // inherit makes the orphans this master's.
@@ -208,7 +159,7 @@ func (co *coordinator) inherit(cu *holdings) error {
 		co.core.lastID = max(co.core.lastID, id)
 	}
 	if co.pred == nil {
-		cu.end.Receipts = loadReceipts(co.opts.RuntimeDir)
+		cu.end.Receipts = loadReceipts(co.dir)
 	} else {
 		cu.end.Receipts = co.pred.cu.end.Receipts
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -33,7 +32,9 @@ const PIDFile = "reuseportd.pid"
 type Options struct {
 	ConfigPath string // "" is the embedded default
 	RuntimeDir string
-	Version    string
+	// UnsafeRuntimeDir uses it though others could reach it (rundir.Options).
+	UnsafeRuntimeDir bool
+	Version          string
 	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
 	Takeover bool
 	// Pprof gives each worker that this master starts a socket for its profiles.
@@ -54,6 +55,7 @@ type coordinator struct {
 	asks      chan ask // from the control socket
 	upg       *tableflip.Upgrader
 	patience  time.Duration // with a new binary, as told to tableflip
+	dir       *rundir.Dir
 	lock      *rundir.Lock
 	listener  *net.UnixListener
 	pred      *predecessor // until this master's cut-over is reported
@@ -184,7 +186,7 @@ func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
 
 // Keep implements host.
 func (co *coordinator) Keep(receipts []*control.Receipt) {
-	if err := saveReceipts(co.opts.RuntimeDir, receipts); err != nil {
+	if err := saveReceipts(co.dir, receipts); err != nil {
 		co.log.Error().Err(err).Msg("receipts can't be kept for a master to come")
 	}
 }
@@ -295,11 +297,11 @@ func (co *coordinator) close() {
 		co.log.Warn().Msg("the runtime directory is another master's by now: its files are left alone")
 		return
 	}
-	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, PIDFile))
-	_ = os.Remove(control.SocketPath(co.opts.RuntimeDir))
-	removeReceipts(co.opts.RuntimeDir)
-	removeRescues(co.opts.RuntimeDir)
-	removePprofs(co.opts.RuntimeDir, nil)
+	_ = co.dir.Remove(PIDFile)
+	_ = co.dir.Remove(control.SocketName)
+	removeReceipts(co.dir)
+	removeRescues(co.dir)
+	removePprofs(co.dir, nil)
 	if err := co.lock.Release(); err != nil {
 		co.log.Error().Err(err).Msg("leaving the runtime directory")
 	}

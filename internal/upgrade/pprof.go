@@ -2,10 +2,10 @@ package upgrade
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/rundir"
 )
 
 const (
@@ -26,7 +26,7 @@ func (co *coordinator) makePprof(w *worker) int {
 	if !co.opts.Pprof {
 		return -1
 	}
-	fd, err := bindNamed(co.opts.RuntimeDir, pprofName(w), unix.SOCK_STREAM)
+	fd, err := co.dir.Bind(pprofName(w), unix.SOCK_STREAM)
 	if err != nil {
 		co.log.Error().Err(err).Msg("a worker gives no profiles")
 		return -1
@@ -36,7 +36,7 @@ func (co *coordinator) makePprof(w *worker) int {
 
 // removePprof removes the socket of a worker that has ended, whichever master made it.
 func (co *coordinator) removePprof(w *worker) {
-	_ = os.Remove(filepath.Join(co.opts.RuntimeDir, pprofName(w)))
+	_ = co.dir.Remove(pprofName(w))
 }
 
 // sweepPprofs removes the sockets of workers that are none of this master's: they ended
@@ -46,15 +46,15 @@ func (co *coordinator) sweepPprofs() {
 	for _, p := range co.procs() {
 		mine[pprofName(p.w)] = true
 	}
-	removePprofs(co.opts.RuntimeDir, mine)
+	removePprofs(co.dir, mine)
 }
 
 // removePprofs removes all such sockets but those to keep, by name.
-func removePprofs(dir string, keep map[string]bool) {
-	names, _ := namesIn(dir, pprofPrefix, pprofSuffix)
+func removePprofs(dir *rundir.Dir, keep map[string]bool) {
+	names, _ := dir.Names(pprofPrefix, pprofSuffix)
 	for _, name := range names {
 		if !keep[name] {
-			_ = os.Remove(filepath.Join(dir, name))
+			_ = dir.Remove(name)
 		}
 	}
 }

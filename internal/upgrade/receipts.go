@@ -2,32 +2,30 @@ package upgrade
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/rundir"
 )
 
 // receiptsFile keeps the receipts for a master that comes after a killed one.
 const receiptsFile = "receipts.json"
 
+// maxReceiptsSize bounds that file, in bytes.
+const maxReceiptsSize = 4 << 20
+
 // saveReceipts writes the receipts to the runtime directory, whole or not at all.
-func saveReceipts(dir string, receipts []*control.Receipt) error {
+func saveReceipts(dir *rundir.Dir, receipts []*control.Receipt) error {
 	text, err := json.Marshal(receipts)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, receiptsFile)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return dir.WriteFile(receiptsFile, text, 0o600)
 }
 
 // loadReceipts returns what a killed master had saved; nothing if that is not to
 // be had.
-func loadReceipts(dir string) []*control.Receipt {
-	text, err := os.ReadFile(filepath.Join(dir, receiptsFile))
+func loadReceipts(dir *rundir.Dir) []*control.Receipt {
+	text, err := dir.ReadFile(receiptsFile, maxReceiptsSize)
 	if err != nil {
 		return nil
 	}
@@ -38,7 +36,7 @@ func loadReceipts(dir string) []*control.Receipt {
 	return receipts
 }
 
-func removeReceipts(dir string) {
-	_ = os.Remove(filepath.Join(dir, receiptsFile))
-	_ = os.Remove(filepath.Join(dir, receiptsFile+".new"))
+func removeReceipts(dir *rundir.Dir) {
+	_ = dir.Remove(receiptsFile)
+	_ = dir.Remove(receiptsFile + ".new")
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -22,14 +21,20 @@ import (
 func Run(o Options) (int, error) {
 	signals := notifySignals()
 	conf, confErr := load(o.ConfigPath)
+	dir, err := rundir.Open(o.RuntimeDir, rundir.Options{Make: confErr == nil, Unsafe: o.UnsafeRuntimeDir})
+	if err != nil {
+		if confErr != nil {
+			err = confErr
+		}
+		return 1, err
+	}
 	upg, err := tableflip.New(tableflip.Options{
-		PIDFile:        filepath.Join(o.RuntimeDir, PIDFile),
 		UpgradeTimeout: upgradeTimeout(conf),
 	})
 	if err != nil {
 		return 1, fmt.Errorf("prepare for upgrades: %w", err)
 	}
-	co := &coordinator{opts: o, patience: upgradeTimeout(conf), events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
+	co := &coordinator{opts: o, dir: dir, patience: upgradeTimeout(conf), events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
 	logConf := config.Log{Level: "info", Format: "json"}
 	if conf != nil {
 		logConf = conf.Log
@@ -99,7 +104,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 // own takes the runtime directory for a first master, with the workers that are
 // left of an earlier one. It returns their number.
 func (co *coordinator) own(patience time.Duration) (int, error) {
-	lock, err := rundir.LockDir(co.opts.RuntimeDir)
+	lock, err := co.dir.Lock()
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +115,7 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if err := co.takeBoard(-1); err != nil {
 		return 0, err
 	}
-	if co.listener, err = control.Listen(co.opts.RuntimeDir); err != nil {
+	if co.listener, err = control.Listen(co.dir); err != nil {
 		return 0, err
 	}
 	orphans, err := co.adoptOrphans(patience)

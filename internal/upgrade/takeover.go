@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func (co *coordinator) greet() error {
 			return err
 		}
 	case co.opts.Takeover:
-		f, err := askCustody(co.opts.RuntimeDir)
+		f, err := askCustody(co.dir)
 		if errors.Is(err, control.ErrNoMaster) {
 			co.log.Info().Msg("no master runs: there is nothing to take over")
 			return nil
@@ -70,7 +71,7 @@ func (co *coordinator) greet() error {
 
 // askCustody asks the running master for a custody channel, and the next one if
 // that is being replaced.
-func askCustody(dir string) (*os.File, error) {
+func askCustody(dir *rundir.Dir) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	for {
@@ -83,8 +84,8 @@ func askCustody(dir string) (*os.File, error) {
 	}
 }
 
-func askCustodyOnce(ctx context.Context, dir string) (*os.File, error) {
-	client, err := control.Dial(dir)
+func askCustodyOnce(ctx context.Context, dir *rundir.Dir) (*os.File, error) {
+	client, err := control.DialIn(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if confErr != nil {
 		return nil, confErr
 	}
-	lock, err := rundir.AdoptLock(co.opts.RuntimeDir, p.cu.lock)
+	lock, err := co.dir.AdoptLock(p.cu.lock)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +217,9 @@ func (co *coordinator) succeedDead() error {
 // announce tells whoever waits that this is the master now, and writes the PID
 // file: a master that can't be found is none.
 func (co *coordinator) announce() error {
+	if err := co.dir.WriteFile(PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		return err
+	}
 	if err := co.upg.Ready(); err != nil {
 		if !strings.Contains(err.Error(), "notify parent") { // tableflip's word for a parent that is dead
 			return err

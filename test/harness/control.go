@@ -21,7 +21,7 @@ func (s *Server) Ask(command string) error {
 
 // ask sends one request to the master of the moment.
 func (s *Server) ask(command string) (control.Response, error) {
-	c, err := control.Dial(s.RuntimeDir)
+	c, err := control.Dial(s.RuntimeDir, false)
 	if err != nil {
 		return control.Response{}, err
 	}

@@ -1,4 +1,4 @@
-package upgrade
+package rundir
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 )
 
 // A runtime directory may be called what would be a pattern: it is itself, and no other.
-func TestNamesIn(t *testing.T) {
+func TestNames(t *testing.T) {
 	base := t.TempDir()
 	for _, dir := range []string{"rt[1]x", "rt1x", "rt[x", "*?"} {
 		path := filepath.Join(base, dir)
@@ -22,15 +22,12 @@ func TestNamesIn(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{"rt[1]x", "rt1x", "rt[x", "*?"} {
-		got, err := namesIn(filepath.Join(base, dir), "worker-", ".sock")
+		got, err := open(t, filepath.Join(base, dir)).Names("worker-", ".sock")
 		want := []string{"worker-.sock", "worker-" + dir + ".sock"}
 		slices.Sort(got)
 		slices.Sort(want)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("in %s: %q, error %v", dir, got, err)
 		}
-	}
-	if _, err := namesIn(filepath.Join(base, "none"), "", ""); err == nil {
-		t.Error("a directory that isn't there has names")
 	}
 }
