@@ -16,6 +16,7 @@ import (
 type runCmd struct {
 	Config   filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
 	Takeover bool     `help:"Take over from the master that runs with the same runtime directory, if one does, without a gap: for service managers and containers."`
+	Force    bool     `help:"End processes that wait for a master in the runtime directory and are in no master's record, with their connections, rather than refuse to start."`
 	Pprof    bool     `help:"Give each worker a Unix socket in the runtime directory, pprof-GENERATION-SLOT.sock, at which it gives profiles (Go's /debug/pprof)."`
 	Init     bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
 }
@@ -38,7 +39,7 @@ func (r *runCmd) Run(c *cli) error {
 	}
 	status, err := upgrade.Run(upgrade.Options{
 		ConfigPath: string(r.Config), RuntimeDir: dir, UnsafeRuntimeDir: c.UnsafeRuntimeDir, Version: versionString(), Takeover: r.Takeover,
-		Pprof: r.Pprof,
+		Pprof: r.Pprof, Force: r.Force,
 		OnServing: func(st control.Status) {
 			// The next master and the next generation have nothing to introduce.
 			if st.LastChange != nil && st.LastChange.Action == "start" {

@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"rig":               {},
 	"rundir":            {},
 	"rundir/rundirtest": {"rundir"},
+	"record":            {"custody", "rundir"},
 	"sdnotify":          {},
 	"service/echo":      {"eventloop"},
 	"service/http":      {"eventloop", "config", "pack", "service/failure", "upstream"},
@@ -41,7 +42,7 @@ var may = map[string][]string{
 	"upstream":          {"config", "eventloop", "memfd"},
 	"worker":            {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
 	"upgrade": {
-		"config", "control", "custody", "eventloop", "failpoint", "logging", "rundir", "sdnotify",
+		"config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sdnotify",
 		"shard", "stats", "upstream", "wire",
 	},
 	"service/failure":    {},

@@ -82,6 +82,33 @@ func AdoptLoad(fd, slots int) (*Load, error) {
 	return makeLoad(table, slots)
 }
 
+// ID returns the table's number, which no other of the machine has: bpf_obj_get_info_by_fd,
+// bpf(2). ok is false where the kernel doesn't say.
+func (l *Load) ID() (id uint32, ok bool) { return tableID(l.table) }
+
+// TableID is Load.ID of a descriptor, which stays the caller's.
+func TableID(fd int) (id uint32, ok bool) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return 0, false
+	}
+	table, err := ebpf.NewMapFromFD(dup)
+	if err != nil {
+		return 0, false
+	}
+	defer table.Close()
+	return tableID(table)
+}
+
+func tableID(table *ebpf.Map) (uint32, bool) {
+	info, err := table.Info()
+	if err != nil {
+		return 0, false
+	}
+	id, ok := info.ID()
+	return uint32(id), ok
+}
+
 // makeLoad maps the table, which it owns.
 func makeLoad(table *ebpf.Map, slots int) (*Load, error) {
 	fd, err := unix.FcntlInt(uintptr(table.FD()), unix.F_DUPFD_CLOEXEC, 3)

@@ -17,6 +17,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/record"
 	"reuseportd/internal/rundir"
 	"reuseportd/internal/sdnotify"
 )
@@ -37,6 +38,8 @@ type Options struct {
 	Version          string
 	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
 	Takeover bool
+	// Force ends processes that wait for a master in RuntimeDir and are in no record.
+	Force bool
 	// Pprof gives each worker that this master starts a socket for its profiles.
 	Pprof bool
 	// OnServing is called at each cut-over, with what serves now. It must not
@@ -66,6 +69,9 @@ type coordinator struct {
 	unwatch   context.CancelFunc
 	serve     context.CancelFunc // ends the control socket's service
 	served    chan struct{}
+
+	recorded   uint64 // fingerprint of what record.json holds
+	unrecorded bool   // the last writing of it has failed
 
 	exiting bool
 	status  int
@@ -103,8 +109,10 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
 			late = false
+			co.Record()
 			continue
 		}
+		co.Record()
 		late = late || time.Since(began) > wait+stalled
 	}
 }
@@ -300,6 +308,7 @@ func (co *coordinator) close() {
 	_ = co.dir.Remove(PIDFile)
 	_ = co.dir.Remove(control.SocketName)
 	removeReceipts(co.dir)
+	_ = co.dir.Remove(record.File)
 	removeRescues(co.dir)
 	removePprofs(co.dir, nil)
 	if err := co.lock.Release(); err != nil {

@@ -148,7 +148,6 @@ type holdings struct {
 	leased        map[string]map[int]int // shards by key and index, from orphans
 	unordered     map[string]bool
 	loads         map[string]int // load.Tables, by custody.FileLoad and generation
-	own           *wire.Conn     // the orphan that speaks; nil when a master does
 	end           custody.End
 }
 
@@ -211,24 +210,8 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 		if part.Shards.Retiring != nil {
 			cu.retiring[part.Shards.Key] = *part.Shards.Retiring
 		}
-	case part.Leased != nil:
-		for i, le := range part.Leased {
-			if cu.leased[le.Key] == nil {
-				cu.leased[le.Key] = make(map[int]int)
-			}
-			if _, known := cu.leased[le.Key][le.Index]; !known {
-				cu.leased[le.Key][le.Index] = m.Take(i)
-			}
-			cu.unordered[le.Key] = cu.unordered[le.Key] || le.Unordered
-		}
 	case part.Generation != nil:
 		g := part.Generation
-		for _, known := range cu.gens {
-			if known.id == g.ID { // another of its workers has sent it
-				known.base.Add(&g.Base)
-				return nil
-			}
-		}
 		if g.Conf == nil || len(m.FDs) != 1 {
 			return errors.New("a generation without configuration")
 		}
@@ -278,10 +261,7 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 
 func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 	want := 2
-	switch {
-	case cu.own != nil:
-		want = 1
-	case state(b.State) == backoff:
+	if state(b.State) == backoff {
 		want = 0
 	}
 	if len(m.FDs) != want || len(b.Slots) == 0 {
@@ -310,16 +290,13 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 			w.pid, w.retryAt = 0, b.Since
 			return nil
 		}
-		l := link{ch: cu.own, pidfd: m.Take(want - 1)}
-		if l.ch == nil {
-			ch, err := wire.FromFD(m.Take(0))
-			if err != nil {
-				_ = unix.Close(l.pidfd)
-				return err
-			}
-			l.ch = ch
+		pidfd := m.Take(1)
+		ch, err := wire.FromFD(m.Take(0))
+		if err != nil {
+			_ = unix.Close(pidfd)
+			return err
 		}
-		cu.workers[w] = l
+		cu.workers[w] = link{ch: ch, pidfd: pidfd}
 		return nil
 	}
 	return fmt.Errorf("worker %d belongs to generation %d, which did not come", b.Index, b.Generation)
@@ -363,6 +340,9 @@ func (c *core) adoptSockets(cu *holdings) error {
 // adoptWorkers makes the received generations the oldest ones of the core.
 func (co *coordinator) adoptWorkers(cu *holdings) {
 	for w, l := range cu.workers {
+		if w.started == 0 {
+			w.started = startedAt(w.pid)
+		}
 		p := &proc{co: co, w: w, pid: w.pid, pidfd: l.pidfd, ch: l.ch}
 		w.proc, w.pongAt = p, co.core.now
 		p.attend()

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/record"
 	"reuseportd/internal/wire"
 )
 
@@ -39,6 +40,8 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 		return nil, 0, errors.Join(err, ch.Close())
 	}
 	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
+	w.pid, w.started = pid, startedAt(pid)
+	co.Record() // before it can have a client
 	rescue, err := co.makeRescue(w)
 	if err == nil {
 		pprof := co.makePprof(w)
@@ -52,6 +55,16 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	}
 	p.attend()
 	return p, pid, nil
+}
+
+// startedAt returns when a process was started that this master has a pidfd of, 0 if that
+// can't be read: then no later master believes it.
+func startedAt(pid int) uint64 {
+	p, err := record.ProcessOf(pid)
+	if err != nil {
+		return 0
+	}
+	return p.Started
 }
 
 // sendStart sends the configuration and the descriptors that go with it; pprof is -1

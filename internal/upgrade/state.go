@@ -69,7 +69,8 @@ type worker struct {
 	since    time.Time
 	proc     process
 	pid      int
-	page     int // of the ledger: the first of its loops'
+	started  uint64 // record.Process.Started; 0 if it can't be read
+	page     int    // of the ledger: the first of its loops'
 	restarts int
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
@@ -134,6 +135,8 @@ type host interface {
 	// Predecessor returns the binary of the master that came before, for the caller
 	// to close; nil if it is not to be had.
 	Predecessor() *os.File
+	// Record writes down what there is for a master that comes after a killed one.
+	Record()
 	// Keep keeps the receipts for a master that comes after a killed one.
 	Keep(receipts []*control.Receipt)
 	// Switched is told of each cut-over and of each failed change.

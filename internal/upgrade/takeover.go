@@ -154,6 +154,7 @@ func (co *coordinator) Commit() {
 		}
 	}
 	co.core.now = time.Now()
+	co.Record()
 	co.core.activate()
 }
 
