@@ -26,7 +26,12 @@ type proc struct {
 	ch    *wire.Conn
 
 	attending sync.WaitGroup
+	watch     *watch // of the process's end, while it is attended to
 }
+
+// lastMessages is how long a dead worker's messages are still read. They are in the channel
+// already, and its end behind them, unless somebody holds a duplicate of the worker's end.
+const lastMessages = 200 * time.Millisecond
 
 // Send implements process.
 func (p *proc) Send(kind wire.Kind, body any, fds ...int) error {
@@ -47,22 +52,25 @@ func (p *proc) Kill(sig unix.Signal) {
 func (p *proc) Close() {
 	p.co.removeRescue(p.w)
 	p.co.removePprof(p.w)
+	p.watch.stop()
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
 }
 
 // attend passes on what the worker says, then its death, in that order. It ends
-// early, with nothing lost, when neglect is called.
+// early, with nothing lost, when neglect is called. The death is what its pidfd says: the end of
+// the channel can be kept away by anybody who has stolen a duplicate of it.
 func (p *proc) attend() {
 	p.attending.Add(1)
+	p.watch = watchEnd(p.pidfd, func() { _ = p.ch.SetReadDeadline(time.Now().Add(lastMessages)) })
 	go func() {
 		defer p.attending.Done()
 		for {
 			m, err := p.ch.Recv()
 			switch {
-			case errors.Is(err, os.ErrDeadlineExceeded):
+			case errors.Is(err, os.ErrDeadlineExceeded) && !p.watch.ended():
 				return
-			case errors.Is(err, io.EOF), errors.Is(err, os.ErrClosed):
+			case errors.Is(err, io.EOF), errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 				status := p.await()
 				p.co.post(func() {
 					if p.w.proc == process(p) {
@@ -89,6 +97,7 @@ func (p *proc) attend() {
 // neglect stops attend; what the worker says from here on waits in its channel,
 // for whoever attends to it next.
 func (p *proc) neglect() error {
+	p.watch.stop()
 	if err := p.ch.StopReading(); err != nil {
 		return err
 	}
