@@ -53,7 +53,7 @@ func (l *Loop) check() error {
 		return err
 	}
 	ready := make(map[*Conn]bool)
-	for _, m := range l.ready {
+	for _, m := range append(l.polite.marks[l.polite.head:len(l.polite.marks):len(l.polite.marks)], l.greedy.marks[l.greedy.head:]...) {
 		if m.c.has(open) && m.c.gen == m.gen {
 			if ready[m.c] {
 				return fmt.Errorf("fd %d is on the ready list twice", m.c.fd)

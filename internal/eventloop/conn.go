@@ -35,6 +35,7 @@ const (
 	deaf                        // the peer takes no more output, but what it sent before is read
 	unheard                     // not watched for input, while it waits
 	bothWays                    // Duplex
+	crammed                     // what it sends at once is more work than a share
 )
 
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and

@@ -9,7 +9,7 @@ import (
 const (
 	ConnSize   = unsafe.Sizeof(Conn{})
 	TieSize    = unsafe.Sizeof(tie{})
-	TurnBudget = turnBudget
+	TurnBudget = wholeShare
 	SendMax    = sendMax
 	MaxDepart  = maxDepart
 )
@@ -94,3 +94,6 @@ func (ln *Listener) Waits() bool { return ln.mutex.waiting }
 
 // Patience is how many milliseconds the loop may wait.
 func (l *Loop) Patience() int { return l.patience() }
+
+// Queued returns how many connections can go on.
+func (l *Loop) Queued() int { return l.polite.len() + l.greedy.len() }

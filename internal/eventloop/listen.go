@@ -133,21 +133,46 @@ func (l *Loop) unwatch(ln *Listener) {
 // accept takes connections from one listener and serves them. Watching is
 // level-triggered: what a batch leaves comes back in the next turn, so the accept
 // that would only find the queue empty is rarely made.
+//
+// Beside much else that waits, an accept too many is cheap, and a turn may be long: then the
+// queue is emptied as far as the turn's time for it allows.
 func (l *Loop) accept(ln *Listener) {
-	n := ln.batch.size
+	n, busy := ln.batch.size, l.polite.len()+l.greedy.len() >= manyWait
+	if busy {
+		n = maxBatch
+	}
 	if l.limit > 0 {
 		n = min(n, max(1, l.limit-l.clients()))
 	}
-	fresh := l.take(ln, n)
-	l.unlock(ln)
-	if len(fresh) == 0 {
+	step := n
+	if ln.mutex == nil { // else others wait for it, and not for what is served here
+		step = min(n, acceptStep)
+	}
+	accepted, empty := 0, false
+	for accepted < n && !empty && l.rest == 0 && !l.late(l.now+acceptTime) {
+		var fresh []int32
+		fresh, empty = l.take(ln, min(step, n-accepted))
+		l.unlock(ln)
+		for _, fd := range fresh {
+			l.welcome(fd, ln.svc)
+		}
+		accepted += len(fresh)
+		if ln.broken {
+			break
+		}
+	}
+	switch {
+	case busy:
+	case empty:
+		ln.batch.missed()
+	case accepted >= n:
+		ln.batch.filled()
+	}
+	if accepted == 0 {
 		l.vain++
 		return
 	}
-	for _, fd := range fresh {
-		l.welcome(fd, ln.svc)
-	}
-	l.queueAgain(ln, len(fresh))
+	l.queueAgain(ln, accepted)
 	if l.full() && l.rest == 0 {
 		// At once and not at the next connection, whose one exclusive wake-up this
 		// loop would take and the others never get.
@@ -181,8 +206,11 @@ func (l *Loop) rewatch(ln *Listener) {
 	}
 }
 
-// take accepts up to n connections.
-func (l *Loop) take(ln *Listener, n int) []int32 {
+// acceptStep is how many connections are accepted before they are served.
+const acceptStep = 8
+
+// take accepts up to n connections. empty says that there are no more.
+func (l *Loop) take(ln *Listener, n int) (fresh []int32, empty bool) {
 	l.fresh = l.fresh[:0]
 	for range n {
 		fd, errno := accept(ln.fd)
@@ -192,28 +220,26 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.fresh = append(l.fresh, fd)
 		case unix.EAGAIN:
 			l.count.AcceptEmpty++
-			ln.batch.missed()
-			return l.fresh
+			return l.fresh, true
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			l.count.AcceptNoFD++
 			l.acceptLast(ln)
 			l.pause(restNoFD)
-			return l.fresh
+			return l.fresh, false
 		case unix.EINVAL, unix.EBADF, unix.ENOTSOCK:
 			// The socket's own error, as after a shutdown(2) by somebody who shares
 			// it: it would be reported for ever.
 			l.count.AcceptErrors++
 			ln.broken = true
 			l.unwatch(ln)
-			return l.fresh
+			return l.fresh, false
 		default:
 			// The connection's own network error, which accept(2) passes on.
 			l.count.AcceptErrors++
 		}
 	}
-	ln.batch.filled()
-	return l.fresh
+	return l.fresh, false
 }
 
 // acceptLast takes one connection with the descriptor that is kept for it: the one

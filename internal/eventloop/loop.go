@@ -56,8 +56,10 @@ type Loop struct {
 	listeners []*Listener
 	watchers  []watcher
 	classes   []class // classes[0] is unused: no timeout
-	ready     []mark  // connections that go on next turn
-	going     []mark  // …this turn
+	polite    queue   // connections that can go on
+	greedy    queue   // …and had used up their share
+	left      int     // of the share of the connection that is driven, in work
+	done      int     // work since the clock was last looked at
 	closing   []*Conn // closed in this turn, descriptors still open
 	driven    *Conn   // nil between two
 	cause     unix.Errno
@@ -167,9 +169,8 @@ func (l *Loop) Run() error {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 		l.tick()
-		waiting := len(l.ready)
 		if l.load.Load != nil {
-			l.load.turn(l.now, n+waiting)
+			l.load.turn(l.now, n+l.polite.len()+l.greedy.len())
 		}
 		l.vain = 0
 		if l.mutexes > 0 && n > 0 {
@@ -181,7 +182,7 @@ func (l *Loop) Run() error {
 		if l.vain == n && n > 0 {
 			l.count.WakeupsVain += l.count.Wakeups - wakeups
 		}
-		l.goOn(waiting)
+		l.serveQueues(l.now)
 		productive = n > 0
 		l.expire()
 		l.reap()
@@ -206,7 +207,8 @@ func (l *Loop) Run() error {
 // blocking, if that has lately found something: then the scheduler need not hear of
 // it. Where it finds nothing it is one system call more for each turn.
 func (l *Loop) wait(productive bool) (int, error) {
-	if len(l.ready) > 0 || productive && l.polling.pays(l.count.Turns) {
+	waiting := l.polite.len()+l.greedy.len() > 0
+	if waiting || productive && l.polling.pays(l.count.Turns) {
 		n, errno := l.poll()
 		switch {
 		case errno == unix.EINTR:
@@ -216,7 +218,7 @@ func (l *Loop) wait(productive bool) (int, error) {
 		case n > 0:
 			l.polling.was(true)
 			return n, nil
-		case len(l.ready) > 0:
+		case waiting:
 			return 0, nil
 		}
 		l.polling.was(false)
@@ -250,16 +252,13 @@ func (l *Loop) yield(now int64) {
 	}
 }
 
-// breathe is yield in the middle of a turn, after something that takes long.
-func (l *Loop) breathe() { l.yield(int64(time.Since(l.start))) }
-
 // yieldAfter is how long a busy loop keeps the scheduler waiting. It is below the 10 ms
 // at which the runtime's monitor (sysmon in runtime/proc.go) loses patience, takes the
 // processor away in the middle of a system call, and then looks again every 20 µs
 // for more: an eighth of a busy worker's CPU time.
 const yieldAfter = int64(7 * time.Millisecond)
 
-// dispatch serves one event.
+// dispatch records one event, and serves it if it is not a connection's.
 func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	if uint32(ev.Pad)&special != 0 {
 		l.dispatchSpecial(ev.Fd)
@@ -285,9 +284,7 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 			c.flags |= gone
 		}
 	}
-	if !c.has(queued) { // else it has had its turn
-		l.run(c)
-	}
+	l.again(c)
 }
 
 // dispatchSpecial serves an event of a listener or of Post.
@@ -316,21 +313,6 @@ func (l *Loop) dispatchSpecial(fd int32) {
 func (l *Loop) run(c *Conn) {
 	defer l.guard(c)
 	l.drive(c)
-}
-
-// goOn gives the first n of the connections that had used up their budget their
-// next one. Those that have used it up in this turn come after them.
-func (l *Loop) goOn(n int) {
-	l.going = append(l.going[:0], l.ready[:n]...)
-	l.ready = append(l.ready[:0], l.ready[n:]...)
-	for _, m := range l.going {
-		if m.c.gen == m.gen && m.c.has(open) {
-			m.c.flags &^= queued
-			if !m.c.has(away) {
-				l.run(m.c)
-			}
-		}
-	}
 }
 
 // timedOut serves a timeout that is due.

@@ -115,12 +115,20 @@ func (l *Loop) disarm(c *Conn) {
 	c.prev, c.next, c.class = nil, nil, 0
 }
 
-// expire serves the timeouts that are due.
+// expire serves the timeouts that are due, as far as a turn's time allows.
 func (l *Loop) expire() {
+	until := int64(0)
 	for i := range l.classes {
 		for c := l.classes[i].head; c != nil && c.deadline <= l.now; c = l.classes[i].head {
+			if until == 0 {
+				until = l.clock() + expireTime
+			}
 			l.disarm(c)
 			l.timedOut(c)
+			l.done += callWork
+			if l.late(until) {
+				return // nearest says at once
+			}
 		}
 	}
 }

@@ -69,7 +69,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 // Opened waits for a first request.
 func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.header) }
 
-// Received answers the requests in the input, as many as there are.
+// Received answers the requests in the input, as many as there are and its share allows.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	n := 0
 	for n < len(in) && !c.Finishing() {
@@ -92,6 +92,9 @@ func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 			break
 		}
 		n += used
+		if !c.Spend(eventloop.RequestWork) {
+			break // others have their turns
+		}
 	}
 	return n
 }
