@@ -101,6 +101,10 @@ type End struct {
 	Cause    string             `json:"cause"`   // of it
 	Started  time.Time          `json:"started"` // when it was asked for
 	Refused  string             `json:"refused"`
+	// LedgerFormat and BoardFormat are stats.Format and upstream.Format of the sender: a worker may
+	// have written anything into the memory itself. Older masters send none.
+	LedgerFormat string `json:"ledger_format,omitempty"`
+	BoardFormat  string `json:"board_format,omitempty"`
 }
 
 // Essence is what a master needs to know of a generation's configuration. Another

@@ -38,7 +38,8 @@ type Options struct {
 	Version          string
 	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
 	Takeover bool
-	// Force ends processes that wait for a master in RuntimeDir and are in no record.
+	// Force ends processes that pose as workers of an earlier master and are in no
+	// master's record, for which the start would be refused.
 	Force bool
 	// Pprof gives each worker that this master starts a socket for its profiles.
 	Pprof bool
@@ -70,8 +71,11 @@ type coordinator struct {
 	serve     context.CancelFunc // ends the control socket's service
 	served    chan struct{}
 
-	recorded   uint64 // fingerprint of what record.json holds
-	unrecorded bool   // the last writing of it has failed
+	outbox     []letter // what is to be told at the end of the turn
+	recording  bool     // the record is this master's to write
+	recorded   []byte   // what it holds, nil if that isn't known
+	unrecorded bool     // it could not be written
+	quiet      bool     // nothing changes by the turn
 
 	exiting bool
 	status  int
@@ -86,7 +90,7 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	late := false
-	for !co.exiting {
+	for co.endTurn(); !co.exiting; co.endTurn() {
 		wait := co.core.wait()
 		timer.Reset(wait)
 		began := time.Now()
@@ -109,10 +113,8 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
 			late = false
-			co.Record()
 			continue
 		}
-		co.Record()
 		late = late || time.Since(began) > wait+stalled
 	}
 }
@@ -308,7 +310,7 @@ func (co *coordinator) close() {
 	_ = co.dir.Remove(PIDFile)
 	_ = co.dir.Remove(control.SocketName)
 	removeReceipts(co.dir)
-	_ = co.dir.Remove(record.File)
+	_ = record.Remove(co.dir)
 	removeRescues(co.dir)
 	removePprofs(co.dir, nil)
 	if err := co.lock.Release(); err != nil {

@@ -130,7 +130,6 @@ func (w *world) Load() (*config.Config, error) {
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
 func (w *world) StartUpgrade(*prior)                        {}
 func (w *world) StartTakeover(func(control.Response))       {}
-func (w *world) Record()                                    {}
 func (w *world) Keep([]*control.Receipt)                    {}
 func (w *world) Predecessor() *os.File                      { return nil }
 func (w *world) Introduce(from, to seat, id uint64)         {}

@@ -222,11 +222,7 @@ func (u *upgrade) explain(err error) error {
 func (u *upgrade) handOver() {
 	u.over = true
 	co := u.co
-	for _, p := range co.procs() {
-		if err := p.neglect(); err != nil {
-			co.log.Error().Err(err).Msg("can't let go of a worker")
-		}
-	}
+	co.neglectAll()
 	if err := co.sendWorkers(u.ch); err != nil {
 		co.log.Error().Err(err).Msg("can't send the workers to the next master")
 	}
@@ -237,6 +233,26 @@ func (u *upgrade) handOver() {
 		return
 	}
 	u.leave()
+}
+
+// neglectAll stops reading from the workers, when all that was to be told them is told
+// and written down. What they had said may have started others.
+func (co *coordinator) neglectAll() {
+	neglected := make(map[*proc]bool)
+	for more := true; more; {
+		more = false
+		for _, p := range co.procs() {
+			if neglected[p] {
+				continue
+			}
+			neglected[p], more = true, true
+			if err := p.neglect(); err != nil {
+				co.log.Error().Err(err).Msg("can't let go of a worker")
+			}
+		}
+	}
+	co.quiet = false
+	co.endTurn()
 }
 
 // ready waits for the next master's readiness.
@@ -298,6 +314,7 @@ func (u *upgrade) lastWords() {
 // as to answer whoever asked for the upgrade, and ends this master.
 func (u *upgrade) leave() {
 	co := u.co
+	co.recording = false // from here on it is the next one's
 	if err := u.ch.Send(wire.KindGoodbye, struct{}{}); err != nil {
 		co.log.Error().Err(err).Msg("the next master took over and is gone")
 	}

@@ -112,7 +112,7 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if co.core.ledger, err = stats.NewLedger(); err != nil {
 		return 0, err
 	}
-	if err := co.takeBoard(-1); err != nil {
+	if err := co.takeBoard(-1, ""); err != nil {
 		return 0, err
 	}
 	if co.listener, err = control.Listen(co.dir); err != nil {
@@ -121,6 +121,7 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	orphans, err := co.adoptOrphans(patience)
 	if err == nil {
 		co.sweepPprofs()
+		co.recording = true
 	}
 	return orphans, err
 }

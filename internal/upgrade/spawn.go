@@ -27,7 +27,7 @@ func workerEnv() []string {
 }
 
 // Spawn starts a worker process from this process's own image, whatever stands
-// in the file system by now, and sends it Start.
+// in the file system by now. Start goes out at the end of the turn, when its PID is recorded.
 func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	ch, far, err := wire.Pair()
 	if err != nil {
@@ -39,10 +39,12 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, ch.Close())
 	}
-	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
-	w.pid, w.started = pid, startedAt(pid)
-	co.Record() // before it can have a client
-	rescue, err := co.makeRescue(w)
+	start, err := record.StartTime(pid) // it is a child and not waited for: there it is
+	p := newProc(co, w, pid, start, pidfd, ch)
+	rescue := -1
+	if err == nil {
+		rescue, err = co.makeRescue(w)
+	}
 	if err == nil {
 		pprof := co.makePprof(w)
 		err = co.sendStart(w, p, rescue, pprof)
@@ -55,16 +57,6 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	}
 	p.attend()
 	return p, pid, nil
-}
-
-// startedAt returns when a process was started that this master has a pidfd of, 0 if that
-// can't be read: then no later master believes it.
-func startedAt(pid int) uint64 {
-	p, err := record.ProcessOf(pid)
-	if err != nil {
-		return 0
-	}
-	return p.Started
 }
 
 // sendStart sends the configuration and the descriptors that go with it; pprof is -1

@@ -41,6 +41,8 @@ type generation struct {
 	load     *shard.Load // nil when nothing is steered by load,
 	// unsteered is why, if something should be.
 	unsteered error
+	loadID    uint32             // the kernel's, of load; 0 until it is asked for
+	essence   []byte             // for the record, once made
 	receipt   *control.Receipt   // of the change that replaced it
 	base      eventloop.Counters // when the drain began
 	// handedOver is when the last of its connections was taken over, as far as
@@ -69,8 +71,7 @@ type worker struct {
 	since    time.Time
 	proc     process
 	pid      int
-	started  uint64 // record.Process.Started; 0 if it can't be read
-	page     int    // of the ledger: the first of its loops'
+	page     int // of the ledger: the first of its loops'
 	restarts int
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
@@ -135,8 +136,6 @@ type host interface {
 	// Predecessor returns the binary of the master that came before, for the caller
 	// to close; nil if it is not to be had.
 	Predecessor() *os.File
-	// Record writes down what there is for a master that comes after a killed one.
-	Record()
 	// Keep keeps the receipts for a master that comes after a killed one.
 	Keep(receipts []*control.Receipt)
 	// Switched is told of each cut-over and of each failed change.

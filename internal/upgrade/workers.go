@@ -42,9 +42,6 @@ func (c *core) tell(w *worker, kind wire.Kind, body any, fds ...int) {
 	if w.proc == nil {
 		return
 	}
-	if kind == wire.KindLend || kind == wire.KindDrain {
-		c.host.Record()
-	}
 	if err := w.proc.Send(kind, body, fds...); err != nil {
 		c.kill(w, err.Error())
 	}
