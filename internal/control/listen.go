@@ -14,6 +14,10 @@ import (
 // SocketName is the control socket's name in the runtime directory.
 const SocketName = "control.sock"
 
+// PIDFile is the name of the file in the runtime directory that holds the master's
+// process ID.
+const PIDFile = "reuseportd.pid"
+
 // SocketPath returns the control socket of the master that uses dir.
 func SocketPath(dir string) string { return filepath.Join(dir, SocketName) }
 
@@ -51,6 +55,20 @@ func FromFD(fd int) (*net.UnixListener, error) {
 	}
 	ul.SetUnlinkOnClose(false)
 	return ul, nil
+}
+
+// ownListener has the kernel name this process to clients (SO_PEERCRED), in place of the
+// master that listened first. unix(7)
+func ownListener(l *net.UnixListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lerr error
+	if err := raw.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), maxClients) }); err != nil {
+		return err
+	}
+	return lerr
 }
 
 // Dup returns a duplicate of l's descriptor, close-on-exec, for the next

@@ -142,6 +142,9 @@ type Request struct {
 	Cause   string `json:"cause"`   // who asks, for the receipt
 	// Generation is, for drained, whose end is waited for.
 	Generation uint64 `json:"generation,omitempty"`
+	// Gone is closed when the client hangs up: nobody waits for the answer any more. nil
+	// is never. What was asked for is done all the same.
+	Gone <-chan struct{} `json:"-"`
 }
 
 // Response answers a Request.

@@ -3,7 +3,6 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -27,7 +26,7 @@ const causeSignal = "signal"
 
 // PIDFile is the name of the file in the runtime directory that holds the
 // master's process ID.
-const PIDFile = "reuseportd.pid"
+const PIDFile = control.PIDFile
 
 // Options are what a master is started with.
 type Options struct {
@@ -142,43 +141,6 @@ func notifySignals() chan os.Signal {
 	// not ignored, as what is ignored is inherited by children.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return c
-}
-
-// ask is a request of a client of the control socket.
-type ask struct {
-	control.Request
-	answer chan<- control.Response // has room for one
-}
-
-// Handle implements control.Handler.
-func (co *coordinator) Handle(ctx context.Context, req control.Request) control.Response {
-	answer := make(chan control.Response, 1)
-	select {
-	case co.asks <- ask{req, answer}:
-	case <-ctx.Done():
-		return control.Response{Error: control.ErrSuperseded}
-	}
-	select {
-	case r := <-answer:
-		return r
-	case <-ctx.Done():
-		return control.Response{Error: control.ErrSuperseded}
-	}
-}
-
-// answer answers a client, now or when the change is over.
-func (co *coordinator) answer(a ask) {
-	tell := func(r control.Response) { a.answer <- r }
-	switch a.Command {
-	case "status":
-		tell(control.Response{Status: co.core.status()})
-	case "drained":
-		co.core.awaitDrained(a.Generation, tell)
-	case "reload", "upgrade", "stop", "takeover":
-		co.core.request(request{action: a.Command, cause: a.Cause, answer: tell})
-	default:
-		tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
-	}
 }
 
 // Load implements host.
@@ -325,7 +287,7 @@ func (co *coordinator) endControl() {
 	for {
 		select {
 		case a := <-co.asks:
-			a.answer <- control.Response{Error: control.ErrSuperseded}
+			a.tell(control.Response{Error: control.ErrSuperseded})
 		case <-co.served:
 			return
 		}

@@ -381,12 +381,12 @@ func (c *core) superseded(r *control.Receipt) {
 			waiting = append(waiting, p.waiting...)
 		}
 	}
-	for _, tell := range waiting {
+	for _, a := range waiting {
 		answer := *r
-		tell(control.Response{Receipt: &answer})
+		a.tell(control.Response{Receipt: &answer})
 	}
 	for _, d := range c.drained {
-		d.answer(control.Response{Error: control.ErrSuperseded})
+		d.tell(control.Response{Error: control.ErrSuperseded})
 	}
 	c.drained = nil
 	for _, p := range c.pending {

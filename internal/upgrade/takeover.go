@@ -85,7 +85,7 @@ func askCustody(dir *rundir.Dir) (*os.File, error) {
 }
 
 func askCustodyOnce(ctx context.Context, dir *rundir.Dir) (*os.File, error) {
-	client, err := control.DialIn(dir)
+	client, err := control.DialIn(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
