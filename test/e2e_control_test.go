@@ -53,15 +53,20 @@ func TestControlSocketIsNeverBlocked(t *testing.T) {
 	}
 }
 
-// Nobody waits for ever for a master that is stopped, and what keeps it is said.
-func TestStoppedMaster(t *testing.T) {
-	s := harness.Start(t, harness.Default(t))
-	pid := s.PID()
-	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+// stopMaster returns when a master does nothing any more, until SIGCONT.
+func stopMaster(s *harness.Server, pid int) {
+	_ = syscall.Kill(pid, syscall.SIGSTOP)
 	s.Wait("the master to stop", func() bool {
 		p, err := control.LookAt(pid)
 		return err == nil && p.Held()
 	})
+}
+
+// Nobody waits for ever for a master that is stopped, and what keeps it is said.
+func TestStoppedMaster(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	pid := s.PID()
+	stopMaster(s, pid)
 	var all sync.WaitGroup
 	for args, want := range map[string]string{
 		"status":                 "status: gave up waiting for the master's answer (--timeout 5s): ",

@@ -34,7 +34,8 @@ type Handler interface {
 }
 
 // Serve answers clients on l until ctx ends, then closes l, lets the requests
-// in progress have their answers, and returns nil. It never removes the socket
+// in progress have their answers, and returns nil. If l is closed before, those who have come
+// are served to their ends. It never removes the socket
 // from the file system: the next master serves on the same one.
 func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 	l.SetUnlinkOnClose(false)
@@ -49,12 +50,29 @@ func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 	defer stop()
 
 	err := s.accept(ctx, l)
+	if errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		s.finish(ctx) // another socket is in its place
+		err = nil
+	}
 	l.Close()
 	s.places.close()
 	grace := time.AfterFunc(answerGrace, cancel)
 	defer grace.Stop()
 	s.wg.Wait()
 	return err
+}
+
+// finish waits until all who have come are served, or ctx ends.
+func (s *server) finish(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 }
 
 type server struct {

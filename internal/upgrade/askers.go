@@ -81,7 +81,9 @@ func (co *coordinator) answer(a ask) {
 	switch a.Command {
 	case "status":
 		if a.waits() {
-			a.tell(control.Response{Status: co.core.status()})
+			st := co.core.status()
+			st.RuntimeDir = co.runtimeDir()
+			a.tell(control.Response{Status: st})
 		}
 	case "drained":
 		co.core.awaitDrained(a.Generation, a.asker)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -67,8 +68,10 @@ type coordinator struct {
 	upgrade   *upgrade     // the latest attempt
 	watcher   *config.Watcher
 	unwatch   context.CancelFunc
-	serve     context.CancelFunc // ends the control socket's service
-	served    chan struct{}
+	serving   context.Context    // of the control socket's service,
+	serve     context.CancelFunc // which this ends
+	servers   sync.WaitGroup     // one for each socket that it has had
+	keeping   keeping            // of the runtime directory
 
 	outbox     []letter // what is to be told at the end of the turn
 	recording  bool     // the record is this master's to write
@@ -88,6 +91,8 @@ func (co *coordinator) post(f func()) { co.events <- f }
 func (co *coordinator) run(signals <-chan os.Signal) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	keep := time.NewTicker(keepEvery)
+	defer keep.Stop()
 	late := false
 	for co.endTurn(); !co.exiting; co.endTurn() {
 		wait := co.core.wait()
@@ -108,6 +113,9 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			if ok {
 				co.core.request(request{action: "reload", cause: "the file has changed"})
 			}
+		case <-keep.C:
+			co.core.now = time.Now()
+			co.quiet = !co.keepDir() && !co.unrecorded
 		case <-timer.C:
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
@@ -242,14 +250,17 @@ func (co *coordinator) serveControl() {
 	if co.serve != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	co.serve, co.served = cancel, make(chan struct{})
-	go func() {
-		defer close(co.served)
-		if err := control.Serve(ctx, co.listener, co); err != nil && !errors.Is(err, net.ErrClosed) {
+	co.serving, co.serve = context.WithCancel(context.Background())
+	co.serveOn(co.listener)
+}
+
+// serveOn answers at one more socket; those before it are served to their ends.
+func (co *coordinator) serveOn(l *net.UnixListener) {
+	co.servers.Go(func() {
+		if err := control.Serve(co.serving, l, co); err != nil && !errors.Is(err, net.ErrClosed) {
 			co.post(func() { co.log.Error().Err(err).Msg("the control socket is out of service") })
 		}
-	}()
+	})
 }
 
 // close lets go of everything. After an upgrade all of it is the next master's;
@@ -284,11 +295,16 @@ func (co *coordinator) close() {
 // for something now is sent to the next master.
 func (co *coordinator) endControl() {
 	co.serve()
+	served := make(chan struct{})
+	go func() {
+		co.servers.Wait()
+		close(served)
+	}()
 	for {
 		select {
 		case a := <-co.asks:
 			a.tell(control.Response{Error: control.ErrSuperseded})
-		case <-co.served:
+		case <-served:
 			return
 		}
 	}

@@ -31,6 +31,7 @@ const (
 // StartUpgrade implements host: tableflip starts the binary that now stands at
 // this one's path, or an earlier one, and ends it if it isn't ready in time.
 func (co *coordinator) StartUpgrade(back *prior) {
+	co.restore() // the next master opens the directory by its path
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err == nil {
@@ -54,6 +55,7 @@ func (co *coordinator) StartUpgrade(back *prior) {
 // StartTakeover implements host. The other master tells of its readiness over the
 // channel, and its death is the channel's end.
 func (co *coordinator) StartTakeover(answer func(control.Response)) {
+	co.restore()
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err != nil {
