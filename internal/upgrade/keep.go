@@ -19,7 +19,7 @@ import (
 
 const (
 	// keepEvery is how often it looks: a few fstat(2).
-	keepEvery = time.Second
+	keepEvery = 500 * time.Millisecond
 	// touchEvery is how often it sets the files' times, for cleaners that go by age.
 	touchEvery = time.Hour
 )
@@ -62,7 +62,7 @@ func (co *coordinator) restore() bool {
 	}
 	k := &co.keeping
 	if problem != k.problem && problem != "" {
-		co.log.Error().Err(err).Msg("the runtime directory has lost something that can't be made anew; tried again every second")
+		co.log.Error().Err(err).Msg("the runtime directory has lost something that can't be made anew; it is tried again")
 	}
 	k.problem = problem
 	if len(made) > 0 {
