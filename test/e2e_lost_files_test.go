@@ -29,7 +29,7 @@ func TestLostLockFile(t *testing.T) {
 			{"which has lost its lock file", "lock"},
 			{"which has lost its lock file", "lock control.sock reuseportd.pid"},
 			{"listens there and is alive", "lock record.json"},
-			{"no master's record (record.json) has it", "lock record.json control.sock"},
+			{"there is no record of an earlier master (record.json)", "lock record.json control.sock"},
 		} {
 			m.Mark("without %s", test.files)
 			stopMaster(s, pid) // else it might be faster, and have made the lock anew
