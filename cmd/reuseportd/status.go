@@ -47,6 +47,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		}
 		fmt.Fprintln(w)
 	}
+	printRuntimeDir(w, st.RuntimeDir, now)
 	if st.Config.Error != "" {
 		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
 	}
@@ -72,6 +73,22 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		if r.Undone != "" {
 			fmt.Fprintln(w, indent("UNDONE since: "+r.Undone))
 		}
+	}
+}
+
+// printRuntimeDir says what is remarkable about the runtime directory.
+func printRuntimeDir(w io.Writer, d *control.RuntimeDir, now time.Time) {
+	if d == nil { // a master of an older release
+		return
+	}
+	if d.Unsafe {
+		fmt.Fprintf(w, "UNSAFE runtime directory %s: it is used unchecked (--unsafe-runtime-dir)\n", d.Path)
+	}
+	if d.RemadeAt != nil {
+		fmt.Fprintf(w, "made anew %s ago in the runtime directory, where somebody had removed it: %s\n", ago(*d.RemadeAt, now), d.Remade)
+	}
+	if d.Problem != "" {
+		fmt.Fprintf(w, "LOST in the runtime directory: %s\n", d.Problem)
 	}
 }
 

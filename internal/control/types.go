@@ -25,9 +25,20 @@ type Status struct {
 	Groups     []Generation `json:"generations"`
 	// Totals is over all workers, alive and gone, for as long as any process of the
 	// service has been there.
-	Totals     Totals     `json:"totals"`
-	LastChange *Receipt   `json:"last_change"`
-	Receipts   []*Receipt `json:"receipts"` // of the last twenty changes, oldest first
+	Totals     Totals      `json:"totals"`
+	RuntimeDir *RuntimeDir `json:"runtime_dir,omitempty"`
+	LastChange *Receipt    `json:"last_change"`
+	Receipts   []*Receipt  `json:"receipts"` // of the last twenty changes, oldest first
+}
+
+// RuntimeDir is the state of the runtime directory.
+type RuntimeDir struct {
+	Path   string `json:"path"`
+	Unsafe bool   `json:"unsafe"` // others may be able to write to it: it was not checked
+	// Remade is what was made anew last, as somebody had removed it; "" if nothing was.
+	Remade   string     `json:"remade,omitempty"`
+	RemadeAt *time.Time `json:"remade_at,omitempty"`
+	Problem  string     `json:"problem,omitempty"` // why something is lost that can't be made anew
 }
 
 // ConfigInfo names the serving configuration.
@@ -142,6 +153,9 @@ type Request struct {
 	Cause   string `json:"cause"`   // who asks, for the receipt
 	// Generation is, for drained, whose end is waited for.
 	Generation uint64 `json:"generation,omitempty"`
+	// Gone is closed when the client hangs up: nobody waits for the answer any more. nil
+	// is never. What was asked for is done all the same.
+	Gone <-chan struct{} `json:"-"`
 }
 
 // Response answers a Request.

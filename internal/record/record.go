@@ -31,6 +31,7 @@ const (
 // Record is a service at one moment.
 type Record struct {
 	Version int       `json:"version"`
+	Master  Process   `json:"master"`            // who has written it; older masters don't say
 	LastID  uint64    `json:"last_id"`           // of a generation
 	Seq     uint64    `json:"seq"`               // of a message that is acknowledged
 	Loaded  time.Time `json:"loaded"`            // when the serving configuration was
@@ -40,6 +41,12 @@ type Record struct {
 	Groups  []Group   `json:"groups"`
 	// Generations are those that are not gone, oldest first.
 	Generations []Generation `json:"generations"`
+}
+
+// Process is a process and no other one.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // StartTime
 }
 
 // Group is the shards of an address.

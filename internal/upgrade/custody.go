@@ -380,6 +380,7 @@ func (c *core) adoptSockets(cu *holdings) error {
 func (co *coordinator) adoptWorkers(cu *holdings) {
 	for w, l := range cu.workers {
 		p := newProc(co, w, w.pid, l.start, l.pidfd, l.ch)
+		p.rescue = co.dir.Inode(rescueName(w))
 		w.proc, w.pongAt = p, co.core.now
 		p.attend()
 	}

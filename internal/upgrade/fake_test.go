@@ -174,9 +174,9 @@ func (w *world) start(conf *config.Config) {
 
 func (w *world) reload(conf *config.Config) {
 	w.conf = conf
-	w.core.request(request{action: "reload", answer: func(r control.Response) {
+	w.core.request(request{action: "reload", asker: asker{tell: func(r control.Response) {
 		w.answers = append(w.answers, r.Receipt)
-	}})
+	}}})
 }
 
 // actions lists what could happen next, apart from faults and requests.

@@ -31,6 +31,7 @@ const (
 // StartUpgrade implements host: tableflip starts the binary that now stands at
 // this one's path, or an earlier one, and ends it if it isn't ready in time.
 func (co *coordinator) StartUpgrade(back *prior) {
+	co.restore() // the next master opens the directory by its path
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err == nil {
@@ -54,6 +55,7 @@ func (co *coordinator) StartUpgrade(back *prior) {
 // StartTakeover implements host. The other master tells of its readiness over the
 // channel, and its death is the channel's end.
 func (co *coordinator) StartTakeover(answer func(control.Response)) {
+	co.restore()
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err != nil {
@@ -381,12 +383,12 @@ func (c *core) superseded(r *control.Receipt) {
 			waiting = append(waiting, p.waiting...)
 		}
 	}
-	for _, tell := range waiting {
+	for _, a := range waiting {
 		answer := *r
-		tell(control.Response{Receipt: &answer})
+		a.tell(control.Response{Receipt: &answer})
 	}
 	for _, d := range c.drained {
-		d.answer(control.Response{Error: control.ErrSuperseded})
+		d.tell(control.Response{Error: control.ErrSuperseded})
 	}
 	c.drained = nil
 	for _, p := range c.pending {

@@ -22,6 +22,8 @@ type proc struct {
 	start uint64 // when it began: record.StartTime
 	pidfd int    // pidfd_open(2): it can't come to mean another process
 	ch    *wire.Conn
+	// rescue is the inode of its rescue, 0 if it has none.
+	rescue uint64
 
 	attending *attendance // the present one, or the last
 	lines     *pace       // of the log, that are about what it says

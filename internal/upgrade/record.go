@@ -14,7 +14,8 @@ import (
 // record describes the service for a master that comes after this one was killed. What
 // can't be found out is left out: it isn't adopted then.
 func (c *core) record() *record.Record {
-	r := &record.Record{LastID: c.lastID, Seq: c.seq, Loaded: c.loaded, Refused: c.refused}
+	start, _ := record.StartTime(c.pid) // its own
+	r := &record.Record{Master: record.Process{PID: c.pid, Start: start}, LastID: c.lastID, Seq: c.seq, Loaded: c.loaded, Refused: c.refused}
 	r.Ledger, _ = record.MemoryOf(c.ledger.FD(), stats.Format)
 	r.Board, _ = record.MemoryOf(c.board.FD(), upstream.Format)
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {

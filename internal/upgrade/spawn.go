@@ -41,11 +41,8 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	}
 	start, err := record.StartTime(pid) // it is a child and not waited for: there it is
 	p := newProc(co, w, pid, start, pidfd, ch)
-	rescue := -1
 	if err == nil {
-		rescue, err = co.makeRescue(w)
-	}
-	if err == nil {
+		rescue := co.giveRescue(p)
 		pprof := co.makePprof(w)
 		err = co.sendStart(w, p, rescue, pprof)
 		_ = unix.Close(rescue)
@@ -59,8 +56,8 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	return p, pid, nil
 }
 
-// sendStart sends the configuration and the descriptors that go with it; pprof is -1
-// if there is none.
+// sendStart sends the configuration and the descriptors that go with it; rescue
+// and pprof are -1 if there is none.
 func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	g := w.gen
 	memfd, err := wire.Memfd("reuseportd-config", g.conf.Raw)
@@ -71,9 +68,15 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
 		Workers: g.conf.Workers, CPUs: g.conf.CPUs,
-		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard, wire.FileRescue},
+		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard},
 	}
-	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), rescue}
+	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD()}
+	if rescue >= 0 {
+		msg.Files, fds = append(msg.Files, wire.FileRescue), append(fds, rescue)
+	}
+	if held := co.dir.Held(); held >= 0 {
+		msg.Files, fds = append(msg.Files, wire.FileRunDir), append(fds, held)
+	}
 	if g.load != nil {
 		msg.Files, fds = append(msg.Files, wire.FileLoad), append(fds, g.load.FD())
 	}

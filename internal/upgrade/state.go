@@ -159,7 +159,7 @@ type change struct {
 	cause   string
 	started time.Time
 	gen     *generation // being brought up; nil for stop
-	waiting []func(control.Response)
+	waiting []asker
 	merged  int                // further requests that it answers
 	receipt *control.Receipt   // after the cut-over: what is left is that the old generation lets go
 	base    eventloop.Counters // a stop's: what had been counted when it began
@@ -182,7 +182,7 @@ func (ch *change) single() bool { return ch.action == "takeover" }
 type request struct {
 	action string
 	cause  string
-	answer func(control.Response)
+	asker  // with a nil tell, nobody asks
 }
 
 // counters adds up a worker's loops, those of earlier processes in its place too.

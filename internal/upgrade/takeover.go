@@ -85,7 +85,7 @@ func askCustody(dir *rundir.Dir) (*os.File, error) {
 }
 
 func askCustodyOnce(ctx context.Context, dir *rundir.Dir) (*os.File, error) {
-	client, err := control.DialIn(dir)
+	client, err := control.DialIn(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +124,7 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if co.listener, err = control.FromFD(p.cu.control); err != nil {
 		return nil, err
 	}
+	co.keeping.socket = co.dir.Inode(control.SocketName)
 	if co.core.ledger, err = stats.AdoptLedger(p.cu.ledger, p.cu.end.LedgerFormat); err != nil {
 		return nil, err
 	}
@@ -219,7 +220,7 @@ func (co *coordinator) succeedDead() error {
 // announce tells whoever waits that this is the master now, and writes the PID
 // file: a master that can't be found is none.
 func (co *coordinator) announce() error {
-	if err := co.dir.WriteFile(PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+	if err := co.writePID(); err != nil {
 		return err
 	}
 	if err := co.upg.Ready(); err != nil {
@@ -234,6 +235,10 @@ func (co *coordinator) announce() error {
 		co.serveControl()
 	}
 	return nil
+}
+
+func (co *coordinator) writePID() error {
+	return co.dir.WriteFile(PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o644)
 }
 
 // takeWorkers receives the second part of the custody.

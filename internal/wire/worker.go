@@ -10,6 +10,7 @@ const (
 	FileBoard  = "board"   // memfd of the upstream.Board; older masters send none
 	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
 	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
+	FileRunDir = "run-dir" // the runtime directory, held by a shared flock; not to be used otherwise
 	FilePprof  = "pprof"   // socket at which the worker gives profiles, if it is to
 	FileLog    = "log"     // the error log, open for appending
 	FileAccess = "access:" // + path: an access log, open for appending
@@ -134,6 +135,12 @@ type Pong struct {
 
 // Logs comes with newly opened log files, those that Files names.
 type Logs struct {
+	Files []string `json:"files"`
+}
+
+// Rescue comes with descriptors, those that Files names, in place of the ones that came with
+// Start: somebody has removed what they were in the runtime directory.
+type Rescue struct {
 	Files []string `json:"files"`
 }
 

@@ -100,18 +100,15 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if fd := files.take(wire.FileLog); fd >= 0 {
 		out = os.NewFile(uintptr(fd), wire.FileLog)
 	}
-	var rescue *os.File
-	if fd := files.take(wire.FileRescue); fd >= 0 {
-		if err := unix.Listen(fd, rescueQueue); err != nil {
-			return nil, fmt.Errorf("listen for a master that may come: %w", err)
-		}
-		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
+	rescue, err := listenRescue(files.take(wire.FileRescue))
+	if err != nil {
+		return nil, err
 	}
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
-		start: start, rescue: rescue, pprof: profiles, master: master(ch),
+		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
 		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),

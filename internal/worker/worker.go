@@ -50,6 +50,7 @@ type worker struct {
 
 	start      wire.Start
 	rescue     *os.File     // where an orphan waits for a master
+	held       int          // the runtime directory, which is no cleaner's while it is open; -1 if it isn't
 	pprof      net.Listener // nil unless this worker gives profiles
 	master     uint32       // the master's user
 	seq        uint64       // the highest number that a master has given to a message
@@ -180,6 +181,12 @@ func (w *worker) handle(m wire.Message) error {
 			return err
 		}
 		w.reopen(newFiles(m, b.Files))
+	case wire.KindRescue:
+		var b wire.Rescue
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		return w.renewRescue(newFiles(m, b.Files))
 	default:
 		w.send(wire.KindUnknown, wire.Unknown{Version: wire.Version, Kind: m.Kind})
 	}
