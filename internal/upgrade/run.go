@@ -42,6 +42,7 @@ func Run(o Options) (int, error) {
 	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
+	co.findGroup()
 	if err := co.start(conf, confErr); err != nil {
 		if len(co.core.gens) > 0 {
 			co.owner = false // what is there is for a better master to adopt
