@@ -176,6 +176,9 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.AcceptPaused, "accepting paused at max_connections"},
 		{t.AcceptNoFD, "accepting paused for want of descriptors"},
 		{t.AcceptErrors, "accepting failed"},
+		{t.ShedHeads, "half requests ended for want of memory"},
+		{t.ShedBodies, "requests and answers under way ended for want of memory"},
+		{t.ShedIdle, "idle connections ended for want of memory"},
 		{t.Panics, "panics, each of which cost a connection"},
 		{t.LogDropped, "access-log lines dropped"},
 	} {

@@ -17,6 +17,7 @@ import (
 // eventloop.
 var may = map[string][]string{
 	"acceptbench":       {"control", "loadgen", "rig"},
+	"cgroup":            {},
 	"config":            {},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
@@ -42,7 +43,7 @@ var may = map[string][]string{
 	"upstream":          {"config", "eventloop", "memfd"},
 	"worker":            {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
 	"upgrade": {
-		"config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sdnotify",
+		"cgroup", "config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sdnotify",
 		"shard", "stats", "upstream", "wire",
 	},
 	"service/failure":    {},

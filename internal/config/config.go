@@ -40,6 +40,9 @@ type Config struct {
 	// MaxConnections bounds the open connections of one worker; 0 is no bound
 	// but the descriptor limit. Reaching it pauses accepting.
 	MaxConnections int
+	// MaxMemory bounds the memory of one worker, in bytes; MemoryAuto is its share of what the
+	// master's control group may use, MemoryNone no bound.
+	MaxMemory int64
 	// CPUs are the numbers of the CPUs that event loops are pinned to, slot by slot
 	// and again from the first when there are more slots; nil pins none. In a
 	// worker it is nil: the master says which are its.
@@ -58,6 +61,24 @@ type Config struct {
 	// Raw holds the exact bytes that were parsed; SHA256 is their hash in hex.
 	Raw    []byte
 	SHA256 string
+}
+
+// Values of Config.MaxMemory beside a number of bytes.
+const (
+	MemoryAuto int64 = 0
+	MemoryNone int64 = -1
+)
+
+// MemoryOf returns what bounds a worker whose share of the control group's memory is given,
+// in bytes; 0 is no bound, there and here.
+func (c *Config) MemoryOf(share int64) int64 {
+	switch {
+	case c.MaxMemory == MemoryNone:
+		return 0
+	case c.MaxMemory == MemoryAuto, share != 0 && share < c.MaxMemory:
+		return share
+	}
+	return c.MaxMemory
 }
 
 // Slots returns the number of event loops of a generation.

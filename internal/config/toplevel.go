@@ -16,6 +16,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"max_draining", intInto(1, 1000, func(c *Config) *int { return &c.MaxDraining })},
 	{"probation", durationInto(0, func(c *Config) *time.Duration { return &c.Probation })},
 	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
+	{"max_memory", readMaxMemory},
 	{"cpu_affinity", readAffinity},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
 	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
@@ -74,4 +75,26 @@ func readWorkers(d *decoder, n *node, c *Config) {
 		return
 	}
 	c.Workers = int(v)
+}
+
+// A worker's memory, in bytes: with less than leastMemory it could do little but refuse.
+const (
+	leastMemory = 16 << 20
+	mostMemory  = 1 << 50
+)
+
+// readMaxMemory reads a size or one of the words auto and none.
+func readMaxMemory(d *decoder, n *node, c *Config) {
+	v, ok := n.size()
+	switch {
+	case n.kind == text && n.text == "auto":
+		c.MaxMemory = MemoryAuto
+	case n.kind == text && n.text == "none":
+		c.MaxMemory = MemoryNone
+	case ok && v >= leastMemory && v <= mostMemory:
+		c.MaxMemory = v
+	default:
+		d.wrong(n, "as in 256MiB; auto is a share of the control group's limit, none is no bound",
+			"auto, none or a size from 16MiB to 1048576GiB")
+	}
 }

@@ -86,7 +86,8 @@ type Worker struct {
 	Restarts    int        `json:"restarts"`
 	RetryAt     *time.Time `json:"retry_at,omitempty"` // in back-off: when it is started again
 	LastError   string     `json:"last_error,omitempty"`
-	CPUs        []int      `json:"cpus,omitempty"` // that its loops are pinned to
+	CPUs        []int      `json:"cpus,omitempty"`       // that its loops are pinned to
+	MaxMemory   int64      `json:"max_memory,omitempty"` // what bounds it, bytes; 0 is nothing
 	Connections uint64     `json:"connections"`
 	Upstream    uint64     `json:"upstream_connections"` // to servers, idle ones too
 	Totals
@@ -113,6 +114,9 @@ type Totals struct {
 	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had
+	ShedHeads    uint64 `json:"shed_heads"`    // ended for want of memory: part of a request had arrived
+	ShedBodies   uint64 `json:"shed_bodies"`   // …a request or an answer was under way
+	ShedIdle     uint64 `json:"shed_idle"`     // …that were idle
 }
 
 // Receipt is what a change answers.

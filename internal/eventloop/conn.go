@@ -92,6 +92,7 @@ func (c *Conn) Reserve(n int) []byte {
 // Commit takes what was appended to the slice that Reserve returned.
 func (c *Conn) Commit(buf []byte) {
 	if c.has(open) {
+		c.svc.loop.mem.lent += cap(buf) - cap(c.out.buf) // append may have moved it
 		c.out.buf = buf
 	}
 }

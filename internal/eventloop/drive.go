@@ -15,6 +15,9 @@ func (l *Loop) drive(c *Conn) {
 	l.advance(c)
 	l.done += share - l.left + callWork
 	l.driven, l.left = before, left
+	if l.mem.lent > l.mem.ceiling && before == nil && !l.mem.short {
+		l.shed()
+	}
 }
 
 // notable is what has a connection do anything else than wait for input and read it.
@@ -191,7 +194,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 	switch {
 	case len(rest) == 0:
 		l.drop(c)
-	case cap(c.in) >= len(rest):
+	case cap(c.in) >= len(rest) && (cap(c.in) < 4*len(rest) || cap(c.in) <= minBuffer):
 		c.in = c.in[:copy(c.in[:len(rest)], rest)]
 	default:
 		kept := append(l.buffers.get(len(rest)), rest...)

@@ -16,10 +16,10 @@ const (
 
 // DropPipes closes the pipes that are kept for later.
 func (l *Loop) DropPipes() {
-	for _, p := range l.pipes {
+	for _, p := range l.pipes.idle {
 		p.close()
 	}
-	l.pipes = nil
+	l.pipes = Spare[*pipe]{}
 }
 
 func (l *Loop) Check() error    { return l.check() }
@@ -97,3 +97,7 @@ func (l *Loop) Patience() int { return l.patience() }
 
 // Queued returns how many connections can go on.
 func (l *Loop) Queued() int { return l.polite.len() + l.greedy.len() }
+
+// Lent and Spared are the bytes that connections hold, and those that are kept for later.
+func (l *Loop) Lent() int   { return l.mem.lent }
+func (l *Loop) Spared() int { return l.mem.kept }

@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -28,6 +29,8 @@ type Options struct {
 	// Load is where the loop tells how it does; nil is nowhere. With it, the loop
 	// turns every 20 ms at least, until it drains.
 	Load *Load
+	// Memory bounds what the loops of a process hold, this one among them; nil is no bound.
+	Memory *Memory
 	// MaxConnections pauses accepting; 0 is no limit.
 	MaxConnections int
 	// MaxMessage is the most that a handler may leave unconsumed, and the size
@@ -64,9 +67,11 @@ type Loop struct {
 	driven    *Conn   // nil between two
 	cause     unix.Errno
 	buffers   buffers
-	outputs   []*output
-	ties      []*tie
-	pipes     []*pipe
+	outputs   Spare[*output]
+	ties      Spare[*tie]
+	pipes     Spare[*pipe]
+	piping    int // pipes that are lent
+	mem       holding
 	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
@@ -74,6 +79,7 @@ type Loop struct {
 	peer      unix.RawSockaddrAny
 
 	count       *Counters
+	memory      *Memory
 	load        publisher
 	maxMessage  int
 	polling     luck    // asking for events without blocking
@@ -128,13 +134,18 @@ func New(o Options) (*Loop, error) {
 	l := &Loop{
 		epfd: int32(epfd), wakefd: int32(wakefd), reserve: -1,
 		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
-		count: o.Counters, limit: o.MaxConnections,
+		count: o.Counters, memory: o.Memory, limit: o.MaxConnections,
 		panicked: o.Panicked, empty: o.Empty,
 		start: time.Now(),
 	}
 	if l.count == nil {
 		l.count = new(Counters)
 	}
+	if l.memory == nil {
+		l.memory = new(Memory)
+	}
+	l.buffers.holding = &l.mem
+	l.mem.ceiling = math.MaxInt
 	if err := l.keepReserve(); err != nil {
 		l.free()
 		return nil, err
@@ -147,6 +158,7 @@ func New(o Options) (*Loop, error) {
 	l.count.Open, l.count.UpstreamOpen = 0, 0 // what an earlier user of the memory left
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
+	l.memory.loops = append(l.memory.loops, l)
 	l.lingerClass = l.Class(lingerTimeout)
 	if err := l.control(unix.EPOLL_CTL_ADD, l.wakefd, unix.EPOLLIN, special); err != nil {
 		l.free()
@@ -185,6 +197,7 @@ func (l *Loop) Run() error {
 		l.serveQueues(l.now)
 		productive = n > 0
 		l.expire()
+		l.account()
 		l.reap()
 		if l.rest != 0 {
 			l.resume()
@@ -445,7 +458,7 @@ func (l *Loop) free() {
 		}
 		closeFile(c.fd)
 	})
-	for _, p := range l.pipes {
+	for _, p := range l.pipes.idle {
 		p.close()
 	}
 	if l.reserve >= 0 {

@@ -9,16 +9,31 @@ type pipe struct{ r, w int32 }
 // pipeSize is the room in a pipe, in bytes, and what one splice(2) is asked for.
 const pipeSize = 1 << 20
 
-// keepPipes bounds the empty pipes that are kept for later: each is two descriptors.
-const keepPipes = 8
+// keepPipes bounds the empty pipes that are kept for later: each is two descriptors. maxPipes
+// bounds those that are lent: root's are bounded by nothing else, and each may hold
+// pipeSize. Beyond it, and where they would be half of what the loop may hold, bytes are copied.
+const (
+	keepPipes = 8
+	maxPipes  = 64
+)
 
-// getPipe lends an empty pipe; nil if there is none to be had.
+// getPipe lends an empty pipe; nil if there is none to be had. It is counted as full from now on.
 func (l *Loop) getPipe() *pipe {
-	if n := len(l.pipes); n > 0 {
-		p := l.pipes[n-1]
-		l.pipes = l.pipes[:n-1]
-		return p
+	if l.piping >= maxPipes || (l.piping+1)*pipeSize > l.mem.ceiling/2 || l.mem.lent+pipeSize > l.mem.ceiling {
+		return nil
 	}
+	p, ok := l.pipes.Take()
+	if !ok {
+		if p = newPipe(); p == nil {
+			return nil
+		}
+	}
+	l.piping++
+	l.mem.lent += pipeSize
+	return p
+}
+
+func newPipe() *pipe {
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return nil
@@ -30,11 +45,11 @@ func (l *Loop) getPipe() *pipe {
 
 // putPipe takes a pipe back, to be used again if it is empty.
 func (l *Loop) putPipe(p *pipe, empty bool) {
-	if empty && len(l.pipes) < keepPipes {
-		l.pipes = append(l.pipes, p)
-		return
+	l.piping--
+	l.mem.lent -= pipeSize
+	if !empty || !l.pipes.Keep(p, keepPipes) {
+		p.close()
 	}
-	p.close()
 }
 
 func (p *pipe) close() {

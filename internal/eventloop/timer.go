@@ -140,6 +140,9 @@ const longestWait = 1 << 30
 // for ever.
 func (l *Loop) nearest() int {
 	due := l.resumeAt
+	if at := l.trimDue(); at != 0 && (due == 0 || at < due) {
+		due = at
+	}
 	for i := range l.classes {
 		if c := l.classes[i].head; c != nil && (due == 0 || c.deadline < due) {
 			due = c.deadline

@@ -44,6 +44,7 @@ func (c *core) bringUp(conf *config.Config) {
 	c.gens = append(c.gens, g)
 	c.change.gen = g
 	c.change.progress = fmt.Sprintf("generation %d: %d workers are getting ready", g.id, conf.Workers)
+	c.divide()
 	for _, w := range g.workers {
 		if err := c.spawn(w); err != nil {
 			c.fail(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/cgroup"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
@@ -78,6 +79,8 @@ type coordinator struct {
 	recorded   []byte   // what it holds, nil if that isn't known
 	unrecorded bool     // it could not be written
 	quiet      bool     // nothing changes by the turn
+
+	group *cgroup.Group // nil if it is not known
 
 	exiting bool
 	status  int

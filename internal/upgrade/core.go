@@ -44,6 +44,9 @@ type core struct {
 	board    *upstream.Board  // what they know of the servers of upstreams
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
+
+	dividedAt time.Time // when the control group's memory was
+	bounded   bool      // …and there was a bound
 }
 
 func newCore(h host, log zerolog.Logger, version string, pid int, now time.Time) *core {
@@ -142,11 +145,13 @@ func (c *core) begin(ch *change) {
 	c.log.Info().Str("action", ch.action).Str("cause", ch.cause).Msg("change begins")
 	switch {
 	case ch.action == "upgrade":
+		c.divide()
 		c.host.StartUpgrade(nil)
 		return
 	case ch.action == "takeover":
 		tell := ch.waiting[0].tell
 		ch.waiting = nil // the next master has its receipt by other ways
+		c.divide()
 		c.host.StartTakeover(tell)
 		return
 	case ch.action == "rollback":

@@ -90,7 +90,8 @@ type world struct {
 	exited  bool
 	status  int
 	answers []*control.Receipt
-	moved   bool // the latest action was more than a ping
+	room    int64 // of the control group; 0 is no bound
+	moved   bool  // the latest action was more than a ping
 	random  *rand.Rand
 }
 
@@ -130,6 +131,7 @@ func (w *world) Load() (*config.Config, error) {
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
 func (w *world) StartUpgrade(*prior)                        {}
 func (w *world) StartTakeover(func(control.Response))       {}
+func (w *world) Memory() (int64, bool)                      { return w.room, w.room != 0 }
 func (w *world) Keep([]*control.Receipt)                    {}
 func (w *world) Predecessor() *os.File                      { return nil }
 func (w *world) Introduce(from, to seat, id uint64)         {}

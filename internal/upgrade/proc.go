@@ -108,6 +108,13 @@ func (co *coordinator) received(p *proc, m wire.Message) {
 				w.gen.handedOver = b.HandedOver
 			}
 		}
+	case wire.KindUnknown:
+		var b wire.Unknown
+		if err = m.Decode(&b); err == nil && b.Kind == wire.KindMemory {
+			w.sharesNot = true
+		} else if err == nil {
+			err = fmt.Errorf("it doesn't know the message %s", b.Kind)
+		}
 	default:
 		err = fmt.Errorf("%s is not a worker's to say", m.Kind)
 	}

@@ -67,7 +67,7 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	defer unix.Close(memfd)
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
-		Workers: g.conf.Workers, CPUs: g.conf.CPUs,
+		Workers: g.conf.Workers, CPUs: g.conf.CPUs, Memory: w.share,
 		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard},
 	}
 	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD()}

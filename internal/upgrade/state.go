@@ -77,6 +77,9 @@ type worker struct {
 	retryAt  time.Time
 	lastErr  string
 
+	share     int64 // of the control group's memory, as it was told; 0 is no bound
+	sharesNot bool  // it is of a release that knows of no shares
+
 	// leases holds what was lent and not withdrawn; true once acknowledged.
 	leases map[lease]bool
 	// waiting holds the leases of each message that was not acknowledged yet.
@@ -136,6 +139,8 @@ type host interface {
 	// Predecessor returns the binary of the master that came before, for the caller
 	// to close; nil if it is not to be had.
 	Predecessor() *os.File
+	// Memory returns what all workers together may use, in bytes, if that is bounded.
+	Memory() (room int64, bounded bool)
 	// Keep keeps the receipts for a master that comes after a killed one.
 	Keep(receipts []*control.Receipt)
 	// Switched is told of each cut-over and of each failed change.

@@ -63,6 +63,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
 			Connections: counts.Open, Upstream: counts.UpstreamOpen, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
+			MaxMemory: w.maxMemory(),
 		}
 		if w.state == backoff {
 			at := w.retryAt
@@ -123,5 +124,6 @@ func totals(c eventloop.Counters) control.Totals {
 		Panics: c.Panics, LogDropped: c.LogDropped,
 		UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
+		ShedHeads: c.ShedHeads, ShedBodies: c.ShedBodies, ShedIdle: c.ShedIdle,
 	}
 }

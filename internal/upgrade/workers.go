@@ -26,6 +26,7 @@ const (
 
 // spawn starts a process for a worker that has none.
 func (c *core) spawn(w *worker) error {
+	w.sharesNot = false
 	proc, pid, err := c.host.Spawn(w)
 	if err != nil {
 		return fmt.Errorf("start worker %d: %w", w.index, err)

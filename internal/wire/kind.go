@@ -24,6 +24,7 @@ const (
 	KindHeir      Kind = 13 // M→W: this worker takes your connections
 	KindWard      Kind = 14 // M→W: take this worker's connections
 	KindRescue    Kind = 15 // M→W: wait for a next master here, and no longer where you did
+	KindMemory    Kind = 16 // M→W: your share of memory is another one now
 )
 
 // Between an old master and the one that takes custody.
@@ -64,6 +65,7 @@ var kindNames = map[Kind]string{
 	KindHeir:       "heir",
 	KindWard:       "ward",
 	KindRescue:     "rescue",
+	KindMemory:     "memory",
 	KindGrant:      "grant",
 	KindOffer:      "offer",
 	KindAnswer:     "answer",

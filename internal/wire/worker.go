@@ -28,6 +28,7 @@ type Start struct {
 	// this process may use is another matter.
 	Workers int      `json:"workers"`
 	CPUs    []int    `json:"cpus,omitempty"`
+	Memory  int64    `json:"memory,omitempty"` // as in Memory
 	Files   []string `json:"files"`
 }
 
@@ -131,6 +132,12 @@ type Ping struct {
 type Pong struct {
 	Seq      uint64 `json:"seq"`
 	Draining bool   `json:"draining"`
+}
+
+// Memory is the worker's share of what the service's control group may use, in bytes; 0 is no bound.
+// One that doesn't know it answers Unknown, and is asked no more.
+type Memory struct {
+	Share int64 `json:"share"`
 }
 
 // Logs comes with newly opened log files, those that Files names.

@@ -48,6 +48,7 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			Load:           w.loadOf(slot),
 			MaxConnections: share(w.conf.MaxConnections, len(slots)),
 			MaxMessage:     w.maxMessage(),
+			Memory:         &w.memory,
 			Panicked:       w.panicked,
 			Empty:          w.wake,
 		})

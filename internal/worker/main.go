@@ -120,6 +120,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if w.upstreams, err = upstream.New(conf.Upstreams, board, w.upstreamChanged); err != nil {
 		return nil, err
 	}
+	w.setMemory(start.Memory)
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}

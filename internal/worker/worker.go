@@ -43,6 +43,8 @@ type worker struct {
 	unordered        map[string]bool // by config.Listener.Key, see wire.Lease
 	nofile           int             // descriptor limit
 	mail             *mailbox
+	memory           eventloop.Memory
+	share            atomic.Int64     // what bounds this process, bytes; 0 is nothing
 	giveUp           <-chan time.Time // when heirs are not waited for any more
 
 	handedOver atomic.Int64 // when a connection was taken over last, Unix nanoseconds; 0 if none was
@@ -83,6 +85,7 @@ func (w *worker) run() int {
 		_ = w.ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1
 	}
+	go w.watchMemory()
 	w.watchUpstreams()
 	w.send(wire.KindReady, wire.Ready{})
 	for !w.exit {
@@ -175,6 +178,12 @@ func (w *worker) handle(m wire.Message) error {
 		w.onLoops(func(*loop) error { return nil }, func(error) {
 			w.send(wire.KindPong, wire.Pong{Seq: b.Seq, Draining: w.draining})
 		})
+	case wire.KindMemory:
+		var b wire.Memory
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.setMemory(b.Share)
 	case wire.KindLogs:
 		var b wire.Logs
 		if err := m.Decode(&b); err != nil {
