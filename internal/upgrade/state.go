@@ -76,6 +76,8 @@ type worker struct {
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
 	lastErr  string
+	// kept is what is in force for the process, nil when that is not known.
+	kept *control.Sandbox
 
 	// leases holds what was lent and not withdrawn; true once acknowledged.
 	leases map[lease]bool

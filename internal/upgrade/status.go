@@ -63,6 +63,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
 			Connections: counts.Open, Upstream: counts.UpstreamOpen, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
+			Sandbox: w.kept,
 		}
 		if w.state == backoff {
 			at := w.retryAt
