@@ -4,7 +4,9 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,27 +67,65 @@ const (
 
 func fails(e unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(e) }
 
-// program assembles the filter of the process pid.
+// program assembles the filter of the process pid: a search among ranges of numbers. It is not a
+// list, as the kernel runs it once for each system call that there is, for its bitmap, and that would be
+// most of what the filter costs a start.
 func program(pid int) []unix.SockFilter {
-	p := []unix.SockFilter{load(offsetArch), equal(auditArch, 1, 0), ret(kill), load(offsetNumber)}
-	if foreign != 0 { // the numbers of another ABI of the same architecture
-		p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jf: 1, K: foreign}, ret(kill))
-	}
-	for _, list := range [][]uint32{allowed[:], allowedHere[:]} {
-		for _, nr := range list {
-			p = append(p, equal(nr, 0, 1), ret(allow))
+	what := make(map[uint32][]unix.SockFilter)
+	lists := []struct {
+		calls []uint32
+		then  uint32
+	}{{allowed[:], allow}, {allowedHere[:], allow}, {fatal[:], kill}, {fatalHere[:], kill}}
+	for _, l := range lists {
+		for _, nr := range l.calls {
+			what[nr] = []unix.SockFilter{ret(l.then)}
 		}
 	}
 	for _, r := range rules(uint32(pid)) {
-		body := r.body()
-		p = append(append(p, equal(r.call, 0, uint8(len(body)))), body...)
+		what[r.call] = r.body()
 	}
-	for _, list := range [][]uint32{fatal[:], fatalHere[:]} {
-		for _, nr := range list {
-			p = append(p, equal(nr, 0, 1), ret(kill))
+	unknown := []unix.SockFilter{ret(fails(unix.ENOSYS))}
+	ranges := []span{{0, unknown}}
+	begin := func(from uint32, do []unix.SockFilter) {
+		last := &ranges[len(ranges)-1]
+		switch {
+		case last.from == from:
+			last.do = do
+		case len(do) != 1 || len(last.do) != 1 || do[0] != last.do[0]:
+			ranges = append(ranges, span{from, do})
 		}
 	}
-	return append(p, ret(fails(unix.ENOSYS)))
+	for _, nr := range slices.Sorted(maps.Keys(what)) {
+		begin(nr, what[nr])
+		if what[nr+1] == nil {
+			begin(nr+1, unknown)
+		}
+	}
+	if foreign != 0 { // the numbers of another ABI of the same architecture
+		begin(foreign, []unix.SockFilter{ret(kill)})
+	}
+	p := []unix.SockFilter{load(offsetArch), equal(auditArch, 1, 0), ret(kill), load(offsetNumber)}
+	return append(p, search(ranges)...)
+}
+
+// span is the system calls from a number on, up to the next span, and what is done with them.
+type span struct {
+	from uint32
+	do   []unix.SockFilter
+}
+
+// search finds the span that a number is in.
+func search(s []span) []unix.SockFilter {
+	if len(s) == 1 {
+		return s[0].do
+	}
+	mid := len(s) / 2
+	low, high := search(s[:mid]), search(s[mid:])
+	p := []unix.SockFilter{
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jf: 1, K: s[mid].from},
+		{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(low))}, // which may be farther than a comparison jumps
+	}
+	return append(append(p, low...), high...)
 }
 
 // body is what follows once the number is known to be r's.

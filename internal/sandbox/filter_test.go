@@ -44,6 +44,8 @@ func run(t *testing.T, prog []unix.SockFilter, arch, nr uint32, args ...uint64) 
 			acc &= in.K
 		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
 			jump(acc == in.K)
+		case unix.BPF_JMP | unix.BPF_JA:
+			pc += int(in.K)
 		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
 			jump(acc >= in.K)
 		case unix.BPF_RET | unix.BPF_K:

@@ -3,16 +3,27 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // Confinement is what is taken from a process before it exists.
 type Confinement struct {
-	// User is whom it will become by itself (Enter); nil if it stays who the master is.
+	// User is whom it will become by itself (Enter), once Credential has given it the
+	// groups; nil if it stays who the master is.
 	User *User
 	// Rules are the files that it may reach; nil is all.
 	Rules *Rules
+}
+
+// Credential returns what the process is to be given between fork and exec: the user's groups,
+// and root as the user, whom nobody of that user can trace. nil if it stays who the master is.
+func (c *Confinement) Credential() *syscall.Credential {
+	if c.User == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: 0, Gid: c.User.GID, Groups: c.User.Groups}
 }
 
 // rootKeeps are the capabilities left to a worker that is to be root: it may read what root
@@ -36,9 +47,9 @@ func (c *Confinement) Thread() (note string, err error) {
 }
 
 // capabilities empties the bounding set, so that the process can never have a capability again,
-// and leaves it only what it becomes its user with. What is permitted to root at an exec is
-// the bounding set and the inheritable one, capabilities(7); so with the bounding set empty these
-// two remain, and go when the process becomes its user.
+// and leaves it only CAP_SETUID, to become its user with. What is permitted to root at an exec is
+// the bounding set and the inheritable one, capabilities(7); so with the bounding set empty this
+// one remains, and goes when the process becomes its user.
 func (c *Confinement) capabilities() string {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var have [2]unix.CapUserData
@@ -54,15 +65,12 @@ func (c *Confinement) capabilities() string {
 	var keep []int
 	if c.User != nil && c.User.UID != 0 {
 		set := have
-		set[0].Inheritable, set[1].Inheritable = have[0].Permitted&(1<<unix.CAP_SETUID|1<<unix.CAP_SETGID), 0
+		set[0].Inheritable, set[1].Inheritable = have[0].Permitted&(1<<unix.CAP_SETUID), 0
 		if err := unix.Capset(&header, &set[0]); err != nil {
 			return fmt.Sprintf("the bounding set is kept, as CAP_SETUID can't be made inheritable: %v", err)
 		}
 	} else {
 		keep = rootKeeps
-		if c.User != nil {
-			keep = append([]int{unix.CAP_SETUID, unix.CAP_SETGID}, keep...)
-		}
 	}
 	return drop(keep)
 }

@@ -19,39 +19,16 @@ type User struct {
 const userArg = "user="
 
 // Arg returns the argument that tells a worker who it is to become, as Enter reads it.
-func (u *User) Arg() string {
-	groups := make([]string, len(u.Groups))
-	for i, g := range u.Groups {
-		groups[i] = strconv.FormatUint(uint64(g), 10)
-	}
-	return fmt.Sprintf("%s%d:%d:%s", userArg, u.UID, u.GID, strings.Join(groups, ","))
-}
+func (u *User) Arg() string { return userArg + strconv.FormatUint(uint64(u.UID), 10) }
 
 // parseUser reads what Arg has written.
 func parseUser(arg string) (*User, error) {
-	rest, ok := strings.CutPrefix(arg, userArg)
-	parts := strings.Split(rest, ":")
-	if !ok || len(parts) != 3 {
+	id, ok := strings.CutPrefix(arg, userArg)
+	n, err := strconv.ParseUint(id, 10, 32)
+	if !ok || err != nil || n == 1<<32-1 { // "no change" to setresuid(2)
 		return nil, fmt.Errorf("%q names no user", arg)
 	}
-	u, err := new(User), error(nil)
-	id := func(s string) uint32 {
-		n, bad := strconv.ParseUint(s, 10, 32)
-		if bad == nil && n == 1<<32-1 { // "no change" to setresuid(2)
-			bad = strconv.ErrRange
-		}
-		if bad != nil && err == nil {
-			err = fmt.Errorf("%q names no user: %w", arg, bad)
-		}
-		return uint32(n)
-	}
-	u.UID, u.GID = id(parts[0]), id(parts[1])
-	if parts[2] != "" {
-		for s := range strings.SplitSeq(parts[2], ",") {
-			u.Groups = append(u.Groups, id(s))
-		}
-	}
-	return u, err
+	return &User{UID: uint32(n)}, nil
 }
 
 // Enter makes the process the user that args names, if they name one, and closes it to
@@ -77,20 +54,10 @@ func Enter(args []string) error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
+// become changes the user. The groups were changed before the program was executed, Confinement.Credential.
 func (u *User) become() error {
-	groups := make([]int, len(u.Groups))
-	for i, g := range u.Groups {
-		groups[i] = int(g)
-	}
-	step, err := "setgroups", syscall.Setgroups(groups)
-	if err == nil {
-		step, err = "setresgid", syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID))
-	}
-	if err == nil {
-		step, err = "setresuid", syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID))
-	}
-	if err != nil {
-		return fmt.Errorf("become uid %d, gid %d: %s: %w%s", u.UID, u.GID, step, err, becomeHint(err))
+	if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
+		return fmt.Errorf("become uid %d: setresuid: %w%s", u.UID, err, becomeHint(err))
 	}
 	if u.UID != 0 {
 		dropInheritable()

@@ -2,20 +2,19 @@ package sandbox
 
 import (
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 )
 
 func TestUserArg(t *testing.T) {
-	for _, u := range []User{{UID: 33, GID: 34}, {UID: 65534, GID: 65534, Groups: []uint32{4, 65534}}, {}} {
+	for _, u := range []User{{UID: 33}, {UID: 65534}, {}} {
 		got, err := parseUser(u.Arg())
-		if err != nil || !reflect.DeepEqual(*got, u) {
+		if err != nil || got.UID != u.UID {
 			t.Errorf("%+v comes back as %+v, %v", u, got, err)
 		}
 	}
-	for _, bad := range []string{"", "33:33:", "user=", "user=1:2", "user=1:2:3:4", "user=-1:0:", "user=4294967295:0:", "user=0:0:x", "user=0:0:1,"} {
+	for _, bad := range []string{"", "33", "user=", "user=1:2", "user=-1", "user=4294967295", "user=4294967296", "user=x"} {
 		if u, err := parseUser(bad); err == nil {
 			t.Errorf("%q is %+v", bad, u)
 		}

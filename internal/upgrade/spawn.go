@@ -94,7 +94,7 @@ func (co *coordinator) startProcess(w *worker, far *os.File, pidfd *int) (int, e
 	defer confine.Rules.Close()
 	attr := &syscall.ProcAttr{
 		Env:   sandbox.Environment(os.Environ(), failpoint.Env...),
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd, Credential: confine.Credential()},
 		Files: []uintptr{null.Fd(), 1, 2, far.Fd()},
 	}
 	argv := []string{fmt.Sprintf("reuseportd: worker generation %d slot %d", w.gen.id, w.slots[0]), "worker"}
@@ -117,6 +117,9 @@ func (co *coordinator) startProcess(w *worker, far *os.File, pidfd *int) (int, e
 	}()
 	r := <-done
 	runtime.KeepAlive(far)
+	if errors.Is(r.err, unix.EPERM) && confine.User != nil {
+		r.err = fmt.Errorf("%w (as %s: give the master CAP_SETUID and CAP_SETGID)", r.err, w.gen.conf.Credential)
+	}
 	if r.err != nil {
 		return 0, fmt.Errorf("start %s: %w", argv[0], r.err)
 	}
