@@ -66,7 +66,7 @@ func quiet(t *testing.T, pid int) {
 }
 
 func TestNoDescriptorsLeft(t *testing.T) {
-	c := harness.Default(t).WithWorkers(1)
+	c := harness.Default(t).WithWorkers(1).AsRoot()
 	s := harness.Start(t, c)
 	first := dial(t, c.Address("web"))
 	first.get()
@@ -111,7 +111,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 // The limit is raised to the hard limit, in the master and in the workers, and
 // stays so through reloads and upgrades.
 func TestDescriptorLimitIsRaised(t *testing.T) {
-	s := harness.Prepare(t, harness.Default(t))
+	s := harness.Prepare(t, harness.Default(t).AsRoot())
 	s.Run(harness.Limit(256, 4000))
 	s.WaitServing(1)
 	for _, what := range []string{"start", "upgrade"} {

@@ -66,9 +66,17 @@ func (p *filePath) makeAbsolute() error {
 	return err
 }
 
+func init() {
+	if isWorker() {
+		worker.Name()
+	}
+}
+
+func isWorker() bool { return len(os.Args) > 1 && os.Args[1] == "worker" }
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "worker" {
-		os.Exit(worker.Main()) // before anything that costs time
+	if isWorker() {
+		os.Exit(worker.Main(os.Args[2:])) // before anything that costs time
 	}
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/initd"
@@ -23,6 +26,9 @@ type runCmd struct {
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
+	// What this process was started with beside its standard streams is nobody's whom it starts: a
+	// shell's redirections, a service manager's descriptors.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := r.settle(c); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	printUpstreams(w, st.Upstreams, now)
 	fmt.Fprintln(w)
 	printWorkers(w, st, now)
+	printSandbox(w, st)
 	printTotals(w, &st.Totals)
 	if r := st.LastChange; r != nil {
 		outcome := "done"
@@ -133,6 +134,54 @@ func printWorkers(w io.Writer, st *control.Status, now time.Time) {
 			}
 		}
 	})
+}
+
+// printSandbox says what workers are kept in: once for all for whom it is the same.
+func printSandbox(w io.Writer, st *control.Status) {
+	var kinds []control.Sandbox
+	of := make(map[control.Sandbox][]string)
+	for _, g := range st.Groups {
+		for _, k := range g.Workers {
+			if k.Sandbox == nil {
+				continue
+			}
+			if of[*k.Sandbox] == nil {
+				kinds = append(kinds, *k.Sandbox)
+			}
+			of[*k.Sandbox] = append(of[*k.Sandbox], fmt.Sprint(k.PID))
+		}
+	}
+	for _, s := range kinds {
+		which := "workers"
+		if len(kinds) > 1 {
+			which = "workers " + strings.Join(of[s], ", ")
+		}
+		fmt.Fprintf(w, "%s: %s\n", which, confinement(&s))
+	}
+}
+
+// confinement is what is in force for a worker, in words.
+func confinement(s *control.Sandbox) string {
+	off := func(name string, on bool) string {
+		if on {
+			return name
+		}
+		return name + " OFF"
+	}
+	landlock := off("Landlock", s.Landlock > 0)
+	if s.Landlock > 0 {
+		landlock += fmt.Sprintf(" (ABI %d)", s.Landlock)
+	}
+	text := fmt.Sprintf("uid %d, gid %d, %s, %s, %s", s.UID, s.GID, off("seccomp", s.Seccomp), landlock, off("no_new_privs", s.NoNewPrivs))
+	if strings.Trim(s.Bounding, "0") == "" {
+		text += ", no capability can be had"
+	} else {
+		text += ", bounding set " + s.Bounding
+	}
+	if s.Note != "" {
+		text += "; " + s.Note
+	}
+	return text
 }
 
 // table aligns the tab-separated lines that f writes, and leaves no blanks at

@@ -18,7 +18,7 @@ import (
 var may = map[string][]string{
 	"acceptbench":       {"control", "loadgen", "rig"},
 	"cgroup":            {},
-	"config":            {},
+	"config":            {"sandbox"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
 	"eventloop":         {},
@@ -34,6 +34,7 @@ var may = map[string][]string{
 	"rig":               {},
 	"rundir":            {},
 	"rundir/rundirtest": {"rundir"},
+	"sandbox":           {},
 	"sdnotify":          {},
 	"service/echo":      {"eventloop"},
 	"service/http":      {"eventloop", "config", "pack", "service/failure", "upstream"},
@@ -41,9 +42,9 @@ var may = map[string][]string{
 	"stats":             {"eventloop", "memfd"},
 	"wire":              {"memfd"},
 	"upstream":          {"config", "eventloop", "memfd"},
-	"worker":            {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
+	"worker":            {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
 	"upgrade": {
-		"cgroup", "config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sdnotify",
+		"cgroup", "config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "stats", "upstream", "wire",
 	},
 	"service/failure":    {},

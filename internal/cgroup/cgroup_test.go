@@ -45,10 +45,16 @@ func TestRoom(t *testing.T) {
 		"v1 kernel": {"4:memory:/a", v1, map[string]string{
 			"memory/a/memory.limit_in_bytes": "209715200", "memory/a/memory.kmem.usage_in_bytes": "10485760", "memory/a/memory.stat": "shmem 1\ntotal_shmem 10485760",
 		}, 180},
-		"v1 of a container": {"4:memory:/docker/x/y", "35 31 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
-			map[string]string{"memory/y/memory.limit_in_bytes": "104857600", "memory/memory.limit_in_bytes": "209715200"}, 100},
-		"v1 beside v2": {"4:memory:/a\n0::/a", v1 + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
-			map[string]string{"memory/a/memory.limit_in_bytes": "104857600"}, 100},
+		"v1 of a container": {
+			"4:memory:/docker/x/y", "35 31 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+			map[string]string{"memory/y/memory.limit_in_bytes": "104857600", "memory/memory.limit_in_bytes": "209715200"},
+			100,
+		},
+		"v1 beside v2": {
+			"4:memory:/a\n0::/a", v1 + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+			map[string]string{"memory/a/memory.limit_in_bytes": "104857600"},
+			100,
+		},
 		"another controller": {"4:memory_x:/a", v1, map[string]string{"memory/a/memory.limit_in_bytes": "104857600"}, -1},
 	} {
 		root := fstest.MapFS{

@@ -42,7 +42,8 @@ listeners:
 		t.Fatal(err)
 	}
 	if c.DrainTimeout != 30*time.Second || c.StartTimeout != 10*time.Second || c.WorkerTimeout != 5*time.Second ||
-		c.MaxConnections != 0 || c.MaxMemory != MemoryAuto || !c.Watch || c.Log != (Log{"info", "json", ""}) || c.Credential != nil {
+		c.MaxConnections != 0 || c.MaxMemory != MemoryAuto || !c.Watch || c.Log != (Log{"info", "json", ""}) || c.Sandbox != (Sandbox{true, true}) ||
+		c.Credential.UID != nobody || !c.Credential.Default {
 		t.Errorf("%+v", c)
 	}
 	a, b := c.Listeners[0], c.Listeners[1]

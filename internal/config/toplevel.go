@@ -10,6 +10,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"threads", intInto(1, maxSlots, func(c *Config) *int { return &c.Threads })},
 	{"user", readUser},
 	{"group", readGroup},
+	{"sandbox", func(d *decoder, n *node, c *Config) { sandboxing.read(d, n, &c.Sandbox) }},
 	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
 	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
 	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
@@ -30,6 +31,11 @@ var logging = object[Log]{at: "log", what: "log", fields: []field[Log]{
 	{"file", logFileInto("leave the key out for standard error", func(l *Log) *string { return &l.File })},
 }}
 
+var sandboxing = object[Sandbox]{at: "sandbox", what: "sandbox", fields: []field[Sandbox]{
+	{"seccomp", boolInto(func(s *Sandbox) *bool { return &s.Seccomp })},
+	{"landlock", boolInto(func(s *Sandbox) *bool { return &s.Landlock })},
+}}
+
 func defaults() *Config {
 	return &Config{
 		Threads:       1,
@@ -39,6 +45,7 @@ func defaults() *Config {
 		MaxDraining:   8,
 		Probation:     10 * time.Second,
 		Watch:         true,
+		Sandbox:       Sandbox{Seccomp: true, Landlock: true},
 		Log:           Log{Level: "info", Format: "json"},
 	}
 }
@@ -62,6 +69,7 @@ func (d *decoder) config(root *node, c *Config) {
 	d.needPinning(c)
 	d.upstreams(c)
 	d.credential(g, c)
+	d.reach(c)
 }
 
 // readWorkers reads a count or the word auto.

@@ -88,9 +88,22 @@ type Worker struct {
 	LastError   string     `json:"last_error,omitempty"`
 	CPUs        []int      `json:"cpus,omitempty"`       // that its loops are pinned to
 	MaxMemory   int64      `json:"max_memory,omitempty"` // what bounds it, bytes; 0 is nothing
+	Sandbox     *Sandbox   `json:"sandbox,omitempty"`
 	Connections uint64     `json:"connections"`
 	Upstream    uint64     `json:"upstream_connections"` // to servers, idle ones too
 	Totals
+}
+
+// Sandbox is what is in force for a worker's process, by the kernel's own word.
+type Sandbox struct {
+	UID        uint32 `json:"uid"`
+	GID        uint32 `json:"gid"`
+	NoNewPrivs bool   `json:"no_new_privs"`
+	Seccomp    bool   `json:"seccomp"`
+	Landlock   int    `json:"landlock"` // the ABI in use; 0 is none
+	// Bounding is the capability bounding set in hex: what the process could ever be given.
+	Bounding string `json:"bounding"`
+	Note     string `json:"note,omitempty"` // what could not be had, and why
 }
 
 // Totals are counters that only grow.

@@ -17,6 +17,9 @@ func (c *core) bringUp(conf *config.Config) {
 	for _, w := range conf.Warnings {
 		c.log.Warn().Msg(w.Error())
 	}
+	if who := conf.Credential; who != nil {
+		c.log.Info().Msgf("workers run as %s", who)
+	}
 	if err := c.bind(conf); err != nil {
 		c.fail(err)
 		return

@@ -117,7 +117,7 @@ func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
 	}
 	part := &custody.Worker{
 		Generation: w.gen.id, Index: w.index, Slots: w.slots, PID: w.pid, Page: w.page,
-		State: string(w.state), Since: w.since, Restarts: w.restarts,
+		State: string(w.state), Since: w.since, Restarts: w.restarts, Sandbox: w.kept,
 		Waiting: make(map[uint64][]wire.Lease),
 	}
 	for le, acked := range w.leases {
@@ -311,7 +311,7 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 		}
 		w := &worker{
 			gen: g, index: b.Index, slots: b.Slots, page: b.Page, pid: b.PID, state: state(b.State), since: b.Since,
-			restarts: b.Restarts, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
+			restarts: b.Restarts, kept: b.Sandbox, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
 			heirs: make(map[bond]bool),
 		}
 		for _, le := range b.Leases {

@@ -154,6 +154,9 @@ func (a *adoption) generation(cu *holdings, rec *record.Generation) (*generation
 func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
 	b, g := o.brought, w.gen
 	w.pid, w.state = o.rec.PID, g.state
+	if err := a.co.vouch(w); err != nil { // for status: it is the one that was recorded
+		a.co.log.Warn().Err(err).Int("worker_pid", w.pid).Msg("what is in force for an adopted worker is not as its configuration has it")
+	}
 	w.leases, w.waiting = b.leases, make(map[uint64][]lease)
 	g.conf.Raw, g.conf.SHA256 = b.raw, o.gen.SHA256
 	keep := func(at, from *int) {

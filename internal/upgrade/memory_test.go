@@ -101,8 +101,12 @@ func TestNextMasterHasHalf(t *testing.T) {
 
 func TestMemoryOf(t *testing.T) {
 	for _, c := range []struct{ conf, share, want int64 }{
-		{config.MemoryAuto, 0, 0}, {config.MemoryAuto, 5, 5}, {config.MemoryNone, 5, 0},
-		{7, 0, 7}, {7, 5, 5}, {7, 9, 7},
+		{config.MemoryAuto, 0, 0},
+		{config.MemoryAuto, 5, 5},
+		{config.MemoryNone, 5, 0},
+		{7, 0, 7},
+		{7, 5, 5},
+		{7, 9, 7},
 	} {
 		if got := (&config.Config{MaxMemory: c.conf}).MemoryOf(c.share); got != c.want {
 			t.Errorf("max_memory %d with a share of %d: %d, want %d", c.conf, c.share, got, c.want)

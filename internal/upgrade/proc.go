@@ -77,6 +77,10 @@ func (co *coordinator) received(p *proc, m wire.Message) {
 	var err error
 	switch m.Kind {
 	case wire.KindReady:
+		if bad := co.vouch(w); bad != nil {
+			co.core.workerFailed(w, bad.Error())
+			break
+		}
 		co.core.workerReady(w)
 	case wire.KindFailed:
 		var b wire.Failed

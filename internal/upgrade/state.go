@@ -76,6 +76,8 @@ type worker struct {
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
 	lastErr  string
+	// kept is what is in force for the process, nil when that is not known.
+	kept *control.Sandbox
 
 	share     int64 // of the control group's memory, as it was told; 0 is no bound
 	sharesNot bool  // it is of a release that knows of no shares

@@ -64,6 +64,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
 			Connections: counts.Open, Upstream: counts.UpstreamOpen, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
 			MaxMemory: w.maxMemory(),
+			Sandbox:   w.kept,
 		}
 		if w.state == backoff {
 			at := w.retryAt

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,7 @@ import (
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
@@ -31,18 +33,31 @@ import (
 // ControlFD is the descriptor that a worker finds its control channel at.
 const ControlFD = 3
 
-// Main runs a worker process to its end and returns its exit status.
-func Main() int {
+// Name gives the process its name, which is that of its first thread: it must be called by an
+// init function, as these run on that one. Started from /proc/self/exe it would go by the name
+// of `exe` in ps and top.
+func Name() {
+	name := [16]byte{}
+	copy(name[:], "reuseportd")
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+}
+
+// Main runs a worker process to its end and returns its exit status. args are what the master
+// gave it beside its name.
+func Main(args []string) int {
+	entered := sandbox.Enter(args) // before anything is read
 	// Only the master speaks to a worker. It is in a process group of its own,
 	// so a terminal's signals don't reach it; these come from `pkill reuseportd`.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
-	// Started from /proc/self/exe it would go by the name of `exe` in ps and top.
-	_ = os.WriteFile("/proc/self/comm", []byte("reuseportd"), 0)
 	ch, err := wire.FromFD(ControlFD)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "reuseportd worker: %v; a worker is started by its master only\n", err)
 		return 2
+	}
+	if entered != nil {
+		_ = ch.Send(wire.KindFailed, wire.Failed{Error: entered.Error()})
+		return 1
 	}
 	w, err := setUp(ch)
 	switch {

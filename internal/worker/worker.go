@@ -16,6 +16,7 @@ import (
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
@@ -87,6 +88,11 @@ func (w *worker) run() int {
 	}
 	go w.watchMemory()
 	w.watchUpstreams()
+	if w.conf.Sandbox.Seccomp {
+		if err := sandbox.Filter(); err != nil { // as in a container that doesn't allow it; status says so
+			w.log.Warn().Err(err).Msg("this worker may make any system call")
+		}
+	}
 	w.send(wire.KindReady, wire.Ready{})
 	for !w.exit {
 		select {
@@ -190,6 +196,7 @@ func (w *worker) handle(m wire.Message) error {
 			return err
 		}
 		w.reopen(newFiles(m, b.Files))
+		_ = failpoint.Hit("worker-logs")
 	case wire.KindRescue:
 		var b wire.Rescue
 		if err := m.Decode(&b); err != nil {
