@@ -22,7 +22,7 @@ const (
 	// watchEvery is how often a worker looks at its memory.
 	watchEvery = time.Second
 	// slack is how much more than it needs a worker may keep from the system, in bytes.
-	slack = 16 << 20
+	slack = 4 << 20
 	// shedLogEvery bounds the lines that say what was shed.
 	shedLogEvery = 10 * time.Second
 )
@@ -87,6 +87,8 @@ type keeper struct {
 	squeeze int64 // taken off what connections may hold
 	waited  int   // looks since there was too much
 	pause   int   // looks before memory is given back again
+	freed   bool  // memory was given back since the last look
+	floor   int64 // what was left then beside what connections held; it fades
 
 	told   eventloop.Shed
 	toldAt time.Time
@@ -112,14 +114,17 @@ func (k *keeper) look(resident, held, bound int64) (d decision) {
 	d.bound = holdable(bound, k.squeeze)
 
 	// A steady load has garbage as large as what lives; what is far beyond is left of a burst.
+	if k.floor -= k.floor / 128; k.freed {
+		k.freed, k.floor = false, resident-held
+	}
 	k.pause = max(k.pause-1, 0)
-	if resident <= 2*held+aloneSize+slack {
+	if resident <= 2*held+max(aloneSize, k.floor)+slack {
 		k.waited = 0
 		return d
 	}
 	if k.waited++; k.waited >= 2 && k.pause == 0 {
 		k.waited, k.pause = 0, freePause
-		d.free = true
+		d.free, k.freed = true, true
 	}
 	return d
 }
