@@ -30,6 +30,11 @@ type Options struct {
 	Load *Load
 	// MaxConnections pauses accepting; 0 is no limit.
 	MaxConnections int
+	// Budget is the process's, of all its loops; nil is no bound but the kernel's.
+	Budget *Budget
+	// Crowded is called when connections were closed to make room for others, or others had to
+	// wait, at most every ten seconds.
+	Crowded func()
 	// MaxMessage is the most that a handler may leave unconsumed, and the size
 	// of a read, in bytes; 64 KiB if 0.
 	MaxMessage int
@@ -74,10 +79,12 @@ type Loop struct {
 	count       *Counters
 	load        publisher
 	maxMessage  int
-	polling     luck    // asking for events without blocking
-	early       luck    // reading from a fresh connection before it is watched
-	live        int     // open connections
-	limit       int     // 0 is none
+	polling     luck // asking for events without blocking
+	early       luck // reading from a fresh connection before it is watched
+	live        int  // open connections
+	limit       int  // 0 is none
+	budget      *Budget
+	crowded     crowded
 	mutexes     int     // listeners that have one
 	fresh       []int32 // accepted, not served yet
 	vain        int     // events of this turn that had nothing to accept
@@ -86,6 +93,7 @@ type Loop struct {
 	restClosed  uint64 // Counters.Closed when the pause began
 	resumeAt    int64  // 0, or when a pause for want of descriptors ends
 	lingerClass Class
+	spentClass  Class // of those that linger and were closed for others
 	draining    bool
 	moving      bool   // …and another process is to have the connections
 	departing   []mark // those that Depart will give out
@@ -126,7 +134,7 @@ func New(o Options) (*Loop, error) {
 	l := &Loop{
 		epfd: int32(epfd), wakefd: int32(wakefd), reserve: -1,
 		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
-		count: o.Counters, limit: o.MaxConnections,
+		count: o.Counters, limit: o.MaxConnections, budget: o.Budget, crowded: crowded{tell: o.Crowded},
 		panicked: o.Panicked, empty: o.Empty,
 		start: time.Now(),
 	}
@@ -146,10 +154,12 @@ func New(o Options) (*Loop, error) {
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
 	l.lingerClass = l.Class(lingerTimeout)
+	l.spentClass = l.newClass(class{wait: int64(lingerTimeout), alone: true})
 	if err := l.control(unix.EPOLL_CTL_ADD, l.wakefd, unix.EPOLLIN, special); err != nil {
 		l.free()
 		return nil, fmt.Errorf("watch the event descriptor: %w", err)
 	}
+	l.budget.join(l)
 	return l, nil
 }
 

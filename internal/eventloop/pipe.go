@@ -19,8 +19,13 @@ func (l *Loop) getPipe() *pipe {
 		l.pipes = l.pipes[:n-1]
 		return p
 	}
+	if n := l.budget.claim(2, forClients); n < 2 { // copying needs none
+		l.budget.give(n)
+		return nil
+	}
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+		l.budget.give(2)
 		return nil
 	}
 	// Else it has 64 KiB: the user's share of pipe memory is used up, pipe(7).
@@ -30,11 +35,12 @@ func (l *Loop) getPipe() *pipe {
 
 // putPipe takes a pipe back, to be used again if it is empty.
 func (l *Loop) putPipe(p *pipe, empty bool) {
-	if empty && len(l.pipes) < keepPipes {
+	if empty && len(l.pipes) < keepPipes && l.budget.free(forClients) > 0 {
 		l.pipes = append(l.pipes, p)
 		return
 	}
 	p.close()
+	l.budget.give(2)
 }
 
 func (p *pipe) close() {
