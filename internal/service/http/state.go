@@ -57,7 +57,10 @@ func (h *Handler) release(c *eventloop.Conn) {
 		return
 	}
 	c.State = nil
-	closeFD(st.fd)
+	if st.fd >= 0 {
+		closeFD(st.fd)
+		h.loop.CountFiles(-1)
+	}
 	if st.x != nil {
 		h.letGo(st.x)
 		st.x = nil
