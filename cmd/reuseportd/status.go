@@ -158,6 +158,9 @@ func printTotals(w io.Writer, t *control.Totals) {
 	}{
 		{t.AcceptPaused, "accepting paused at max_connections"},
 		{t.AcceptNoFD, "accepting paused for want of descriptors"},
+		{t.IdleClosed, "idle connections closed to make room for others"},
+		{t.NoRoom, "connections to servers, and files, without a descriptor for them"},
+		{t.Stayed, "connections not handed over, which ended with their old worker"},
 		{t.AcceptErrors, "accepting failed"},
 		{t.Panics, "panics, each of which cost a connection"},
 		{t.LogDropped, "access-log lines dropped"},

@@ -140,7 +140,11 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 	var err error
 	switch m.Kind {
 	case wire.KindReady:
-		co.core.workerReady(w)
+		var b wire.Ready
+		if err = m.Decode(&b); err == nil {
+			w.room = b.Room
+			co.core.workerReady(w)
+		}
 	case wire.KindFailed:
 		var b wire.Failed
 		if err = m.Decode(&b); err == nil {
@@ -161,12 +165,20 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 		if err = m.Decode(&b); err == nil {
 			co.core.workerPong(w, b)
 		}
+	case wire.KindLost:
+		var b wire.Lost
+		if err = m.Decode(&b); err == nil {
+			co.core.workerLost(w, b)
+		}
 	case wire.KindBye:
 		var b wire.Bye
 		if err = m.Decode(&b); err == nil {
 			w.lastErr = b.Reason
 			if b.HandedOver.After(w.gen.handedOver) {
 				w.gen.handedOver = b.HandedOver
+			}
+			if b.Stayed != "" && w.gen.stayed == "" {
+				w.gen.stayed = brief(b.Stayed)
 			}
 		}
 	default:

@@ -23,6 +23,7 @@ const (
 	KindBye       Kind = 12 // W→M: about to exit, and why
 	KindHeir      Kind = 13 // M→W: this worker takes your connections
 	KindWard      Kind = 14 // M→W: take this worker's connections
+	KindLost      Kind = 15 // W→M: a message came without its descriptors
 )
 
 // Between an old master and the one that takes custody.
@@ -62,6 +63,7 @@ var kindNames = map[Kind]string{
 	KindBye:        "bye",
 	KindHeir:       "heir",
 	KindWard:       "ward",
+	KindLost:       "lost",
 	KindGrant:      "grant",
 	KindOffer:      "offer",
 	KindAnswer:     "answer",

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
@@ -112,7 +113,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
 		start: start, rescue: rescue, pprof: profiles, master: master(ch),
-		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
+		region: region, board: board, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}
@@ -126,6 +127,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}
+	w.budget.Settle()
 	return w, nil
 }
 
@@ -141,15 +143,6 @@ func master(ch *wire.Conn) uint32 {
 		return 0
 	}
 	return cred.Uid
-}
-
-// nofile returns the descriptor limit, getrlimit(2).
-func nofile() int {
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
-		return 1024
-	}
-	return int(min(lim.Cur, 1<<30))
 }
 
 // files are the descriptors that came with a message, by name.
