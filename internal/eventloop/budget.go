@@ -21,9 +21,11 @@ import (
 // Invariant: used goes beyond a mark only by what came without a claim (Arrive of what was
 // promised to nobody), never by a claim.
 type Budget struct {
-	used  atomic.Int64 // by loops
-	marks [marks]atomic.Int64
-	fixed atomic.Int64 // open before any loop ran: logs, shared memory, epoll instances
+	used atomic.Int64 // by loops
+	// promised to other processes' loops, and not there yet: see Promise.
+	promised atomic.Int64
+	marks    [marks]atomic.Int64
+	fixed    atomic.Int64 // open before any loop ran: logs, shared memory, epoll instances
 
 	mu    sync.Mutex
 	loops []*Loop // guarded by mu
@@ -127,20 +129,27 @@ func (b *Budget) short() bool {
 	return b != nil && b.free(forClients) < int(ahead(b.marks[forServers].Load()))
 }
 
-// Promise takes up to n descriptors for connections that other processes are to send to one of the
-// process's loops, and returns how many there are. The fewer are left, the smaller the parts: what is
-// promised to one that has nothing more to send is not there for the others. They are given back by
-// Promise(-n): when they have arrived, or won't.
+// Promise promises up to n descriptors for connections that other processes are to send to one of the
+// process's loops, and returns how many; none when that many are in use that there is no more room.
+// The fewer are left, the smaller the parts, for what is promised to one that has nothing more to send is
+// not there for the others; and a last few are promised whatever is promised elsewhere. Promise(-n) ends a
+// promise: the connections have arrived, and are counted, or won't.
 func (b *Budget) Promise(n int) int {
 	if n <= 0 {
-		b.take(n)
+		b.promised.Add(int64(n))
 		return n
 	}
 	const least = 4
+	free := b.free(forFiles)
+	if free < least {
+		return 0
+	}
 	b.mu.Lock()
-	part := b.free(forFiles) / (2 * max(len(b.loops), 1))
+	part := (free - int(b.promised.Load())) / (2 * max(len(b.loops), 1))
 	b.mu.Unlock()
-	return b.claim(min(n, max(part, least)), forFiles)
+	n = min(n, max(part, least))
+	b.promised.Add(int64(n))
+	return n
 }
 
 // Used returns how many descriptors loops hold.
