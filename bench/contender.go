@@ -62,7 +62,7 @@ var many = []door{doorPipelined, doorIdle}
 
 // entrants are in the order of columns.
 var entrants = []entrant{
-	{ours, reuseportd(loops{workers, 1}), append([]door{doorScaling, doorModels}, many...)},
+	{ours, reuseportd(loops{workers, 1}), append([]door{doorScaling, doorModels, doorFair}, many...)},
 	{"reuseportd with defer_accept", deferring, nil},
 	{"reuseportd, 1 loop", only(doorScaling, reuseportd(loops{1, 1})), nil},
 	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},
@@ -70,7 +70,7 @@ var entrants = []entrant{
 	{"nginx, 1 worker", only(doorScaling, nginx(1, "")), nil},
 	{"nginx, sendfile off", only(doorStatic, nginxOf(workers, "", "sendfile off;")), nil},
 	{"nginx with proxy_buffer_size 64k", only(doorBulk, nginx(workers, "proxy_buffer_size 64k;")), nil},
-	{"HAProxy", haproxy("", splice), many},
+	{"HAProxy", haproxy("", splice), append([]door{doorFair}, many...)},
 	{"HAProxy splice-auto", only(doorBulk, haproxy("", spliceAuto)), nil},
 	{"HAProxy with tune.pipesize 1 MiB", only(doorBulk, haproxy("tune.pipesize 1048576", splice)), nil},
 	{"h2o", func(ctx context.Context, p place) (*contender, error) { return h2o(ctx, p.dir, p.site, p.behind.http) }, many},

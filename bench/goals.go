@@ -29,7 +29,7 @@ type goal struct {
 	unit    string
 }
 
-var goals = []goal{
+var goals = append([]goal{
 	{load: "kept", figure: cpuOfRequest, rivals: []string{"nginx"}, bound: 0.90},
 	{load: "kept", figure: cpuOfRequest, rivals: []string{"HAProxy"}, bound: 0.85},
 	{load: "kept", figure: cpuOfRequest, rivals: []string{"gnet"}, bound: 0.85},
@@ -52,6 +52,18 @@ var goals = []goal{
 	{load: "scaling", figure: "100 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 	{load: "scaling", figure: "1000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 	{load: "scaling", figure: "8000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
+}, fair()...)
+
+// fair are the goals of the fairness load: each flood's against the server that did best in it.
+func fair() (all []goal) {
+	for _, f := range floods {
+		to := "HAProxy"
+		if f.door == doorFairFile {
+			to = "nginx"
+		}
+		all = append(all, goal{load: "fairness", figure: f.name + ": probe p99", rivals: []string{to}, bound: 1})
+	}
+	return all
 }
 
 // text is the bound in words.

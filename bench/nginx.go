@@ -59,6 +59,9 @@ func nginxOf(workers int, stream, static string) func(context.Context, place) (*
 		c := &contender{Server: n.Server, doors: map[door]string{
 			doorSmall: n.Address, doorChurn: n.Address, doorProxied: a[0], doorStatic: a[1],
 		}}
+		if stream == "" && workers > 1 {
+			c.doors[doorFairFile] = a[1]
+		}
 		n.HTTP = fmt.Sprintf(nginxHTTP, p.behind.http, a[0], a[1], p.site, static)
 		if _, err := os.Stat(rig.NginxStream); err == nil {
 			c.doors[doorBulk], c.doors[doorTCP] = a[2], a[3]

@@ -45,7 +45,7 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 			p.behind.http, p.behind.bulk, p.behind.echo(), l.threads)
 		c := &contender{Server: r.Server, doors: map[door]string{
 			doorSmall: r.Address, doorChurn: r.Address,
-			doorStatic: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
+			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
 		}}
 		c.reload = hangUp(r.Master)
 		return c, r.Configure(l.workers, 30*time.Second)

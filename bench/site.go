@@ -17,6 +17,9 @@ var files = []struct {
 
 // newSite makes a directory with them, of random content.
 func newSite(dir string) (string, error) {
+	if err := os.Chmod(dir, 0o755); err != nil { // workers are another user
+		return "", err
+	}
 	dir = filepath.Join(dir, "site")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err

@@ -33,7 +33,7 @@ func newBench(t *testing.T, args ...string) *bench {
 	}
 	b := &bench{t: t, dir: dir}
 	b.Cmd = exec.Command(harness.Build(t), append([]string{"bench", "accept"}, args...)...)
-	b.Env = append(os.Environ(), "TMPDIR="+dir, "GORACE=atexit_sleep_ms=0")
+	b.Env = append(os.Environ(), "TMPDIR="+dir, "REUSEPORTD_BENCH="+dir, "GORACE=atexit_sleep_ms=0")
 	b.Stdout, b.Stderr = &b.out, &b.errOut
 	t.Cleanup(func() {
 		for _, pid := range b.processes() {
@@ -49,7 +49,7 @@ func (b *bench) processes() (pids []int) {
 	paths, _ := filepath.Glob("/proc/[0-9]*")
 	for _, path := range paths {
 		env, _ := os.ReadFile(path + "/environ")
-		if bytes.Contains(append(env, 0), []byte("TMPDIR="+b.dir+"\x00")) {
+		if bytes.Contains(append(env, 0), []byte("REUSEPORTD_BENCH="+b.dir+"\x00")) {
 			var pid int
 			_, _ = fmt.Sscan(filepath.Base(path), &pid)
 			if p, err := harness.ReadProcess(pid); err == nil && p.State != 'Z' && p.State != 'X' {

@@ -50,7 +50,7 @@ func site(name, address, body, root string) harness.Listener {
 // randomFile makes a file of so many bytes, and returns its directory.
 func randomFile(t *testing.T, name string, size int) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = harness.Dir(t)
 	must(t, os.WriteFile(filepath.Join(dir, name), randomBytes(1, size), 0o644))
 	return dir
 }

@@ -62,7 +62,7 @@ func quiet(t *testing.T, pid int) {
 }
 
 func TestNoDescriptorsLeft(t *testing.T) {
-	c := harness.Default(t).WithWorkers(1)
+	c := harness.Default(t).WithWorkers(1).AsRoot()
 	s := harness.Start(t, c)
 	first := echoes(t, c.Address("echo"), 1)[0]
 	pid := only(t, s.WaitServing(1)).PID
@@ -100,7 +100,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 // The limit is raised to the hard limit, in the master and in the workers, and
 // stays so through reloads and upgrades.
 func TestDescriptorLimitIsRaised(t *testing.T) {
-	s := harness.Prepare(t, harness.Default(t))
+	s := harness.Prepare(t, harness.Default(t).AsRoot())
 	s.Run(harness.Limit(256, 4000))
 	s.WaitServing(1)
 	for _, what := range []string{"start", "upgrade"} {

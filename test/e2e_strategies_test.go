@@ -92,7 +92,7 @@ func TestStrategies(t *testing.T) {
 func TestStrategiesWithoutDescriptors(t *testing.T) {
 	for _, how := range strategies[1:4] {
 		t.Run(how.name, func(t *testing.T) {
-			c := harness.Default(t).WithWorkers(2)
+			c := harness.Default(t).WithWorkers(2).AsRoot()
 			s := harness.Start(t, sharedBy(c, how.keys))
 			poor := s.Workers()[0]
 			var limit unix.Rlimit // the lowest number that is free

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,12 @@ import (
 	"reuseportd/test/meter"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(listenEnv) != "" {
+		listener()
+	}
+	harness.Main(m)
+}
 
 // clients is a meter for the listeners web and echo of c, as far as it has
 // them, of a size for a server under the race detector on two cores.

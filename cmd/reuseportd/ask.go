@@ -4,18 +4,36 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
 	"reuseportd/internal/control"
 )
 
-// ask puts one request to the running master. A master that has just been
-// replaced says so, and the next one is asked.
+// statusTimeout is how long `status` waits where --timeout doesn't say.
+const statusTimeout = 5 * time.Second
+
+// heldPatience is how long a master may be stopped while a client waits for it.
+// A variable, so that tests need not wait.
+var heldPatience = 5 * time.Second
+
+// ask puts one request to the running master, within c.Timeout. A master that has just
+// been replaced says so, and the next one is asked.
 func (c *cli) ask(req control.Request) (control.Response, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	limit := c.Timeout
+	if limit == 0 && req.Command == "status" {
+		limit = statusTimeout
+	}
+	if limit > 0 {
+		late := time.AfterFunc(limit, func() { cancel(fmt.Errorf("--timeout %s", limit)) })
+		defer late.Stop()
+	}
 	const tries = 20
 	for i := 0; ; i++ {
-		resp, err := c.askOnce(req)
+		resp, err := c.askWatched(ctx, cancel, req)
 		var refused *control.RefusedError
 		if !errors.As(err, &refused) || refused.Text != control.ErrSuperseded || i == tries {
 			return resp, err
@@ -24,14 +42,61 @@ func (c *cli) ask(req control.Request) (control.Response, error) {
 	}
 }
 
-func (c *cli) askOnce(req control.Request) (control.Response, error) {
-	client, err := control.Dial(string(c.RuntimeDir), c.UnsafeRuntimeDir)
+// askWatched is askOnce that gives up a master that is stopped: a change takes as long as
+// it takes, but for one that nobody makes nobody waits for ever.
+func (c *cli) askWatched(ctx context.Context, giveUp context.CancelCauseFunc, req control.Request) (control.Response, error) {
+	client, err := c.dial(ctx)
 	if err != nil {
 		return control.Response{}, err
 	}
 	defer client.Close()
+	watch, end := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if awaitHeld(watch, client.PID()) {
+			giveUp(fmt.Errorf("stopped for %s", heldPatience))
+		}
+	}()
+	defer func() { end(); <-ended }()
+	return do(ctx, client, req)
+}
+
+// awaitHeld reports whether a process was seen stopped or dead for heldPatience, without
+// a moment in between in which it was not. It returns when ctx ends.
+func awaitHeld(ctx context.Context, pid int) bool {
+	tick := time.NewTicker(heldPatience / 20)
+	defer tick.Stop()
+	for since := time.Now(); time.Since(since) < heldPatience; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if p, err := control.LookAt(pid); err != nil || !p.Held() {
+			since = time.Now() // one that can't be seen may well be alive
+		}
+	}
+	return true
+}
+
+// askOnce puts one request to whoever is the master now.
+func (c *cli) askOnce(ctx context.Context, req control.Request) (control.Response, error) {
+	client, err := c.dial(ctx)
+	if err != nil {
+		return control.Response{}, err
+	}
+	defer client.Close()
+	return do(ctx, client, req)
+}
+
+func (c *cli) dial(ctx context.Context) (*control.Client, error) {
+	return control.DialContext(ctx, string(c.RuntimeDir), c.UnsafeRuntimeDir)
+}
+
+func do(ctx context.Context, client *control.Client, req control.Request) (control.Response, error) {
 	req.Cause = "command"
-	return client.Do(context.Background(), req)
+	return client.Do(ctx, req)
 }
 
 func isNoMaster(err error) bool { return errors.Is(err, control.ErrNoMaster) }

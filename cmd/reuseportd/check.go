@@ -16,11 +16,15 @@ type checkCmd struct {
 
 // verdict is what `check --json` prints.
 type verdict struct {
-	OK        bool             `json:"ok"`
-	Error     string           `json:"error"`
-	SHA256    string           `json:"sha256"`
-	Workers   int              `json:"workers"`
-	Threads   int              `json:"threads"`
+	OK      bool   `json:"ok"`
+	Error   string `json:"error"`
+	SHA256  string `json:"sha256"`
+	Workers int    `json:"workers"`
+	Threads int    `json:"threads"`
+	// User is what workers run as, "" if as the master. Untried says that it was not tried
+	// what that user can reach, as only root can.
+	User      string           `json:"user"`
+	Untried   bool             `json:"untried"`
 	Listeners []listenerChoice `json:"listeners"`
 	Warnings  []string         `json:"warnings"`
 }
@@ -62,6 +66,10 @@ func judge(conf *config.Config, err error) verdict {
 		return v
 	}
 	v.SHA256, v.Workers, v.Threads = conf.SHA256, conf.Workers, conf.Threads
+	if conf.Credential != nil {
+		v.User = conf.Credential.String()
+	}
+	v.Untried = conf.Credential == nil && conf.Reaches()
 	for _, w := range conf.Warnings {
 		v.Warnings = append(v.Warnings, strings.TrimSuffix(w.Text(), "\n"))
 	}
@@ -91,6 +99,12 @@ func printChecked(w io.Writer, path string, v verdict) {
 			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", l.Name, l.Service, l.Address, how)
 		}
 	})
+	if v.User != "" {
+		fmt.Fprintf(w, "workers run as %s\n", v.User)
+	}
+	if v.Untried {
+		fmt.Fprintln(w, "not tried: whether workers reach the roots and the Unix sockets of servers; as root, check tries it as their user")
+	}
 	for _, text := range v.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", text)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -30,8 +31,9 @@ Exit status: 0 if done, 1 if refused or tried in vain, 2 for wrong usage, 3 if n
 
 // cli is the command line.
 type cli struct {
-	RuntimeDir       filePath `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
-	UnsafeRuntimeDir bool     `env:"REUSEPORTD_UNSAFE_RUNTIME_DIR" help:"Use the runtime directory though others own it, or can write to it or above it: for a container's volume that nobody else can reach."`
+	RuntimeDir       filePath      `placeholder:"DIR" help:"Directory of lock, PID file and control socket (default: $$RUNTIME_DIRECTORY, else /run/reuseportd for root, else $$XDG_RUNTIME_DIR/reuseportd, else /tmp/reuseportd-UID)."`
+	UnsafeRuntimeDir bool          `env:"REUSEPORTD_UNSAFE_RUNTIME_DIR" help:"Use the runtime directory though others own it, or can write to it or above it: for a container's volume that nobody else can reach."`
+	Timeout          time.Duration `placeholder:"DURATION" help:"How long a command waits for the running master, as in 30s (default: status 5s, reload, upgrade and stop for as long as the master is not stopped)."`
 
 	Run     runCmd     `cmd:"" default:"withargs" help:"Serve in the foreground (the default)."`
 	Check   checkCmd   `cmd:"" help:"Validate a configuration; never binds a socket."`
@@ -64,9 +66,17 @@ func (p *filePath) makeAbsolute() error {
 	return err
 }
 
+func init() {
+	if isWorker() {
+		worker.Name()
+	}
+}
+
+func isWorker() bool { return len(os.Args) > 1 && os.Args[1] == "worker" }
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "worker" {
-		os.Exit(worker.Main()) // before anything that costs time
+	if isWorker() {
+		os.Exit(worker.Main(os.Args[2:])) // before anything that costs time
 	}
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -88,6 +98,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return exited
 	case err != nil:
 		fmt.Fprintf(stderr, "reuseportd: %v\nTry `reuseportd --help`.\n", err)
+		return exitUsage
+	case c.Timeout < 0:
+		fmt.Fprintf(stderr, "reuseportd: --timeout %s: it can't be negative; leave it out for the default\n", c.Timeout)
 		return exitUsage
 	}
 	if c.RuntimeDir == "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,8 @@ const progressEvery = 100 * time.Millisecond
 // showProgress says on standard error how far the change in progress is, a line for
 // each step, until the function that it returns is called.
 func (c *cli) showProgress() (stop func()) {
-	end, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		tick := time.NewTicker(progressEvery)
@@ -34,11 +36,11 @@ func (c *cli) showProgress() (stop func()) {
 		last := ""
 		for {
 			select {
-			case <-end:
+			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			resp, err := c.askOnce(control.Request{Command: "status"})
+			resp, err := c.askOnce(ctx, control.Request{Command: "status"})
 			if err != nil || resp.Status == nil {
 				continue // one master goes, the next one comes
 			}
@@ -48,7 +50,7 @@ func (c *cli) showProgress() (stop func()) {
 			}
 		}
 	}()
-	return func() { close(end); <-ended }
+	return func() { cancel(); <-ended }
 }
 
 // progressText is what goes on at the moment, "" when nothing does.

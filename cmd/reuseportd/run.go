@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/initd"
@@ -16,13 +19,16 @@ import (
 type runCmd struct {
 	Config   filePath `short:"c" placeholder:"FILE" help:"Configuration file; without it, the built-in configuration."`
 	Takeover bool     `help:"Take over from the master that runs with the same runtime directory, if one does, without a gap: for service managers and containers."`
-	Force    bool     `help:"End processes that wait for a master in the runtime directory and are in no master's record, with their connections, rather than refuse to start."`
 	Pprof    bool     `help:"Give each worker a Unix socket in the runtime directory, pprof-GENERATION-SLOT.sock, at which it gives profiles (Go's /debug/pprof)."`
+	Force    bool     `help:"End processes that listen in the place of a killed master's workers and are in no master's record, for which the start is refused otherwise. What they have open is lost."`
 	Init     bool     `help:"Start the master as a child and wait for its ends, as is done when this is PID 1."`
 }
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
+	// What this process was started with beside its standard streams is nobody's whom it starts: a
+	// shell's redirections, a service manager's descriptors.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := r.settle(c); err != nil {
 		return err
 	}
@@ -31,6 +37,9 @@ func (r *runCmd) Run(c *cli) error {
 		args := os.Args[1:]
 		if r.Takeover { // settle has left it out, for masters that come by upgrades
 			args = append(args, "--takeover")
+		}
+		if r.Force { // likewise
+			args = append(args, "--force")
 		}
 		return exitWith(initd.Run(initd.Options{
 			Path: os.Args[0], Args: args,

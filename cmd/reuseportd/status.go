@@ -47,6 +47,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		}
 		fmt.Fprintln(w)
 	}
+	printRuntimeDir(w, st.RuntimeDir, now)
 	if st.Config.Error != "" {
 		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
 	}
@@ -55,6 +56,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	printUpstreams(w, st.Upstreams, now)
 	fmt.Fprintln(w)
 	printWorkers(w, st, now)
+	printSandbox(w, st)
 	printTotals(w, &st.Totals)
 	if r := st.LastChange; r != nil {
 		outcome := "done"
@@ -72,6 +74,22 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		if r.Undone != "" {
 			fmt.Fprintln(w, indent("UNDONE since: "+r.Undone))
 		}
+	}
+}
+
+// printRuntimeDir says what is remarkable about the runtime directory.
+func printRuntimeDir(w io.Writer, d *control.RuntimeDir, now time.Time) {
+	if d == nil { // a master of an older release
+		return
+	}
+	if d.Unsafe {
+		fmt.Fprintf(w, "UNSAFE runtime directory %s: it is used unchecked (--unsafe-runtime-dir)\n", d.Path)
+	}
+	if d.RemadeAt != nil {
+		fmt.Fprintf(w, "made anew %s ago in the runtime directory, where somebody had removed it: %s\n", ago(*d.RemadeAt, now), d.Remade)
+	}
+	if d.Problem != "" {
+		fmt.Fprintf(w, "LOST in the runtime directory: %s\n", d.Problem)
 	}
 }
 
@@ -118,6 +136,54 @@ func printWorkers(w io.Writer, st *control.Status, now time.Time) {
 	})
 }
 
+// printSandbox says what workers are kept in: once for all for whom it is the same.
+func printSandbox(w io.Writer, st *control.Status) {
+	var kinds []control.Sandbox
+	of := make(map[control.Sandbox][]string)
+	for _, g := range st.Groups {
+		for _, k := range g.Workers {
+			if k.Sandbox == nil {
+				continue
+			}
+			if of[*k.Sandbox] == nil {
+				kinds = append(kinds, *k.Sandbox)
+			}
+			of[*k.Sandbox] = append(of[*k.Sandbox], fmt.Sprint(k.PID))
+		}
+	}
+	for _, s := range kinds {
+		which := "workers"
+		if len(kinds) > 1 {
+			which = "workers " + strings.Join(of[s], ", ")
+		}
+		fmt.Fprintf(w, "%s: %s\n", which, confinement(&s))
+	}
+}
+
+// confinement is what is in force for a worker, in words.
+func confinement(s *control.Sandbox) string {
+	off := func(name string, on bool) string {
+		if on {
+			return name
+		}
+		return name + " OFF"
+	}
+	landlock := off("Landlock", s.Landlock > 0)
+	if s.Landlock > 0 {
+		landlock += fmt.Sprintf(" (ABI %d)", s.Landlock)
+	}
+	text := fmt.Sprintf("uid %d, gid %d, %s, %s, %s", s.UID, s.GID, off("seccomp", s.Seccomp), landlock, off("no_new_privs", s.NoNewPrivs))
+	if strings.Trim(s.Bounding, "0") == "" {
+		text += ", no capability can be had"
+	} else {
+		text += ", bounding set " + s.Bounding
+	}
+	if s.Note != "" {
+		text += "; " + s.Note
+	}
+	return text
+}
+
 // table aligns the tab-separated lines that f writes, and leaves no blanks at
 // their ends.
 func table(w io.Writer, f func(io.Writer)) {
@@ -162,6 +228,9 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.NoRoom, "connections to servers, and files, without a descriptor for them"},
 		{t.Stayed, "connections not handed over, which ended with their old worker"},
 		{t.AcceptErrors, "accepting failed"},
+		{t.ShedHeads, "half requests ended for want of memory"},
+		{t.ShedBodies, "requests and answers under way ended for want of memory"},
+		{t.ShedIdle, "idle connections ended for want of memory"},
 		{t.Panics, "panics, each of which cost a connection"},
 		{t.LogDropped, "access-log lines dropped"},
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -47,16 +48,17 @@ func (s *stopCmd) Run(c *cli) error {
 // master then finds nothing in its way.
 func (c *cli) awaitEnd(pid int) error {
 	const patience = 5 * time.Second
-	end := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for {
-		resp, err := c.askOnce(control.Request{Command: "status"})
+		resp, err := c.askOnce(ctx, control.Request{Command: "status"})
 		if isNoMaster(err) {
 			break
 		}
 		if err == nil && resp.Status != nil && resp.Status.PID != pid {
 			return nil // the next one serves already
 		}
-		if time.Now().After(end) {
+		if ctx.Err() != nil {
 			return fmt.Errorf("the master %d says that it has stopped, but it is still there after %s", pid, patience)
 		}
 		time.Sleep(5 * time.Millisecond)

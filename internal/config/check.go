@@ -23,6 +23,7 @@ func (c *Config) check() error {
 	want(c.DrainTimeout >= 0 && c.StartTimeout > 0 && c.WorkerTimeout >= 0 && c.Probation >= 0, "a timeout is negative")
 	want(c.MaxDraining >= 1, "max_draining %d", c.MaxDraining)
 	want(c.MaxConnections >= 0, "max_connections %d", c.MaxConnections)
+	want(c.MaxMemory == MemoryAuto || c.MaxMemory == MemoryNone || c.MaxMemory >= leastMemory && c.MaxMemory <= mostMemory, "max_memory %d", c.MaxMemory)
 	want(len(c.SHA256) == 64, "sha256 %q", c.SHA256)
 	want(len(c.Listeners) > 0, "no listeners")
 	for i := range c.Upstreams {

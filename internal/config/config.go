@@ -7,6 +7,7 @@
 package config
 
 import (
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"slices"
@@ -21,8 +22,10 @@ type Config struct {
 	Workers int
 	// Threads is the number of event loops in each worker, 1 or more.
 	Threads int
-	// User and Group are what workers run as; nil means: as the master does.
+	// Credential is what workers run as; nil means: as the master does.
 	Credential *Credential
+	// Sandbox is what workers are kept in beside that.
+	Sandbox Sandbox
 
 	// DrainTimeout bounds how long an old generation may go on serving.
 	DrainTimeout time.Duration
@@ -40,6 +43,9 @@ type Config struct {
 	// MaxConnections bounds the open connections of one worker; 0 is no bound
 	// but the descriptor limit. Reaching it pauses accepting.
 	MaxConnections int
+	// MaxMemory bounds the memory of one worker, in bytes; MemoryAuto is its share of what the
+	// master's control group may use, MemoryNone no bound.
+	MaxMemory int64
 	// CPUs are the numbers of the CPUs that event loops are pinned to, slot by slot
 	// and again from the first when there are more slots; nil pins none. In a
 	// worker it is nil: the master says which are its.
@@ -58,6 +64,24 @@ type Config struct {
 	// Raw holds the exact bytes that were parsed; SHA256 is their hash in hex.
 	Raw    []byte
 	SHA256 string
+}
+
+// Values of Config.MaxMemory beside a number of bytes.
+const (
+	MemoryAuto int64 = 0
+	MemoryNone int64 = -1
+)
+
+// MemoryOf returns what bounds a worker whose share of the control group's memory is given,
+// in bytes; 0 is no bound, there and here.
+func (c *Config) MemoryOf(share int64) int64 {
+	switch {
+	case c.MaxMemory == MemoryNone:
+		return 0
+	case c.MaxMemory == MemoryAuto, share != 0 && share < c.MaxMemory:
+		return share
+	}
+	return c.MaxMemory
 }
 
 // Slots returns the number of event loops of a generation.
@@ -80,11 +104,64 @@ func (c *Config) Upstream(name string) *Upstream {
 	return &c.Upstreams[i]
 }
 
+// Roots returns the directories that workers serve files from, each once.
+func (c *Config) Roots() []string {
+	var roots []string
+	for i := range c.Listeners {
+		h := c.Listeners[i].HTTP
+		if h == nil {
+			continue
+		}
+		for j := range h.Routes {
+			if f := h.Routes[j].Files; f != nil && !slices.Contains(roots, f.Root) {
+				roots = append(roots, f.Root)
+			}
+		}
+	}
+	return roots
+}
+
+// Reaches reports whether workers need any file or socket by its path: a root, a server's Unix
+// socket.
+func (c *Config) Reaches() bool {
+	return len(c.Roots()) > 0 || slices.ContainsFunc(c.Upstreams, func(u Upstream) bool {
+		return slices.ContainsFunc(u.Servers, func(s Server) bool { return s.Network == "unix" })
+	})
+}
+
+// LooksUpNames reports whether workers have names to look up: a server's.
+func (c *Config) LooksUpNames() bool {
+	for i := range c.Upstreams {
+		if slices.ContainsFunc(c.Upstreams[i].Servers, func(s Server) bool { return s.Named }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Credential is what `user` and `group` resolved to.
 type Credential struct {
 	User, Group string
 	UID, GID    uint32
 	Groups      []uint32 // supplementary groups
+	// Default says that the configuration names no user.
+	Default bool
+}
+
+// String names who it is, for a person: `www-data (uid 33)`, or `nobody (uid 65534), as no user
+// is named`.
+func (c *Credential) String() string {
+	who := fmt.Sprintf("%s (uid %d)", c.User, c.UID)
+	if c.Default {
+		who += ", as no user is named"
+	}
+	return who
+}
+
+// Sandbox says what keeps workers from what they have no use for, where the kernel has it.
+type Sandbox struct {
+	Seccomp  bool // no system calls but those that a worker makes
+	Landlock bool // no files but those below the roots, and few of the system's
 }
 
 // Log says what the error log holds and where it goes.
@@ -240,8 +317,10 @@ type Header struct{ Name, Value string }
 // request's path: with path "/static/" and root "/srv/www", "/static/a.css" is
 // "/srv/www/a.css".
 type Files struct {
-	Root  string // absolute
-	Index string // file name served for a directory, "index.html" by default
+	Root string // absolute
+	// RootPos is where it stands in the file.
+	RootPos Position
+	Index   string // file name served for a directory, "index.html" by default
 	// Cache is how long a small file may be answered from memory without a look at the
 	// disk; 0 is not at all.
 	Cache time.Duration

@@ -24,7 +24,11 @@ func (d *decoder) credential(g *given, c *Config) {
 		d.missing(g, grp.pos, "add user:, or remove group", "group without user")
 		return
 	}
-	if !hasUser || d.host == nil {
+	if d.host == nil {
+		return
+	}
+	if !hasUser {
+		c.Credential = d.host.defaultCredential()
 		return
 	}
 	if d.host.euid != 0 {
@@ -46,7 +50,33 @@ func (d *decoder) credential(g *given, c *Config) {
 		}
 		cred.GID, cred.Group = gid, name
 	}
+	if cred.UID == 0 && cred.User != "" {
+		d.rep.warn(u.pos, "name a user that owns nothing, or leave the key out: "+defaultUsers[0]+" if there is such a user, else "+defaultUsers[1],
+			"workers run as root: who takes one over reads and writes every file that the sandbox doesn't keep from it")
+	}
 	c.Credential = cred
+}
+
+// defaultUsers are whom workers of root run as if nobody is named: the package's user, or else
+// the one that owns nothing, whom other services may be, too.
+var defaultUsers = [...]string{"reuseportd", "nobody"}
+
+// nobody is the number that the kernel itself takes for no user, fs.overflowuid.
+const nobody = 65534
+
+// defaultCredential returns what workers run as if nothing is said: nil where the master
+// is not root, as it can't change it.
+func (h *host) defaultCredential() *Credential {
+	if h.euid != 0 {
+		return nil
+	}
+	for _, name := range defaultUsers {
+		if c, bad := h.resolveUser(name); bad == nil && c.UID != 0 {
+			c.Default = true
+			return c
+		}
+	}
+	return &Credential{User: strconv.Itoa(nobody), UID: nobody, GID: nobody, Default: true} // as in a container
 }
 
 func isAccount(n *node) bool { return n.kind == integer || n.kind == text && n.text != "" }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/sandbox"
 )
 
 // host is the machine that a configuration is checked against. Tests put
@@ -28,6 +30,9 @@ type host struct {
 	lookupID    func(uid string) (*user.User, error)
 	lookupGroup func(name string) (*user.Group, error)
 	groupIDs    func(u *user.User) ([]string, error)
+
+	// access is access(2) as a user, nil for this process's; nil where it is not to be tried.
+	access func(u *sandbox.User, path string, mode uint32) error
 }
 
 func thisHost() *host {
@@ -36,6 +41,7 @@ func thisHost() *host {
 		bindable: probeIP, lowPort: lowPort, cpus: affinity,
 		lookupUser: user.Lookup, lookupID: user.LookupId, lookupGroup: user.LookupGroup,
 		groupIDs: func(u *user.User) ([]string, error) { return u.GroupIds() },
+		access:   sandbox.Access,
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/sandbox"
 )
 
 var update = flag.Bool("update", false, "write what is got into testdata")
@@ -25,7 +27,7 @@ func parseOn(h *host, text string) (*Config, error) { return parse("web.yaml", [
 func testHost() *host {
 	lookup := func(path string) (fs.FileInfo, error) {
 		switch path {
-		case "/run", "/srv", "/srv/www", "/var/log":
+		case "/run", "/srv", "/srv/www", "/srv/locked", "/srv/index", "/srv/hung", "/var/log":
 			return info{fs.ModeDir}, nil
 		case "/srv/file":
 			return info{0}, nil
@@ -66,6 +68,18 @@ func testHost() *host {
 			return nil, none
 		},
 		groupIDs: func(*user.User) ([]string, error) { return []string{"33", "4"}, nil },
+		access: func(u *sandbox.User, path string, _ uint32) error {
+			switch {
+			case u.UID == 0:
+			case path == "/srv/locked", path == "/srv/index/index.html", path == "/run/locked.sock":
+				return &fs.PathError{Op: "access", Path: path, Err: unix.EACCES}
+			case path == "/srv/hung":
+				return sandbox.ErrNoAnswer
+			case path == "/run/none.sock":
+				return &fs.PathError{Op: "access", Path: path, Err: unix.ENOENT}
+			}
+			return nil
+		},
 	}
 }
 

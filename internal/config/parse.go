@@ -26,6 +26,7 @@ func Default() *Config {
 	if err != nil {
 		panic("the embedded configuration is broken: " + err.Error()) // a test parses it
 	}
+	c.Credential = thisHost().defaultCredential()
 	return c
 }
 

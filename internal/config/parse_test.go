@@ -42,7 +42,8 @@ listeners:
 		t.Fatal(err)
 	}
 	if c.DrainTimeout != 30*time.Second || c.StartTimeout != 10*time.Second || c.WorkerTimeout != 5*time.Second ||
-		c.MaxConnections != 0 || !c.Watch || c.Log != (Log{"info", "json", ""}) || c.Credential != nil {
+		c.MaxConnections != 0 || c.MaxMemory != MemoryAuto || !c.Watch || c.Log != (Log{"info", "json", ""}) || c.Sandbox != (Sandbox{true, true}) ||
+		c.Credential.UID != nobody || !c.Credential.Default {
 		t.Errorf("%+v", c)
 	}
 	a, b := c.Listeners[0], c.Listeners[1]
@@ -74,7 +75,7 @@ func TestEverything(t *testing.T) {
 	if err := c.check(); err != nil {
 		t.Error(err)
 	}
-	if c.Slots() != 8 || c.MaxConnections != 10000 || c.Watch || c.DrainTimeout != 90*time.Second {
+	if c.Slots() != 8 || c.MaxConnections != 10000 || c.MaxMemory != 256<<20 || c.Watch || c.DrainTimeout != 90*time.Second {
 		t.Errorf("%+v", c)
 	}
 	if cr := c.Credential; cr == nil || cr.UID != 33 || cr.GID != 34 || cr.User != "www" || cr.Group != "www" || len(cr.Groups) != 2 {

@@ -149,7 +149,7 @@ func readRoot(d *decoder, n *node, f *Files) {
 		d.wrong(n, hint, "an absolute path")
 		return
 	}
-	f.Root = filepath.Clean(s)
+	f.Root, f.RootPos = filepath.Clean(s), n.pos
 	if d.host == nil {
 		return
 	}

@@ -12,7 +12,7 @@ type schema struct {
 // value: the tables refer to code of the decoder, so that can't refer to them.
 func schemas() []schema {
 	return []schema{
-		topLevel.schema(), logging.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
+		topLevel.schema(), sandboxing.schema(), logging.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
 		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
 		keepaliveObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
 		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),

@@ -10,12 +10,14 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"threads", intInto(1, maxSlots, func(c *Config) *int { return &c.Threads })},
 	{"user", readUser},
 	{"group", readGroup},
+	{"sandbox", func(d *decoder, n *node, c *Config) { sandboxing.read(d, n, &c.Sandbox) }},
 	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
 	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
 	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
 	{"max_draining", intInto(1, 1000, func(c *Config) *int { return &c.MaxDraining })},
 	{"probation", durationInto(0, func(c *Config) *time.Duration { return &c.Probation })},
 	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
+	{"max_memory", readMaxMemory},
 	{"cpu_affinity", readAffinity},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
 	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
@@ -29,6 +31,11 @@ var logging = object[Log]{at: "log", what: "log", fields: []field[Log]{
 	{"file", logFileInto("leave the key out for standard error", func(l *Log) *string { return &l.File })},
 }}
 
+var sandboxing = object[Sandbox]{at: "sandbox", what: "sandbox", fields: []field[Sandbox]{
+	{"seccomp", boolInto(func(s *Sandbox) *bool { return &s.Seccomp })},
+	{"landlock", boolInto(func(s *Sandbox) *bool { return &s.Landlock })},
+}}
+
 func defaults() *Config {
 	return &Config{
 		Threads:       1,
@@ -38,6 +45,7 @@ func defaults() *Config {
 		MaxDraining:   8,
 		Probation:     10 * time.Second,
 		Watch:         true,
+		Sandbox:       Sandbox{Seccomp: true, Landlock: true},
 		Log:           Log{Level: "info", Format: "json"},
 	}
 }
@@ -61,6 +69,7 @@ func (d *decoder) config(root *node, c *Config) {
 	d.needPinning(c)
 	d.upstreams(c)
 	d.credential(g, c)
+	d.reach(c)
 }
 
 // readWorkers reads a count or the word auto.
@@ -74,4 +83,26 @@ func readWorkers(d *decoder, n *node, c *Config) {
 		return
 	}
 	c.Workers = int(v)
+}
+
+// A worker's memory, in bytes: with less than leastMemory it could do little but refuse.
+const (
+	leastMemory = 16 << 20
+	mostMemory  = 1 << 50
+)
+
+// readMaxMemory reads a size or one of the words auto and none.
+func readMaxMemory(d *decoder, n *node, c *Config) {
+	v, ok := n.size()
+	switch {
+	case n.kind == text && n.text == "auto":
+		c.MaxMemory = MemoryAuto
+	case n.kind == text && n.text == "none":
+		c.MaxMemory = MemoryNone
+	case ok && v >= leastMemory && v <= mostMemory:
+		c.MaxMemory = v
+	default:
+		d.wrong(n, "as in 256MiB; auto is a share of the control group's limit, none is no bound",
+			"auto, none or a size from 16MiB to 1048576GiB")
+	}
 }

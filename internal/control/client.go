@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +38,7 @@ func (e *RefusedError) Error() string { return e.Text }
 type Client struct {
 	conn *net.UnixConn
 	r    *bufio.Reader
+	pid  int      // of the master, 0 if it is not to be had
 	file *os.File // that came with what was read last
 }
 
@@ -66,41 +69,62 @@ func (r receiver) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// dialPatience is how long a client waits for a place in the queue of the control socket.
+// A variable, so that tests need not wait.
+var dialPatience = 5 * time.Second
+
 // Dial connects to the master that uses the directory at a path. The directory is checked as
 // its master checks it, unless unsafe says otherwise: else anybody who can put a socket
 // there could answer.
 func Dial(path string, unsafe bool) (*Client, error) {
+	return DialContext(context.Background(), path, unsafe)
+}
+
+// DialContext is Dial that waits for a place in the socket's queue only until ctx ends.
+func DialContext(ctx context.Context, path string, unsafe bool) (*Client, error) {
 	dir, err := rundir.Open(path, rundir.Options{Client: true, Unsafe: unsafe})
 	if err != nil {
 		return nil, explainDial(err, path)
 	}
 	defer dir.Close()
-	return DialIn(dir)
+	return DialIn(ctx, dir)
 }
 
-// DialIn is Dial for an open directory.
-func DialIn(dir *rundir.Dir) (*Client, error) {
-	conn, err := connect(dir)
+// DialIn is DialContext for an open directory.
+func DialIn(ctx context.Context, dir *rundir.Dir) (*Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	began := time.Now()
+	conn, pid, err := connect(dir)
+	for errors.Is(err, unix.EAGAIN) { // many connect just now
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: the master has taken no clients for %s: %s", SocketPath(dir.Path()),
+				time.Since(began).Round(100*time.Millisecond), describe(writtenPID(dir)))
+		case <-time.After(10 * time.Millisecond):
+		}
+		conn, pid, err = connect(dir)
+	}
 	if err != nil {
 		return nil, explainDial(err, dir.Path())
 	}
-	c := &Client{conn: conn}
+	c := &Client{conn: conn, pid: pid}
 	c.r = bufio.NewReader(receiver{c})
 	return c, nil
 }
 
 // connect connects to the control socket and insists that the directory's owner, or root,
 // listens there.
-func connect(dir *rundir.Dir) (*net.UnixConn, error) {
+func connect(dir *rundir.Dir) (*net.UnixConn, int, error) {
 	fd, err := dir.Connect(SocketName, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	f := os.NewFile(uintptr(fd), SocketName)
 	defer f.Close() // net.FileConn duplicates it
 	conn, err := net.FileConn(f)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	uc := conn.(*net.UnixConn)
 	cred, err := peerCred(uc)
@@ -109,9 +133,19 @@ func connect(dir *rundir.Dir) (*net.UnixConn, error) {
 	}
 	if err != nil {
 		_ = uc.Close()
-		return nil, err
+		return nil, 0, err
 	}
-	return uc, nil
+	return uc, int(cred.Pid), nil
+}
+
+// writtenPID returns what the PID file says, 0 if that is not to be had.
+func writtenPID(dir *rundir.Dir) int {
+	text, err := dir.ReadFile(PIDFile, 32)
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text))) // 0 is no process
+	return pid
 }
 
 func explainDial(err error, dir string) error {
@@ -123,8 +157,6 @@ func explainDial(err error, dir string) error {
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: permission denied; only root%s may ask this master", path, owner(dir))
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.EAGAIN):
-		return fmt.Errorf("%s: the master takes no more clients; it is busy or hangs", path)
 	default:
 		return fmt.Errorf("connect to %s: %w", path, err)
 	}
@@ -145,6 +177,10 @@ func owner(dir string) string {
 	return ""
 }
 
+// PID returns the master's process, as the kernel names it: whoever listens at the
+// control socket. It is 0 where that has no number here (another PID namespace).
+func (c *Client) PID() int { return c.pid }
+
 // Close ends the conversation.
 func (c *Client) Close() error { return c.conn.Close() }
 
@@ -162,7 +198,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Response, error) {
 	_, writeErr := c.conn.Write(append(line, '\n'))
 	line, err = c.readResponse()
 	if err != nil {
-		return Response{}, explainDo(ctx, req, errors.Join(writeErr, err))
+		return Response{}, c.explainDo(ctx, req, errors.Join(writeErr, err))
 	}
 	var resp Response
 	if err := json.Unmarshal(line, &resp); err != nil {
@@ -203,11 +239,15 @@ func (e *lostError) Error() string   { return e.text }
 func (e *lostError) Unwrap() []error { return e.causes }
 
 // explainDo says for a person why no answer to req came.
-func explainDo(ctx context.Context, req Request, err error) error {
+func (c *Client) explainDo(ctx context.Context, req Request, err error) error {
 	e := &lostError{causes: []error{err}}
 	switch {
 	case ctx.Err() != nil:
 		e.text = "gave up waiting for the master's answer"
+		if cause := context.Cause(ctx); cause != ctx.Err() {
+			e.text += " (" + cause.Error() + ")"
+		}
+		e.text += ": " + describe(c.pid)
 		e.causes = append(e.causes, ctx.Err())
 	case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
 		e.text = "the master ended without an answer"
@@ -215,7 +255,7 @@ func explainDo(ctx context.Context, req Request, err error) error {
 		e.text = "the connection to the master failed: " + err.Error()
 	}
 	e.text = req.Command + ": " + e.text
-	if req.Command == "reload" || req.Command == "upgrade" {
+	if req.Command == "reload" || req.Command == "upgrade" || req.Command == "stop" && ctx.Err() != nil {
 		e.text += fmt.Sprintf("; %v: see `reuseportd status`", ErrUnknownOutcome)
 		e.causes = append(e.causes, ErrUnknownOutcome)
 	}

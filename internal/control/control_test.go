@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +77,10 @@ func dial(t *testing.T, dir string) *Client {
 func rawDial(t *testing.T, dir string) *net.UnixConn {
 	t.Helper()
 	conn, err := net.Dial("unix", SocketPath(dir))
+	for errors.Is(err, unix.EAGAIN) { // the queue is full for a moment
+		runtime.Gosched()
+		conn, err = net.Dial("unix", SocketPath(dir))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,32 +184,6 @@ func TestRefusalReachesTheClient(t *testing.T) {
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Text != "not now" {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestTooManyClients(t *testing.T) {
-	entered, release := make(chan struct{}), make(chan struct{})
-	dir, _ := start(t, func(ctx context.Context, req Request) Response {
-		entered <- struct{}{}
-		<-release
-		return echoCause(ctx, req)
-	})
-	conns := make([]*net.UnixConn, maxClients)
-	for i := range conns {
-		conns[i] = rawDial(t, dir)
-		fmt.Fprintln(conns[i], `{"command":"reload"}`)
-		<-entered
-	}
-	_, err := dial(t, dir).Do(t.Context(), Request{Command: "status"})
-	if err == nil || !strings.Contains(err.Error(), "already answers 64 clients") {
-		t.Errorf("one client too many got %v", err)
-	}
-	close(release)
-	for _, conn := range conns {
-		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, `"ok":true`) {
-			t.Errorf("got %q, %v", line, err)
-		}
-		conn.Close()
 	}
 }
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,13 +15,25 @@ import (
 // SocketName is the control socket's name in the runtime directory.
 const SocketName = "control.sock"
 
+// PIDFile is the name of the file in the runtime directory that holds the master's
+// process ID.
+const PIDFile = "reuseportd.pid"
+
 // SocketPath returns the control socket of the master that uses dir.
 func SocketPath(dir string) string { return filepath.Join(dir, SocketName) }
 
 // Listen makes the control socket in dir, mode 0600, in place of one that a
 // dead master left. The caller must hold the directory's lock: that is what
 // tells a dead master's socket from a living one's.
+//
+// As the lock's file can be removed, a socket where somebody of this user, or root,
+// listens is left alone all the same.
 func Listen(dir *rundir.Dir) (*net.UnixListener, error) {
+	if pid, alive := listening(dir); alive {
+		return nil, fmt.Errorf("control socket %s: process %d listens there and is alive (%s), though the directory's lock was free: "+
+			"use `reuseportd reload` or `reuseportd stop`, or give this instance a --runtime-dir of its own",
+			SocketPath(dir.Path()), pid, describe(pid))
+	}
 	fd, err := dir.Bind(SocketName, unix.SOCK_STREAM)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -30,6 +43,18 @@ func Listen(dir *rundir.Dir) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("control socket %s: listen: %w", SocketPath(dir.Path()), err)
 	}
 	return FromFD(fd)
+}
+
+// listening reports whether somebody who may be this service's master listens at the control
+// socket, and who.
+func listening(dir *rundir.Dir) (pid int, alive bool) {
+	conn, pid, err := connect(dir)
+	if err != nil {
+		return writtenPID(dir), errors.Is(err, unix.EAGAIN) // more clients wait than it takes
+	}
+	cred, err := peerCred(conn)
+	_ = conn.Close()
+	return pid, err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
 }
 
 // FromFD makes a listener of a descriptor that an earlier master passed on. It
@@ -51,6 +76,20 @@ func FromFD(fd int) (*net.UnixListener, error) {
 	}
 	ul.SetUnlinkOnClose(false)
 	return ul, nil
+}
+
+// ownListener has the kernel name this process to clients (SO_PEERCRED), in place of the
+// master that listened first. unix(7)
+func ownListener(l *net.UnixListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lerr error
+	if err := raw.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), maxClients) }); err != nil {
+		return err
+	}
+	return lerr
 }
 
 // Dup returns a duplicate of l's descriptor, close-on-exec, for the next

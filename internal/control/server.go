@@ -14,10 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxClients bounds the clients that are served at the same time. A person
-// needs one; the bound keeps a script gone wild from using up descriptors.
-const maxClients = 64
-
 // Variables, so that tests need not wait for them.
 var (
 	// requestTimeout bounds how long a client may take to send its line.
@@ -30,46 +26,60 @@ var (
 )
 
 // Handler answers requests. Handle is called from many goroutines and may
-// block for as long as the change takes. Its context ends only when the master
-// is leaving and has waited in vain for the answer.
+// block for as long as the change takes. Its context ends when the client's place is
+// given to another one, and when the master is leaving and has waited in vain for the
+// answer; req.Gone is closed when the client hangs up. Handle must return soon after.
 type Handler interface {
 	Handle(ctx context.Context, req Request) Response
 }
 
 // Serve answers clients on l until ctx ends, then closes l, lets the requests
-// in progress have their answers, and returns nil. It never removes the socket
+// in progress have their answers, and returns nil. If l is closed before, those who have come
+// are served to their ends. It never removes the socket
 // from the file system: the next master serves on the same one.
 func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 	l.SetUnlinkOnClose(false)
-	s := &server{h: h, idle: map[*net.UnixConn]struct{}{}}
+	_ = ownListener(l) // else clients are told of an earlier master's process
+	s := &server{h: h}
 	// Requests outlive ctx by answerGrace: an upgrade's last act is to answer
 	// the client that asked for it.
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.Close(); s.close() })
+	stop := context.AfterFunc(ctx, func() { l.Close(); s.places.close() })
 	defer stop()
 
 	err := s.accept(ctx, l)
+	if errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		s.finish(ctx) // another socket is in its place
+		err = nil
+	}
 	l.Close()
-	s.close()
+	s.places.close()
 	grace := time.AfterFunc(answerGrace, cancel)
 	defer grace.Stop()
 	s.wg.Wait()
 	return err
 }
 
-type server struct {
-	h   Handler
-	ctx context.Context
-	wg  sync.WaitGroup
+// finish waits until all who have come are served, or ctx ends.
+func (s *server) finish(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
 
-	mu      sync.Mutex
-	closed  bool
-	clients int
-	// idle holds the clients that wait for no answer. Invariant: empty once
-	// closed is set.
-	idle map[*net.UnixConn]struct{}
+type server struct {
+	h      Handler
+	ctx    context.Context
+	wg     sync.WaitGroup
+	places places
 }
 
 func (s *server) accept(ctx context.Context, l *net.UnixListener) error {
@@ -77,11 +87,7 @@ func (s *server) accept(ctx context.Context, l *net.UnixListener) error {
 		conn, err := l.AcceptUnix()
 		switch {
 		case err == nil:
-			if s.enter() {
-				s.wg.Go(func() { defer s.leave(); s.client(conn) })
-			} else {
-				refuse(conn, fmt.Sprintf("the master already answers %d clients; try again in a moment", maxClients))
-			}
+			s.wg.Go(func() { s.client(&client{conn: conn}) })
 		case ctx.Err() != nil:
 			return nil
 		case temporary(err):
@@ -107,42 +113,55 @@ func temporary(err error) bool {
 }
 
 // client serves one client to its end.
-func (s *server) client(conn *net.UnixConn) {
-	defer conn.Close()
-	if err := checkPeer(conn); err != nil {
-		refuse(conn, err.Error())
+func (s *server) client(c *client) {
+	defer c.conn.Close()
+	if err := checkPeer(c.conn); err != nil {
+		refuse(c.conn, err.Error())
 		return
 	}
-	r := bufio.NewReaderSize(conn, maxLine)
-	for s.setIdle(conn, true) {
+	defer s.places.leave(c)
+	r := bufio.NewReaderSize(c.conn, maxLine)
+	for s.places.ask(c) {
 		line, err := readLine(r)
-		if !s.setIdle(conn, false) {
-			break
-		}
-		if err != nil {
+		if err != nil && !s.places.closing(c) {
 			if text := explainRead(err, len(line)); text != "" {
-				respond(conn, Response{Error: text})
+				respond(c.conn, Response{Error: text})
 			}
 			return
 		}
 		req, err := ParseRequest(line)
-		if err != nil {
-			respond(conn, Response{Error: err.Error()})
+		if err == nil && req.Command == "takeover" {
+			err = checkSame(c.conn)
+		}
+		if err != nil && !s.places.closing(c) {
+			respond(c.conn, Response{Error: err.Error()})
 			return
 		}
-		if req.Command == "takeover" {
-			if err := checkSame(conn); err != nil {
-				respond(conn, Response{Error: err.Error()})
-				return
-			}
+		ctx, ok := s.places.wait(c, s.ctx, req.Command)
+		if !ok {
+			break
 		}
-		if !respond(conn, s.h.Handle(s.ctx, req)) {
+		if !s.handle(ctx, c, req) {
 			return
 		}
 	}
 	// The end of the service and a request may have crossed: its client must
 	// not be left to guess whether it was begun.
-	refuse(conn, ErrSuperseded)
+	refuse(c.conn, c.refusal())
+}
+
+// handle has one request answered and reports whether the client took it.
+func (s *server) handle(ctx context.Context, c *client, req Request) bool {
+	gone, stop := watchHangup(c.conn)
+	req.Gone = gone
+	resp := s.h.Handle(ctx, req)
+	stop()
+	if !s.places.answer(c) {
+		closeFile(resp)
+		refuse(c.conn, c.refusal())
+		return false
+	}
+	return respond(c.conn, resp)
 }
 
 // explainRead says what to answer to a request that could not be read, with
@@ -172,13 +191,19 @@ func write(conn *net.UnixConn, resp Response, timeout time.Duration) bool {
 		line, _ = json.Marshal(Response{Error: "the answer can't be written as JSON: " + err.Error()})
 	}
 	conn.SetWriteDeadline(time.Now().Add(timeout))
+	defer closeFile(resp)
 	if resp.File != nil {
-		defer resp.File.Close()
 		_, _, err = conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(int(resp.File.Fd())), nil)
 		return err == nil
 	}
 	_, err = conn.Write(append(line, '\n'))
 	return err == nil
+}
+
+func closeFile(resp Response) {
+	if resp.File != nil {
+		resp.File.Close()
+	}
 }
 
 // refuse answers without having read, and closes. The client may not have sent
@@ -195,51 +220,5 @@ func refuse(conn *net.UnixConn, text string) {
 		if _, err := conn.Read(buf[:]); err != nil {
 			return
 		}
-	}
-}
-
-func (s *server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.clients == maxClients {
-		return false
-	}
-	s.clients++
-	return true
-}
-
-func (s *server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.clients--
-}
-
-// setIdle notes whether conn waits for a request, for which it has
-// requestTimeout, and reports whether it may go on. A request that has been
-// read is answered even when the server is leaving, unless its reading was what
-// the end interrupted.
-func (s *server) setIdle(conn *net.UnixConn, idle bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !idle {
-		delete(s.idle, conn)
-		return !s.closed
-	}
-	if s.closed {
-		return false
-	}
-	conn.SetReadDeadline(time.Now().Add(requestTimeout))
-	s.idle[conn] = struct{}{}
-	return true
-}
-
-// close interrupts the clients that wait for no answer.
-func (s *server) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for conn := range s.idle {
-		conn.SetReadDeadline(time.Unix(1, 0))
-		delete(s.idle, conn)
 	}
 }

@@ -25,9 +25,20 @@ type Status struct {
 	Groups     []Generation `json:"generations"`
 	// Totals is over all workers, alive and gone, for as long as any process of the
 	// service has been there.
-	Totals     Totals     `json:"totals"`
-	LastChange *Receipt   `json:"last_change"`
-	Receipts   []*Receipt `json:"receipts"` // of the last twenty changes, oldest first
+	Totals     Totals      `json:"totals"`
+	RuntimeDir *RuntimeDir `json:"runtime_dir,omitempty"`
+	LastChange *Receipt    `json:"last_change"`
+	Receipts   []*Receipt  `json:"receipts"` // of the last twenty changes, oldest first
+}
+
+// RuntimeDir is the state of the runtime directory.
+type RuntimeDir struct {
+	Path   string `json:"path"`
+	Unsafe bool   `json:"unsafe"` // others may be able to write to it: it was not checked
+	// Remade is what was made anew last, as somebody had removed it; "" if nothing was.
+	Remade   string     `json:"remade,omitempty"`
+	RemadeAt *time.Time `json:"remade_at,omitempty"`
+	Problem  string     `json:"problem,omitempty"` // why something is lost that can't be made anew
 }
 
 // ConfigInfo names the serving configuration.
@@ -75,10 +86,24 @@ type Worker struct {
 	Restarts    int        `json:"restarts"`
 	RetryAt     *time.Time `json:"retry_at,omitempty"` // in back-off: when it is started again
 	LastError   string     `json:"last_error,omitempty"`
-	CPUs        []int      `json:"cpus,omitempty"` // that its loops are pinned to
+	CPUs        []int      `json:"cpus,omitempty"`       // that its loops are pinned to
+	MaxMemory   int64      `json:"max_memory,omitempty"` // what bounds it, bytes; 0 is nothing
+	Sandbox     *Sandbox   `json:"sandbox,omitempty"`
 	Connections uint64     `json:"connections"`
 	Upstream    uint64     `json:"upstream_connections"` // to servers, idle ones too
 	Totals
+}
+
+// Sandbox is what is in force for a worker's process, by the kernel's own word.
+type Sandbox struct {
+	UID        uint32 `json:"uid"`
+	GID        uint32 `json:"gid"`
+	NoNewPrivs bool   `json:"no_new_privs"`
+	Seccomp    bool   `json:"seccomp"`
+	Landlock   int    `json:"landlock"` // the ABI in use; 0 is none
+	// Bounding is the capability bounding set in hex: what the process could ever be given.
+	Bounding string `json:"bounding"`
+	Note     string `json:"note,omitempty"` // what could not be had, and why
 }
 
 // Totals are counters that only grow.
@@ -105,6 +130,9 @@ type Totals struct {
 	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had
+	ShedHeads    uint64 `json:"shed_heads"`    // ended for want of memory: part of a request had arrived
+	ShedBodies   uint64 `json:"shed_bodies"`   // …a request or an answer was under way
+	ShedIdle     uint64 `json:"shed_idle"`     // …that were idle
 }
 
 // Receipt is what a change answers.
@@ -151,6 +179,9 @@ type Request struct {
 	Cause   string `json:"cause"`   // who asks, for the receipt
 	// Generation is, for drained, whose end is waited for.
 	Generation uint64 `json:"generation,omitempty"`
+	// Gone is closed when the client hangs up: nobody waits for the answer any more. nil
+	// is never. What was asked for is done all the same.
+	Gone <-chan struct{} `json:"-"`
 }
 
 // Response answers a Request.

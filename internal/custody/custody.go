@@ -83,6 +83,7 @@ type Worker struct {
 	Restarts   int                     `json:"restarts"`
 	Leases     []Lease                 `json:"leases"`
 	Waiting    map[uint64][]wire.Lease `json:"waiting"`
+	Sandbox    *control.Sandbox        `json:"sandbox,omitempty"` // from a master: what is in force
 }
 
 // Lease is one that a worker has or is about to have.
@@ -101,6 +102,10 @@ type End struct {
 	Cause    string             `json:"cause"`   // of it
 	Started  time.Time          `json:"started"` // when it was asked for
 	Refused  string             `json:"refused"`
+	// LedgerFormat and BoardFormat are stats.Format and upstream.Format of the sender: a worker may
+	// have written anything into the memory itself. Older masters send none.
+	LedgerFormat string `json:"ledger_format,omitempty"`
+	BoardFormat  string `json:"board_format,omitempty"`
 }
 
 // Essence is what a master needs to know of a generation's configuration. Another
@@ -116,9 +121,20 @@ func Essence(c *config.Config) *config.Config {
 	for i := range c.Listeners {
 		l := c.Listeners[i]
 		if l.HTTP != nil {
-			l.HTTP = &config.HTTP{AccessLog: l.HTTP.AccessLog}
+			l.HTTP = &config.HTTP{AccessLog: l.HTTP.AccessLog, Routes: roots(l.HTTP.Routes)}
 		}
 		e.Listeners = append(e.Listeners, l)
 	}
 	return &e
+}
+
+// roots are the directories that routes serve files from, to which a worker that replaces another
+// is confined.
+func roots(routes []config.Route) (kept []config.Route) {
+	for _, r := range routes {
+		if r.Files != nil {
+			kept = append(kept, config.Route{Host: r.Host, Path: r.Path, Files: &config.Files{Root: r.Files.Root}})
+		}
+	}
+	return kept
 }

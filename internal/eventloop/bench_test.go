@@ -143,18 +143,17 @@ func BenchmarkDispatch(b *testing.B) {
 			l.events[k] = unix.EpollEvent{Events: unix.EPOLLOUT, Fd: cs[i].fd, Pad: int32(cs[i].gen)}
 		}
 		l.tick()
-		l.serve(events)
+		l.turnOf(events)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
 }
 
-// serve is the part of a turn that Run does between two waits, for a loop without listeners.
-func (l *Loop) serve(n int) {
-	waiting := len(l.ready)
+// turnOf is the part of a turn that Run does between two waits, for a loop without listeners.
+func (l *Loop) turnOf(n int) {
 	for i := range l.events[:n] {
 		l.dispatch(&l.events[i])
 	}
-	l.goOn(waiting)
+	l.serveQueues(l.clock())
 	l.expire()
 	l.reap()
 	l.count.Turns++
@@ -204,7 +203,7 @@ func benchmarkTurn(b *testing.B, n int) {
 			b.Fatal(k, errno)
 		}
 		l.tick()
-		l.serve(k)
+		l.turnOf(k)
 		spent += time.Since(began)
 		for _, fd := range clients {
 			if k, err := unix.Read(fd, request); k != len(request) {

@@ -1,50 +1,84 @@
 package eventloop
 
+import "math/bits"
+
 // Buffers are lent: a connection holds one only while part of a message is in
 // it. The last one returned is the next one lent, so it is warm in the cache.
 
-// bufferSizes are the sizes lent, in bytes.
-var bufferSizes = [...]int{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+// Sizes of buffers: powers of two and those in the middle between two, so that at most a third of
+// one is empty when it is lent.
+const (
+	minBuffer   = 1 << 10
+	bufferSteps = 21 // up to 1 MiB
+)
 
-// keepBuffers and keepBytes bound the idle buffers of one size that are kept for
-// later: both must hold.
+// keepBuffers bounds the idle buffers of one size that are kept for later, keepBytes the bytes of all;
+// both must hold.
 const (
 	keepBuffers = 64
-	keepBytes   = 4 << 20
+	keepBytes   = 8 << 20
 )
 
 // buffers is a stack of idle buffers for each size.
 type buffers struct {
-	idle [len(bufferSizes)][][]byte
+	*holding
+	idle [bufferSteps]Spare[[]byte]
+}
+
+// bufferSize returns the size of a step, in bytes.
+func bufferSize(step int) int { return (minBuffer + step%2*minBuffer/2) << (step / 2) }
+
+// bufferStep returns the least step whose buffers have room for n bytes.
+func bufferStep(n int) int {
+	if n <= minBuffer {
+		return 0
+	}
+	k := bits.Len(uint(n-1)) - 1 // 1<<k < n <= 2<<k
+	step := 2 * (k - bits.Len(minBuffer) + 1)
+	if n <= 3<<(k-1) {
+		return step + 1
+	}
+	return step + 2
 }
 
 // get lends an empty buffer with room for n bytes.
 func (b *buffers) get(n int) []byte {
-	for i, size := range bufferSizes {
-		if n > size {
-			continue
-		}
-		if k := len(b.idle[i]); k > 0 {
-			p := b.idle[i][k-1]
-			b.idle[i] = b.idle[i][:k-1]
-			return p
-		}
-		return make([]byte, 0, size)
+	step := bufferStep(n)
+	if step >= bufferSteps {
+		p := make([]byte, 0, n)
+		b.lent += cap(p)
+		return p
 	}
-	return make([]byte, 0, n)
+	size := bufferSize(step)
+	b.lent += size
+	if p, ok := b.idle[step].Take(); ok {
+		b.kept -= size
+		return p
+	}
+	return make([]byte, 0, size)
 }
 
 // put takes a buffer back. Those of an odd size or too many are left to the
 // garbage collector.
 func (b *buffers) put(p []byte) {
-	for i, size := range bufferSizes {
-		if cap(p) == size && len(b.idle[i]) < min(keepBuffers, keepBytes/size) {
-			if b.idle[i] == nil {
-				b.idle[i] = make([][]byte, 0, keepBuffers)
-			}
-			b.idle[i] = append(b.idle[i], p[:0])
-			return
-		}
+	size := cap(p)
+	b.lent -= size
+	if size < minBuffer || b.short || b.kept+size > keepBytes {
+		return
+	}
+	if step := bufferStep(size); step < bufferSteps && bufferSize(step) == size && b.idle[step].Keep(p[:0], keepBuffers) {
+		b.kept += size
+	}
+}
+
+// forget leaves an idle buffer to the garbage collector.
+func (b *buffers) forget(p []byte) { b.kept -= cap(p) }
+
+// forgetAll leaves all idle buffers to the garbage collector.
+func (b *buffers) forgetAll() {
+	if b.kept > 0 {
+		b.idle = [bufferSteps]Spare[[]byte]{}
+		b.kept = 0
 	}
 }
 
@@ -61,7 +95,8 @@ type output struct {
 
 	waiter mark // whose input waits until all of this has gone
 
-	tail []byte // never changes; not ours
+	tail  []byte // never changes; not ours
+	owned int    // …but for so many bytes, which came with it from another process
 
 	fd   int32 // file, or -1; ours to close
 	off  int64 // where in the file
@@ -89,9 +124,8 @@ func (l *Loop) output(c *Conn) *output {
 		}
 		return o
 	}
-	if k := len(l.outputs); k > 0 {
-		c.out = l.outputs[k-1]
-		l.outputs = l.outputs[:k-1]
+	if o, ok := l.outputs.Take(); ok {
+		c.out = o
 	} else {
 		c.out = &output{fd: -1}
 	}
@@ -123,8 +157,7 @@ func (l *Loop) release(c *Conn) {
 		l.unwait(w.c)
 	}
 	l.buffers.put(o.buf)
+	l.mem.lent -= o.owned
 	*o = output{fd: -1}
-	if len(l.outputs) < keepBuffers {
-		l.outputs = append(l.outputs, o)
-	}
+	l.outputs.Keep(o, keepBuffers)
 }

@@ -20,20 +20,25 @@ func (l *Loop) check() error {
 		lent[at] = who
 		return nil
 	}
-	for i, idle := range l.buffers.idle {
-		for _, p := range idle {
-			if len(p) != 0 || cap(p) != bufferSizes[i] {
-				return fmt.Errorf("idle buffer of %d: length %d, capacity %d", bufferSizes[i], len(p), cap(p))
+	kept := 0
+	for i, spare := range l.buffers.idle {
+		for _, p := range spare.idle {
+			if len(p) != 0 || cap(p) != bufferSize(i) {
+				return fmt.Errorf("idle buffer of %d: length %d, capacity %d", bufferSize(i), len(p), cap(p))
 			}
 			if err := lend(p, "idle"); err != nil {
 				return err
 			}
+			kept += cap(p)
 		}
 	}
-	for _, o := range l.outputs {
-		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil {
+	for _, o := range l.outputs.idle {
+		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.owned != 0 {
 			return fmt.Errorf("idle output holds %+v", *o)
 		}
+	}
+	if err := l.checkMemory(kept); err != nil {
+		return err
 	}
 	departing := make(map[*Conn]bool)
 	for _, m := range l.departing {
@@ -53,7 +58,7 @@ func (l *Loop) check() error {
 		return err
 	}
 	ready := make(map[*Conn]bool)
-	for _, m := range l.ready {
+	for _, m := range append(l.polite.marks[l.polite.head:len(l.polite.marks):len(l.polite.marks)], l.greedy.marks[l.greedy.head:]...) {
 		if m.c.has(open) && m.c.gen == m.gen {
 			if ready[m.c] {
 				return fmt.Errorf("fd %d is on the ready list twice", m.c.fd)
@@ -185,4 +190,24 @@ func (c *Conn) check(listed, ready bool) error {
 // runs tells whether a class's timeout runs, all of it or what was left elsewhere.
 func (c *Conn) runs(id Class) bool {
 	return c.class != 0 && (c.class == id || c.class == c.svc.loop.classes[id].moved)
+}
+
+// checkMemory reports whether all that the loop holds is counted, and nothing else.
+func (l *Loop) checkMemory(kept int) error {
+	lent, piping := 0, 0
+	l.table.each(func(c *Conn) {
+		lent += c.holds()
+		if c.out != nil && c.out.pipe != nil {
+			piping++
+		}
+	})
+	switch {
+	case lent != l.mem.lent:
+		return fmt.Errorf("connections hold %d bytes, %d are counted", lent, l.mem.lent)
+	case kept != l.mem.kept || kept > keepBytes:
+		return fmt.Errorf("%d bytes are kept, %d are counted", kept, l.mem.kept)
+	case piping != l.piping || piping > maxPipes:
+		return fmt.Errorf("%d pipes are lent, %d are counted", piping, l.piping)
+	}
+	return nil
 }

@@ -35,6 +35,7 @@ const (
 	deaf                        // the peer takes no more output, but what it sent before is read
 	unheard                     // not watched for input, while it waits
 	bothWays                    // Duplex
+	crammed                     // what it sends at once is more work than a share
 )
 
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and
@@ -91,6 +92,7 @@ func (c *Conn) Reserve(n int) []byte {
 // Commit takes what was appended to the slice that Reserve returned.
 func (c *Conn) Commit(buf []byte) {
 	if c.has(open) {
+		c.svc.loop.mem.lent += cap(buf) - cap(c.out.buf) // append may have moved it
 		c.out.buf = buf
 	}
 }

@@ -2,52 +2,51 @@ package eventloop
 
 import "golang.org/x/sys/unix"
 
-// turnBudget is what one connection may move in one turn before the others have
-// theirs, in bytes, both ways together. What one system call moves may be more (sendMax,
-// pipeSize), which is cheap by the byte; what a handler is called for is not.
-const turnBudget = 256 << 10
-
 // drive takes a connection as far as it goes now. Each pass does the first thing
 // that can be done: output, then what the handler has left of the input, then
 // the socket's input. Whatever made it runnable, an event, a timeout or a
-// handler, this is the one place where it runs.
+// handler, this is the one place where it runs. When its share is used up it goes on after
+// others have had theirs; what one system call moves may be more than that, which is cheap
+// by the byte.
 func (l *Loop) drive(c *Conn) {
-	before := l.driven
-	l.driven = c
-	left := l.advance(c)
-	l.driven = before
-	if turnBudget-left >= longMove {
-		l.breathe()
+	before, left := l.driven, l.left
+	share := l.share()
+	l.driven, l.left = c, share
+	l.advance(c)
+	l.done += share - l.left + callWork
+	l.driven, l.left = before, left
+	if l.mem.lent > l.mem.ceiling && before == nil && !l.mem.short {
+		l.shed()
 	}
 }
-
-// longMove is how many bytes are so much work that the clock should be looked at, which is
-// read only once a turn otherwise: hundreds of them are in one.
-const longMove = 64 << 10
 
 // notable is what has a connection do anything else than wait for input and read it.
 const notable = tailDone | held | waiting | paused | finishing | shutting | eof
 
-// advance does so and returns what is left of the budget.
-func (l *Loop) advance(c *Conn) (budget int) {
-	for budget = turnBudget; c.has(open) && !c.has(connecting); {
-		if c.out != nil && !c.has(deaf) && !l.flush(c, &budget) && !c.duplex() {
+// advance does so.
+func (l *Loop) advance(c *Conn) {
+	for c.has(open) && !c.has(connecting) {
+		if c.out != nil && !c.has(deaf) && !l.flush(c) && !c.duplex() {
 			break
 		}
 		dry := c.out == nil || c.has(deaf)
 		switch {
-		case c.flags&notable == 0 && c.tie == nil && budget > 0: // most are
+		case c.flags&notable == 0 && c.tie == nil && l.left > 0: // most are
 			if !c.has(readable) {
 				l.settle(c)
 				return
 			}
-			l.fill(c, &budget)
+			l.fill(c)
 		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)
 		case c.has(held|waiting) && !c.has(finishing) && !(c.has(shutting) && dry):
 			l.settle(c)
 			l.lookAfter(c)
+			return
+		case c.has(paused) && !c.passes() && l.left <= 0:
+			l.later(c)
+			l.settle(c)
 			return
 		case c.has(paused) && !c.passes():
 			c.flags &^= paused
@@ -76,17 +75,16 @@ func (l *Loop) advance(c *Conn) (budget int) {
 		case !c.has(readable):
 			l.settle(c)
 			return
-		case budget <= 0:
-			l.again(c)
+		case l.left <= 0:
+			l.later(c)
 			l.settle(c)
 			return
 		case c.passes():
-			l.pump(c, &budget)
+			l.pump(c)
 		default:
-			l.fill(c, &budget)
+			l.fill(c)
 		}
 	}
-	return budget
 }
 
 // lookAfter closes a connection whose input stands still if it has broken off: nobody
@@ -122,23 +120,23 @@ func (l *Loop) settle(c *Conn) {
 	}
 }
 
-// again puts a connection on the list of those that go on in the next turn.
-func (l *Loop) again(c *Conn) {
-	if !c.has(queued) {
-		c.flags |= queued
-		l.ready = append(l.ready, mark{c, c.gen})
-	}
-}
+// leastRead is how much is read at once of a peer that sends more than can be done in its
+// share, in bytes: pipelined requests, many in a read.
+const leastRead = 4 << 10
 
 // fill reads once and presents what came.
-func (l *Loop) fill(c *Conn, budget *int) {
+func (l *Loop) fill(c *Conn) {
 	kept := copy(l.scratch, c.in)
-	room := l.scratch[kept:l.maxMessage]
+	most := l.maxMessage
+	if c.has(crammed) {
+		most = min(most, kept+leastRead) // what the handler has no time for would be kept
+	}
+	room := l.scratch[kept:most]
 	if len(room) == 0 {
 		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
 	n, errno := read(c.fd, room)
-	if !l.came(c, n, errno, budget) {
+	if !l.came(c, n, errno) {
 		return
 	}
 	if kept+n > l.maxMessage {
@@ -154,7 +152,8 @@ func (l *Loop) fill(c *Conn, budget *int) {
 }
 
 // came takes note of what a read has said, and tells whether bytes came.
-func (l *Loop) came(c *Conn, n int, errno unix.Errno, budget *int) bool {
+func (l *Loop) came(c *Conn, n int, errno unix.Errno) bool {
+	l.left -= callWork
 	switch {
 	case errno == unix.EAGAIN && c.has(deaf):
 		l.fail(c, unix.ECONNRESET)
@@ -166,7 +165,7 @@ func (l *Loop) came(c *Conn, n int, errno unix.Errno, budget *int) bool {
 	case n == 0:
 		c.flags = c.flags&^readable | eof
 	default:
-		*budget -= n
+		l.left -= n
 		l.count.in(c, n)
 		return true
 	}
@@ -183,6 +182,11 @@ func (l *Loop) present(c *Conn, in []byte) {
 		return
 	}
 	rest := in[n:]
+	if l.left > 0 {
+		c.flags &^= crammed
+	} else if len(rest) > 0 {
+		c.flags |= crammed
+	}
 	if c.has(finishing) {
 		// Nobody will ask for it; what the peer still sends is not awaited.
 		rest = nil
@@ -190,14 +194,14 @@ func (l *Loop) present(c *Conn, in []byte) {
 	switch {
 	case len(rest) == 0:
 		l.drop(c)
-	case cap(c.in) >= len(rest):
+	case cap(c.in) >= len(rest) && (cap(c.in) < 4*len(rest) || cap(c.in) <= minBuffer):
 		c.in = c.in[:copy(c.in[:len(rest)], rest)]
 	default:
 		kept := append(l.buffers.get(len(rest)), rest...)
 		l.drop(c)
 		c.in = kept
 	}
-	if len(rest) > 0 && !c.passes() && (c.Congested() && !c.has(deaf) && !c.duplex() || c.has(held|waiting)) {
+	if len(rest) > 0 && !c.passes() && (l.left <= 0 || c.Congested() && !c.has(deaf) && !c.duplex() || c.has(held|waiting)) {
 		c.flags |= paused
 	}
 }

@@ -9,17 +9,17 @@ import (
 const (
 	ConnSize   = unsafe.Sizeof(Conn{})
 	TieSize    = unsafe.Sizeof(tie{})
-	TurnBudget = turnBudget
+	TurnBudget = wholeShare
 	SendMax    = sendMax
 	MaxDepart  = maxDepart
 )
 
 // DropPipes closes the pipes that are kept for later.
 func (l *Loop) DropPipes() {
-	for _, p := range l.pipes {
+	for _, p := range l.pipes.idle {
 		p.close()
 	}
-	l.pipes = nil
+	l.pipes = Spare[*pipe]{}
 }
 
 func (l *Loop) Check() error    { return l.check() }
@@ -94,3 +94,10 @@ func (ln *Listener) Waits() bool { return ln.mutex.waiting }
 
 // Patience is how many milliseconds the loop may wait.
 func (l *Loop) Patience() int { return l.patience() }
+
+// Queued returns how many connections can go on.
+func (l *Loop) Queued() int { return l.polite.len() + l.greedy.len() }
+
+// Lent and Spared are the bytes that connections hold, and those that are kept for later.
+func (l *Loop) Lent() int   { return l.mem.lent }
+func (l *Loop) Spared() int { return l.mem.kept }

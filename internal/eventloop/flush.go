@@ -7,14 +7,17 @@ import "golang.org/x/sys/unix"
 const sendMax = 1 << 20
 
 // flush writes what waits. It returns true when nothing waits any more; false
-// when the peer, the turn's budget or an error stopped it.
-func (l *Loop) flush(c *Conn, budget *int) bool {
+// when the peer, the end of its share or an error stopped it.
+//
+// The first write is made whatever is left of the share: it is for what was done within it.
+func (l *Loop) flush(c *Conn) bool {
 	o := c.out
-	for o.pending() > 0 {
-		if *budget <= 0 {
-			l.again(c)
+	for first := true; o.pending() > 0; first = false {
+		if l.left <= 0 && !first {
+			l.later(c)
 			return false
 		}
+		l.left -= callWork
 		n, full, errno := l.send(c, o)
 		switch {
 		case errno == unix.EINTR:
@@ -26,7 +29,7 @@ func (l *Loop) flush(c *Conn, budget *int) bool {
 			l.deafen(c, errno)
 			return false
 		}
-		*budget -= n
+		l.left -= n
 		l.count.out(c, n)
 		if c.has(blocked) && !c.has(steady) {
 			l.arm(c, c.svc.writeTimeout) // it moves

@@ -80,8 +80,11 @@ func (c *Conn) Push() {
 		return
 	}
 	l := c.svc.loop
-	budget := turnBudget
-	if l.flush(c, &budget) && c.has(tailDone|paused|finishing|shutting) {
+	before := l.left
+	l.left = leastShare
+	flushed := l.flush(c)
+	l.left, l.done = before, l.done+leastShare-l.left
+	if flushed && c.has(tailDone|paused|finishing|shutting) {
 		l.again(c)
 	}
 }

@@ -135,24 +135,50 @@ func (l *Loop) unwatch(ln *Listener) {
 // accept takes connections from one listener and serves them. Watching is
 // level-triggered: what a batch leaves comes back in the next turn, so the accept
 // that would only find the queue empty is rarely made.
+//
+// Beside much else that waits, an accept too many is cheap, and a turn may be long: then the
+// queue is emptied as far as the turn's time for it allows.
 func (l *Loop) accept(ln *Listener) {
-	n := l.admit(ln.batch.size)
-	if n == 0 {
-		l.noRoom(true)
-		return
+	n, busy := ln.batch.size, l.polite.len()+l.greedy.len() >= manyWait
+	if busy {
+		n = maxBatch
 	}
-	fresh := l.take(ln, n)
-	l.budget.give(n - len(fresh))
-	l.unlock(ln)
-	if len(fresh) == 0 {
+	step := n
+	if ln.mutex == nil { // else others wait for it, and not for what is served here
+		step = min(n, acceptStep)
+	}
+	accepted, empty := 0, false
+	for accepted < n && !empty && l.rest == 0 && !l.late(l.now+acceptTime) {
+		var fresh []int32
+		room := l.admit(min(step, n-accepted))
+		if room == 0 {
+			l.noRoom(true)
+			break
+		}
+		fresh, empty = l.take(ln, room)
+		l.budget.give(room - len(fresh))
+		l.unlock(ln)
+		for _, fd := range fresh {
+			l.welcome(fd, ln.svc)
+		}
+		accepted += len(fresh)
+		if ln.broken {
+			break
+		}
+	}
+	switch {
+	case busy:
+	case empty:
+		ln.batch.missed()
+	case accepted >= n:
+		ln.batch.filled()
+	}
+	if accepted == 0 {
 		l.vain++
 		return
 	}
-	for _, fd := range fresh {
-		l.welcome(fd, ln.svc)
-	}
-	l.queueAgain(ln, len(fresh))
-	l.shed(len(fresh))
+	l.queueAgain(ln, accepted)
+	l.yieldPlaces(accepted)
 	if l.rest == 0 && l.foreseen(ln) {
 		// At once and not at the next connection, whose one exclusive wake-up this
 		// loop would take and the others never get.
@@ -185,8 +211,11 @@ func (l *Loop) rewatch(ln *Listener) {
 	}
 }
 
-// take accepts up to n connections.
-func (l *Loop) take(ln *Listener, n int) []int32 {
+// acceptStep is how many connections are accepted before they are served.
+const acceptStep = 8
+
+// take accepts up to n connections. empty says that there are no more.
+func (l *Loop) take(ln *Listener, n int) (fresh []int32, empty bool) {
 	l.fresh = l.fresh[:0]
 	for range n {
 		fd, errno := accept(ln.fd)
@@ -196,8 +225,7 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.fresh = append(l.fresh, fd)
 		case unix.EAGAIN:
 			l.count.AcceptEmpty++
-			ln.batch.missed()
-			return l.fresh
+			return l.fresh, true
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			// The kernel has less than the budget knows of: somebody has lowered the limit, or the
@@ -206,21 +234,20 @@ func (l *Loop) take(ln *Listener, n int) []int32 {
 			l.count.AcceptNoFD++
 			l.acceptLast(ln)
 			l.pause(restNoFD)
-			return l.fresh
+			return l.fresh, false
 		case unix.EINVAL, unix.EBADF, unix.ENOTSOCK:
 			// The socket's own error, as after a shutdown(2) by somebody who shares
 			// it: it would be reported for ever.
 			l.count.AcceptErrors++
 			ln.broken = true
 			l.unwatch(ln)
-			return l.fresh
+			return l.fresh, false
 		default:
 			// The connection's own network error, which accept(2) passes on.
 			l.count.AcceptErrors++
 		}
 	}
-	ln.batch.filled()
-	return l.fresh
+	return l.fresh, false
 }
 
 // acceptLast takes one connection with the descriptor that is kept for it: the one

@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -28,6 +29,8 @@ type Options struct {
 	// Load is where the loop tells how it does; nil is nowhere. With it, the loop
 	// turns every 20 ms at least, until it drains.
 	Load *Load
+	// Memory bounds what the loops of a process hold, this one among them; nil is no bound.
+	Memory *Memory
 	// MaxConnections pauses accepting; 0 is no limit.
 	MaxConnections int
 	// Budget is the process's, of all its loops; nil is no bound but the kernel's.
@@ -61,15 +64,19 @@ type Loop struct {
 	listeners []*Listener
 	watchers  []watcher
 	classes   []class // classes[0] is unused: no timeout
-	ready     []mark  // connections that go on next turn
-	going     []mark  // …this turn
+	polite    queue   // connections that can go on
+	greedy    queue   // …and had used up their share
+	left      int     // of the share of the connection that is driven, in work
+	done      int     // work since the clock was last looked at
 	closing   []*Conn // closed in this turn, descriptors still open
 	driven    *Conn   // nil between two
 	cause     unix.Errno
 	buffers   buffers
-	outputs   []*output
-	ties      []*tie
-	pipes     []*pipe
+	outputs   Spare[*output]
+	ties      Spare[*tie]
+	pipes     Spare[*pipe]
+	piping    int // pipes that are lent
+	mem       holding
 	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
@@ -77,6 +84,7 @@ type Loop struct {
 	peer      unix.RawSockaddrAny
 
 	count       *Counters
+	memory      *Memory
 	load        publisher
 	maxMessage  int
 	polling     luck // asking for events without blocking
@@ -134,13 +142,18 @@ func New(o Options) (*Loop, error) {
 	l := &Loop{
 		epfd: int32(epfd), wakefd: int32(wakefd), reserve: -1,
 		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
-		count: o.Counters, limit: o.MaxConnections, budget: o.Budget, crowded: crowded{tell: o.Crowded},
+		count: o.Counters, memory: o.Memory, limit: o.MaxConnections, budget: o.Budget, crowded: crowded{tell: o.Crowded},
 		panicked: o.Panicked, empty: o.Empty,
 		start: time.Now(),
 	}
 	if l.count == nil {
 		l.count = new(Counters)
 	}
+	if l.memory == nil {
+		l.memory = new(Memory)
+	}
+	l.buffers.holding = &l.mem
+	l.mem.ceiling = math.MaxInt
 	if err := l.keepReserve(); err != nil {
 		l.free()
 		return nil, err
@@ -153,6 +166,7 @@ func New(o Options) (*Loop, error) {
 	l.count.Open, l.count.UpstreamOpen = 0, 0 // what an earlier user of the memory left
 	l.msg.Iov, l.msg.Iovlen = &l.iov[0], 2
 	l.wall = l.start
+	l.memory.loops = append(l.memory.loops, l)
 	l.lingerClass = l.Class(lingerTimeout)
 	l.spentClass = l.newClass(class{wait: int64(lingerTimeout), alone: true})
 	if err := l.control(unix.EPOLL_CTL_ADD, l.wakefd, unix.EPOLLIN, special); err != nil {
@@ -177,9 +191,8 @@ func (l *Loop) Run() error {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 		l.tick()
-		waiting := len(l.ready)
 		if l.load.Load != nil {
-			l.load.turn(l.now, n+waiting)
+			l.load.turn(l.now, n+l.polite.len()+l.greedy.len())
 		}
 		l.vain = 0
 		if l.mutexes > 0 && n > 0 {
@@ -191,9 +204,10 @@ func (l *Loop) Run() error {
 		if l.vain == n && n > 0 {
 			l.count.WakeupsVain += l.count.Wakeups - wakeups
 		}
-		l.goOn(waiting)
+		l.serveQueues(l.now)
 		productive = n > 0
 		l.expire()
+		l.account()
 		l.reap()
 		if l.rest != 0 {
 			l.resume()
@@ -216,7 +230,8 @@ func (l *Loop) Run() error {
 // blocking, if that has lately found something: then the scheduler need not hear of
 // it. Where it finds nothing it is one system call more for each turn.
 func (l *Loop) wait(productive bool) (int, error) {
-	if len(l.ready) > 0 || productive && l.polling.pays(l.count.Turns) {
+	waiting := l.polite.len()+l.greedy.len() > 0
+	if waiting || productive && l.polling.pays(l.count.Turns) {
 		n, errno := l.poll()
 		switch {
 		case errno == unix.EINTR:
@@ -226,7 +241,7 @@ func (l *Loop) wait(productive bool) (int, error) {
 		case n > 0:
 			l.polling.was(true)
 			return n, nil
-		case len(l.ready) > 0:
+		case waiting:
 			return 0, nil
 		}
 		l.polling.was(false)
@@ -260,16 +275,13 @@ func (l *Loop) yield(now int64) {
 	}
 }
 
-// breathe is yield in the middle of a turn, after something that takes long.
-func (l *Loop) breathe() { l.yield(int64(time.Since(l.start))) }
-
 // yieldAfter is how long a busy loop keeps the scheduler waiting. It is below the 10 ms
 // at which the runtime's monitor (sysmon in runtime/proc.go) loses patience, takes the
 // processor away in the middle of a system call, and then looks again every 20 µs
 // for more: an eighth of a busy worker's CPU time.
 const yieldAfter = int64(7 * time.Millisecond)
 
-// dispatch serves one event.
+// dispatch records one event, and serves it if it is not a connection's.
 func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	if uint32(ev.Pad)&special != 0 {
 		l.dispatchSpecial(ev.Fd)
@@ -295,9 +307,7 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 			c.flags |= gone
 		}
 	}
-	if !c.has(queued) { // else it has had its turn
-		l.run(c)
-	}
+	l.again(c)
 }
 
 // dispatchSpecial serves an event of a listener or of Post.
@@ -326,21 +336,6 @@ func (l *Loop) dispatchSpecial(fd int32) {
 func (l *Loop) run(c *Conn) {
 	defer l.guard(c)
 	l.drive(c)
-}
-
-// goOn gives the first n of the connections that had used up their budget their
-// next one. Those that have used it up in this turn come after them.
-func (l *Loop) goOn(n int) {
-	l.going = append(l.going[:0], l.ready[:n]...)
-	l.ready = append(l.ready[:0], l.ready[n:]...)
-	for _, m := range l.going {
-		if m.c.gen == m.gen && m.c.has(open) {
-			m.c.flags &^= queued
-			if !m.c.has(away) {
-				l.run(m.c)
-			}
-		}
-	}
 }
 
 // timedOut serves a timeout that is due.
@@ -473,7 +468,7 @@ func (l *Loop) free() {
 		}
 		closeFile(c.fd)
 	})
-	for _, p := range l.pipes {
+	for _, p := range l.pipes.idle {
 		p.close()
 	}
 	if l.reserve >= 0 {

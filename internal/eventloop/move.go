@@ -365,6 +365,9 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	return c, nil
 }
 
+// ErrMemory is returned by Arrive when the loop holds as much as it may.
+var ErrMemory = errors.New("this worker has no memory left for it")
+
 // mayArrive tells why a connection can't come here.
 func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 	_, ok := s.handler.(Mover)
@@ -373,6 +376,8 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 		return errors.New("the service does not know connections of kind " + p.Kind)
 	case l.full() && flag(p.Facts)&outgoing == 0:
 		return ErrFull
+	case p.size() > max(0, l.mem.ceiling-l.mem.lent):
+		return ErrMemory
 	case len(p.Tail) > 0 && p.File >= 0:
 		return errors.New("both bytes and a file are behind its output")
 	case len(p.In) > l.maxMessage:
@@ -394,6 +399,8 @@ func (l *Loop) receive(s *Service, p *Parcel) *Conn {
 		switch {
 		case len(p.Tail) > 0:
 			o.tail = append([]byte(nil), p.Tail...)
+			o.owned = cap(o.tail)
+			l.mem.lent += o.owned
 		case p.File >= 0:
 			o.fd, o.off, o.left = int32(p.File), p.Off, p.Left
 			l.budget.take(1)

@@ -177,7 +177,7 @@ func TestMoveUnderWay(t *testing.T) {
 	for i := range uint64(clients) {
 		c := r.from.dial()
 		wg.Go(func() {
-			p := pattern(i, 1<<20)
+			p := pattern(i, 8<<20)
 			if got, err := exchange(c, i, p); err != nil || !bytes.Equal(got, p) {
 				t.Errorf("connection %d: %d bytes back of %d, error %v", i, len(got), len(p), err)
 			}

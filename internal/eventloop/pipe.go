@@ -9,23 +9,38 @@ type pipe struct{ r, w int32 }
 // pipeSize is the room in a pipe, in bytes, and what one splice(2) is asked for.
 const pipeSize = 1 << 20
 
-// keepPipes bounds the empty pipes that are kept for later: each is two descriptors.
-const keepPipes = 8
+// keepPipes bounds the empty pipes that are kept for later: each is two descriptors. maxPipes
+// bounds those that are lent: root's are bounded by nothing else, and each may hold
+// pipeSize. Beyond it, and where they would be half of what the loop may hold, bytes are copied.
+const (
+	keepPipes = 8
+	maxPipes  = 64
+)
 
-// getPipe lends an empty pipe; nil if there is none to be had.
+// getPipe lends an empty pipe; nil if there is none to be had. It is counted as full from now on.
 func (l *Loop) getPipe() *pipe {
-	if n := len(l.pipes); n > 0 {
-		p := l.pipes[n-1]
-		l.pipes = l.pipes[:n-1]
-		return p
-	}
-	if n := l.budget.claim(2, forClients); n < 2 { // copying needs none
-		l.budget.give(n)
+	if l.piping >= maxPipes || (l.piping+1)*pipeSize > l.mem.ceiling/2 || l.mem.lent+pipeSize > l.mem.ceiling {
 		return nil
 	}
+	p, ok := l.pipes.Take()
+	if !ok {
+		if n := l.budget.claim(2, forClients); n < 2 { // copying needs none
+			l.budget.give(n)
+			return nil
+		}
+		if p = newPipe(); p == nil {
+			l.budget.give(2)
+			return nil
+		}
+	}
+	l.piping++
+	l.mem.lent += pipeSize
+	return p
+}
+
+func newPipe() *pipe {
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
-		l.budget.give(2)
 		return nil
 	}
 	// Else it has 64 KiB: the user's share of pipe memory is used up, pipe(7).
@@ -35,10 +50,15 @@ func (l *Loop) getPipe() *pipe {
 
 // putPipe takes a pipe back, to be used again if it is empty.
 func (l *Loop) putPipe(p *pipe, empty bool) {
-	if empty && len(l.pipes) < keepPipes && l.budget.free(forClients) > 0 {
-		l.pipes = append(l.pipes, p)
-		return
+	l.piping--
+	l.mem.lent -= pipeSize
+	if !empty || l.budget.free(forClients) <= 0 || !l.pipes.Keep(p, keepPipes) {
+		l.closePipe(p)
 	}
+}
+
+// closePipe closes a pipe that was counted.
+func (l *Loop) closePipe(p *pipe) {
 	p.close()
 	l.budget.give(2)
 }

@@ -7,22 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls below never block (non-blocking descriptors, zero timeout), which is
-// what makes RawSyscall sound: the scheduler need not be told. Those of package syscall
-// are Go functions, where unix has a stub in assembly and a wrapper before them.
+// The calls below never block, which is what makes RawSyscall sound: the scheduler need
+// not be told. Those on connections say so themselves (MSG_DONTWAIT): O_NONBLOCK belongs to the
+// open file description, and whoever gave the connection away may have kept a duplicate. The calls of
+// package syscall are Go functions, where unix has a stub in assembly and a wrapper before them.
 
-// read reads from a non-blocking descriptor: recvfrom(2).
+// read reads from a socket: recvfrom(2).
 func read(fd int32, p []byte) (int, unix.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
-		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
+		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
-// write writes to a non-blocking socket: sendto(2). MSG_NOSIGNAL spares the
+// write writes to a socket: sendto(2). MSG_NOSIGNAL spares the
 // process a SIGPIPE for each peer that has gone.
 func write(fd int32, p []byte, flags int) (int, unix.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
-		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+		uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT), 0, 0)
 	return int(n), errno
 }
 
@@ -32,7 +33,7 @@ func (l *Loop) gather(fd int32, a, b []byte) (int, unix.Errno) {
 	l.iov[0].SetLen(len(a))
 	l.iov[1].SetLen(len(b))
 	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd),
-		uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL)
+		uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	l.iov[0].Base, l.iov[1].Base = nil, nil
 	return int(n), errno
 }

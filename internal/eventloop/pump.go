@@ -32,8 +32,8 @@ func (l *Loop) passKept(c *Conn) {
 }
 
 // pump reads once and passes on what came. The partner has room.
-func (l *Loop) pump(c *Conn, budget *int) {
-	if c.tie.bulk && l.pumpPipe(c, budget) {
+func (l *Loop) pump(c *Conn) {
+	if c.tie.bulk && l.pumpPipe(c) {
 		return
 	}
 	to := c.tie.peer
@@ -42,7 +42,7 @@ func (l *Loop) pump(c *Conn, budget *int) {
 		room = room[:min(left, int64(len(room)))]
 	}
 	n, errno := read(c.fd, room)
-	if !l.came(c, n, errno, budget) {
+	if !l.came(c, n, errno) {
 		return
 	}
 	c.tie.bulk = n == l.maxMessage
@@ -57,6 +57,7 @@ func (l *Loop) pump(c *Conn, budget *int) {
 // hand writes bytes of one connection to another that has nothing waiting, and
 // queues what it doesn't take. It returns false if that is closed by now.
 func (l *Loop) hand(c, to *Conn, p []byte) bool {
+	l.left -= callWork
 	n, errno := write(to.fd, p, 0)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
@@ -77,7 +78,7 @@ func (l *Loop) hand(c, to *Conn, p []byte) bool {
 // pumpPipe passes bytes on through a pipe: splice(2). It returns false if there is none
 // to be had. The pipe is part of the partner's output from here on. No MORE flag is
 // given: it would have the kernel hold the last bytes back for 200 ms.
-func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
+func (l *Loop) pumpPipe(c *Conn) bool {
 	p := l.getPipe()
 	if p == nil {
 		return false
@@ -91,7 +92,7 @@ func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
 		l.putPipe(p, true)
 		return false
 	}
-	if !l.came(c, n, errno, budget) {
+	if !l.came(c, n, errno) {
 		l.putPipe(p, true)
 		return true
 	}
@@ -101,7 +102,7 @@ func (l *Loop) pumpPipe(c *Conn, budget *int) bool {
 			break
 		}
 		n += more
-		*budget -= more
+		l.left -= more + callWork
 	}
 	c.tie.bulk = n >= bulkEnd
 	to := c.tie.peer

@@ -57,10 +57,10 @@ func (l *Loop) idlest(clients bool) *Conn {
 	return best
 }
 
-// shed begins to close idle connections in order, as many as n, where descriptors get few: their
+// yieldPlaces begins to close idle connections in order, as many as n, where descriptors get few: their
 // clients are told of the end (FIN), and a request that crosses it is not answered with RST as
 // long as the descriptor isn't needed. It may be called while a connection is driven.
-func (l *Loop) shed(n int) {
+func (l *Loop) yieldPlaces(n int) {
 	for ; n > 0 && l.budget.short(); n-- {
 		c := l.idlest(false)
 		if c == nil {

@@ -30,9 +30,7 @@ func (l *Loop) Join(client, upstream *Conn) {
 }
 
 func (l *Loop) newTie(peer *Conn) *tie {
-	if n := len(l.ties); n > 0 {
-		t := l.ties[n-1]
-		l.ties = l.ties[:n-1]
+	if t, ok := l.ties.Take(); ok {
 		t.peer = peer
 		return t
 	}
@@ -48,10 +46,8 @@ func (l *Loop) part(c *Conn) {
 	}
 	p := c.tie.peer
 	for _, c := range [...]*Conn{c, p} {
-		if len(l.ties) < 2*keepBuffers {
-			*c.tie = tie{}
-			l.ties = append(l.ties, c.tie)
-		}
+		*c.tie = tie{}
+		l.ties.Keep(c.tie, 2*keepBuffers)
 		c.tie = nil
 	}
 	for _, c := range [...]*Conn{c, p} {

@@ -125,12 +125,20 @@ func (l *Loop) disarm(c *Conn) {
 	c.prev, c.next, c.class = nil, nil, 0
 }
 
-// expire serves the timeouts that are due.
+// expire serves the timeouts that are due, as far as a turn's time allows.
 func (l *Loop) expire() {
+	until := int64(0)
 	for i := range l.classes {
 		for c := l.classes[i].head; c != nil && c.deadline <= l.now; c = l.classes[i].head {
+			if until == 0 {
+				until = l.clock() + expireTime
+			}
 			l.disarm(c)
 			l.timedOut(c)
+			l.done += callWork
+			if l.late(until) {
+				return // nearest says at once
+			}
 		}
 	}
 }
@@ -142,6 +150,9 @@ const longestWait = 1 << 30
 // for ever.
 func (l *Loop) nearest() int {
 	due := l.resumeAt
+	if at := l.trimDue(); at != 0 && (due == 0 || at < due) {
+		due = at
+	}
 	for i := range l.classes {
 		if c := l.classes[i].head; c != nil && (due == 0 || c.deadline < due) {
 			due = c.deadline

@@ -176,26 +176,39 @@ func TestGenerationWraps(t *testing.T) {
 
 // Buffers that are kept are bounded in number and in bytes, and lent empty.
 func TestBuffers(t *testing.T) {
-	var b buffers
+	b := buffers{holding: new(holding)}
 	for _, n := range []int{1, 1024, 1025, 16 << 10, 1 << 20, 1<<20 + 1} {
+		var lent [][]byte
 		for range 70 {
 			p := b.get(n)
+			lent = append(lent, p)
 			if len(p) != 0 || cap(p) < n {
 				t.Fatalf("asked for %d, got length %d, capacity %d", n, len(p), cap(p))
 			}
 		}
+		for i, p := range lent {
+			b.put(p[:min(i, n)])
+		}
+		if b.lent != 0 {
+			t.Fatalf("%d bytes are lent when all are back", b.lent)
+		}
 		for range 70 {
-			b.put(b.get(n)[:n/2])
 			b.put(make([]byte, n, n+1))
 			b.put(make([]byte, 0, n))
 		}
+		b.lent = 0 // those were not lent
 	}
-	for i, idle := range b.idle {
-		if len(idle) > keepBuffers || len(idle)*bufferSizes[i] > keepBytes {
-			t.Errorf("keeps %d of %d bytes", len(idle), bufferSizes[i])
+	kept := 0
+	for i, spare := range b.idle {
+		kept += spare.Len() * bufferSize(i)
+		if spare.Len() > keepBuffers {
+			t.Errorf("keeps %d of %d bytes", spare.Len(), bufferSize(i))
 		}
 	}
-	var none buffers
+	if kept != b.kept || kept > keepBytes {
+		t.Errorf("keeps %d bytes, counts %d", kept, b.kept)
+	}
+	none := buffers{holding: new(holding)}
 	for range 100 {
 		none.put(make([]byte, 5, 1<<10))
 		if p := none.get(1 << 10); len(p) != 0 || cap(p) != 1<<10 {

@@ -17,7 +17,7 @@ func TestBreathe(t *testing.T) {
 		go func() { runs.Add(1); close(done) }()
 		for range 2 { // the scheduler serves whoever has let go first, one time in 61
 			l.yielded = yielded
-			l.breathe()
+			l.yield(l.clock())
 		}
 		after := runs.Load()
 		<-done

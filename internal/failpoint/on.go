@@ -16,6 +16,12 @@ const Enabled = true
 
 var dir = os.Getenv("REUSEPORTD_FAILPOINT_DIR")
 
+// Dir is the directory of the failpoints, to which those who reach one write.
+func Dir() string { return dir }
+
+// Env is how the names of variables begin that each process of the service needs for this.
+var Env = []string{"REUSEPORTD_"}
+
 // Hit acts on the failpoint called name when a test has armed it. The error is
 // not nil only for the action `error`.
 func Hit(name string) error {
@@ -49,6 +55,13 @@ func Hit(name string) error {
 	case "error":
 		return fmt.Errorf("failpoint %s", name)
 	default:
+		if what, ok := strings.CutPrefix(action, "try "); ok {
+			result := []byte(outcome(attempt(what)) + "\n") // by which it is known to be whole
+			if err := os.WriteFile(fmt.Sprintf("%s.tried.%d", armed, os.Getpid()), result, 0o644); err != nil {
+				panic("failpoint " + name + ": " + err.Error())
+			}
+			return nil
+		}
 		panic("failpoint " + name + ": unknown action " + action)
 	}
 	return nil

@@ -3,6 +3,7 @@ package initd
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -311,6 +312,33 @@ func TestStalePIDFile(t *testing.T) {
 		}
 		if f := readPIDFile(path); f.pid > 0 && alive(f.pid) {
 			t.Errorf("%q is taken for the living %d", text, f.pid)
+		}
+	}
+}
+
+// What another user has put in the place of the PID file names nobody, and holds nobody up.
+func TestPlantedPIDFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	for name, plant := range map[string]func() error{
+		"a file of another user": func() error {
+			if os.Geteuid() != 0 {
+				return os.WriteFile(path, nil, 0o600)
+			}
+			return errors.Join(os.WriteFile(path, []byte("123"), 0o600), os.Chown(path, 65534, 65534))
+		},
+		"a FIFO": func() error { return syscall.Mkfifo(path, 0o600) },
+		"a link": func() error {
+			return errors.Join(os.WriteFile(path+"2", []byte("123"), 0o600), os.Symlink(path+"2", path))
+		},
+	} {
+		if err := plant(); err != nil {
+			t.Fatal(err)
+		}
+		if f := readPIDFile(path); f.pid != 0 {
+			t.Errorf("%s names %d", name, f.pid)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // pidFile is a PID file as it was at one moment; pid is 0 when there is none.
@@ -13,14 +16,19 @@ type pidFile struct {
 	stat os.FileInfo
 }
 
+// readPIDFile reads a file of this user: whom it names gets this process's signals. No link
+// is followed, and a FIFO isn't waited for.
 func readPIDFile(path string) pidFile {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return pidFile{}
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil {
+	if err != nil || !st.Mode().IsRegular() {
+		return pidFile{}
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() {
 		return pidFile{}
 	}
 	var buf [32]byte

@@ -1,9 +1,10 @@
-// Package record is what a master writes down of its service, so that the next one, if it is
-// killed, need not believe what the workers say of themselves.
+// Package record is what a master writes down of its service, for a master that comes
+// after it was killed: everything but descriptors, which only the workers have then.
 //
-// It owns the file's form and the kernel's names for things: a process by PID and start
-// time, memory by inode, a socket by cookie. Where workers run as another user than the master, only the
-// master's user can write the file. It must never be made from a worker's words.
+// It owns the form of record.json in the runtime directory, and what makes a process, a
+// piece of memory and a socket the one that is meant. The file is its master's alone, so what
+// it says is believed; what a process says of itself never is. The package must never
+// take anything from a worker.
 package record
 
 import (
@@ -13,105 +14,121 @@ import (
 	"io/fs"
 	"time"
 
-	"reuseportd/internal/custody"
+	"reuseportd/internal/eventloop"
 	"reuseportd/internal/rundir"
 )
 
-// File is the record's name in the runtime directory.
-const File = "record.json"
-
 const (
-	format = 1
-	// maxSize bounds the file, in bytes: a thousand workers with large configurations.
-	maxSize = 32 << 20
+	// version is the meaning of the fields. A later one may be added without another
+	// version: an older release skips it.
+	version = 1
+	// File is the file's in the runtime directory.
+	File = "record.json"
+	// maxSize bounds it, in bytes.
+	maxSize = 64 << 20
 )
 
-// Record is a service's processes, memory and sockets.
+// Record is a service at one moment.
 type Record struct {
-	Format      int                  `json:"format"`
-	LastID      uint64               `json:"last_id"` // of a generation
-	Seq         uint64               `json:"seq"`     // of a message; it may be a little behind
-	Loaded      time.Time            `json:"loaded"`
-	Refused     string               `json:"refused,omitempty"`
-	Ledger      Inode                `json:"ledger"`
-	Board       Inode                `json:"board"`
-	Tables      map[uint64]uint32    `json:"tables,omitempty"` // by generation: IDs of eBPF maps
-	Shards      map[string]Shards    `json:"shards"`           // by config.Listener.Key
-	Generations []custody.Generation `json:"generations"`      // with configurations, but for their bytes
-	Workers     []Worker             `json:"workers"`
+	Version int       `json:"version"`
+	Master  Process   `json:"master"`            // who has written it; older masters don't say
+	LastID  uint64    `json:"last_id"`           // of a generation
+	Seq     uint64    `json:"seq"`               // of a message that is acknowledged
+	Loaded  time.Time `json:"loaded"`            // when the serving configuration was
+	Refused string    `json:"refused,omitempty"` // why the file's present content does not serve
+	Ledger  Memory    `json:"ledger"`
+	Board   Memory    `json:"board"`
+	Groups  []Group   `json:"groups"`
+	// Generations are those that are not gone, oldest first.
+	Generations []Generation `json:"generations"`
 }
 
-// Shards are the sockets of an address, by index.
-type Shards struct {
-	Cookies   []uint64 `json:"cookies"`
-	Unordered bool     `json:"unordered,omitempty"` // the kernel's order is another one
+// Process is a process and no other one.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // StartTime
 }
 
-// Worker is a worker process.
+// Group is the shards of an address.
+type Group struct {
+	Key       string   `json:"key"`     // config.Listener.Key
+	Cookies   []uint64 `json:"cookies"` // SO_COOKIE by the shard's index
+	Unordered bool     `json:"unordered,omitempty"`
+}
+
+// Generation is the workers of one configuration.
+type Generation struct {
+	ID         uint64             `json:"id"`
+	State      string             `json:"state"`
+	Since      time.Time          `json:"since"`
+	Deadline   time.Time          `json:"deadline"` // of the drain
+	Base       eventloop.Counters `json:"base"`     // when the drain began
+	HandedOver time.Time          `json:"handed_over"`
+	Conf       json.RawMessage    `json:"conf"`   // custody.Essence
+	SHA256     string             `json:"sha256"` // of the configuration's bytes
+	// Load is the kernel's ID of the table that steers it by load, 0 if it has none.
+	Load    uint32   `json:"load,omitempty"`
+	Workers []Worker `json:"workers"`
+}
+
+// Worker is a place in a generation, with the process that fills it.
 type Worker struct {
-	Generation uint64    `json:"generation"`
-	Index      int       `json:"index"`
-	Slots      []int     `json:"slots"`
-	Page       int       `json:"page"` // of the ledger
-	Process    Process   `json:"process"`
-	State      string    `json:"state"`
-	Since      time.Time `json:"since"`
-	Restarts   int       `json:"restarts"`
+	Index    int       `json:"index"`
+	Slots    []int     `json:"slots"`
+	Page     int       `json:"page"` // of the ledger: its first loop's
+	PID      int       `json:"pid"`  // 0: it has no process
+	Start    uint64    `json:"start"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Restarts int       `json:"restarts"`
 }
 
-// Write puts the record in the place of the one before. It must be there before what is new
-// in it can have a client.
-func Write(dir *rundir.Dir, r *Record) error {
-	r.Format = format
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("record of the service: %w", err)
-	}
-	if err := dir.WriteFile(File, text, 0o600); err != nil {
-		return fmt.Errorf("record of the service: %w", err)
-	}
-	return nil
+// Text is the file's content.
+func (r *Record) Text() ([]byte, error) {
+	r.Version = version
+	return json.Marshal(r)
 }
 
-// Read returns the record that an earlier master has left, nil if there is none.
-func Read(dir *rundir.Dir) (*Record, error) {
+// Write puts a record's Text in the place of the one before, whole or not at all.
+func Write(dir *rundir.Dir, text []byte) error { return dir.WriteFile(File, text, 0o600) }
+
+// Load returns the record that a master left; the error wraps fs.ErrNotExist when there is
+// none.
+func Load(dir *rundir.Dir) (*Record, error) {
 	text, err := dir.ReadFile(File, maxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("record of the service: %w", err)
+		return nil, err
 	}
-	var r Record
-	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("record of the service: %w", err)
-	}
-	if r.Format != format {
-		return nil, fmt.Errorf("record of the service: it has format %d, and this release reads %d", r.Format, format)
-	}
-	for i := range r.Generations {
-		if r.Generations[i].Conf == nil {
-			return nil, fmt.Errorf("record of the service: generation %d has no configuration", r.Generations[i].ID)
-		}
-	}
-	return &r, nil
+	return parse(text)
 }
 
-// Find returns the worker that a process is, nil if it is none.
-func (r *Record) Find(p Process) *Worker {
-	for i := range r.Workers {
-		if w := &r.Workers[i]; w.Process == p && p.PID > 0 {
-			return w
-		}
+// Missing reports whether an error of Load says that there is no record.
+func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+func parse(text []byte) (*Record, error) {
+	r := new(Record)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("read %s: %w", File, err)
 	}
-	return nil
+	if r.Version != version {
+		return nil, fmt.Errorf("read %s: its version is %d, this release knows %d", File, r.Version, version)
+	}
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", File, err)
+	}
+	return r, nil
 }
 
-// Generation returns a generation by its ID, nil if it is not in the record.
-func (r *Record) Generation(id uint64) *custody.Generation {
-	for i := range r.Generations {
-		if g := &r.Generations[i]; g.ID == id {
-			return g
+// Remove removes the record at the end of a service.
+func Remove(dir *rundir.Dir) error {
+	return errors.Join(dir.Remove(File), dir.Remove(File+".new"))
+}
+
+// Group returns the group of a key, nil if there is none.
+func (r *Record) Group(key string) *Group {
+	for i := range r.Groups {
+		if r.Groups[i].Key == key {
+			return &r.Groups[i]
 		}
 	}
 	return nil

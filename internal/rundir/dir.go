@@ -23,8 +23,10 @@ import (
 type Dir struct {
 	path   string
 	fd     int
+	held   int // see Hold; -1 is not
 	owner  uint32
 	unsafe bool
+	made   bool // by Open
 }
 
 // Options say how a runtime directory is opened.
@@ -57,7 +59,7 @@ func Open(path string, o Options) (*Dir, error) {
 	if err != nil {
 		return nil, refusal(path, err)
 	}
-	d := &Dir{path: filepath.Clean(path), fd: fd, unsafe: o.Unsafe}
+	d := &Dir{path: filepath.Clean(path), fd: fd, held: -1, unsafe: o.Unsafe, made: w.made}
 	owners := w.trusted
 	if !o.Client {
 		owners = []uint32{uint32(os.Geteuid())}
@@ -121,10 +123,13 @@ func (d *Dir) Owner() uint32 { return d.owner }
 // Unsafe reports whether the directory was opened with Options.Unsafe.
 func (d *Dir) Unsafe() bool { return d.unsafe }
 
-// Close closes the descriptor.
+// Close closes the descriptors.
 func (d *Dir) Close() error {
 	fd := d.fd
-	d.fd = -1
+	if d.held >= 0 {
+		_ = unix.Close(d.held)
+	}
+	d.fd, d.held = -1, -1
 	if fd < 0 {
 		return nil
 	}

@@ -49,9 +49,13 @@ func (d *Dir) Lock() (*Lock, error) {
 // tryLock returns nil and no error when the file that it locked was unlinked
 // by its previous holder meanwhile: that lock keeps nobody out.
 func (d *Dir) tryLock() (*Lock, error) {
-	fd, err := unix.Openat(d.fd, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	fd, err := unix.Openat(d.fd, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := plain(fd); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer unix.Close(fd)
@@ -70,6 +74,35 @@ func (d *Dir) tryLock() (*Lock, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// plain insists that what is to be written to is a regular file by one name: not what
+// somebody has put there before the directory was closed to others.
+func plain(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("fstat: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		return errors.New("it is no regular file, or has another name elsewhere; remove it")
+	}
+	return nil
+}
+
+// Renew makes the lock's file anew, where somebody has removed it, and reports whether it
+// had to. The error wraps ErrLocked if another instance was faster.
+func (l *Lock) Renew() (bool, error) {
+	same, err := l.Current()
+	if err != nil || same {
+		return false, err
+	}
+	fresh, err := l.dir.Lock()
+	if err != nil {
+		return false, err
+	}
+	err = l.Forget()
+	l.fd = fresh.fd
+	return true, err
 }
 
 // locked says who holds the lock.

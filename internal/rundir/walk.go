@@ -29,6 +29,7 @@ type walk struct {
 	stack []int    // open directories from / on. Invariant: never empty while walking
 	names []string // of those behind the first
 	links int
+	made  bool // the last component
 }
 
 // unsafeError is a component that others could exchange, or that is theirs.
@@ -113,9 +114,10 @@ func (w *walk) open(at int, name string) (int, error) {
 	if w.last() {
 		m = mode
 	}
-	if err := unix.Mkdirat(at, name, m); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err = unix.Mkdirat(at, name, m); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	}
+	w.made = err == nil && w.last()
 	return unix.Openat(at, name, flags, 0)
 }
 

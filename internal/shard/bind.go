@@ -26,6 +26,7 @@ func (g *Group) Bind(n int) error {
 				_ = unix.Close(fd)
 			}
 			g.shards, g.hidden = g.shards[:had], min(g.hidden, had)
+			g.cookies = g.cookies[:min(len(g.cookies), had)]
 			return g.fail("bind", err)
 		}
 		g.shards = append(g.shards, fd)

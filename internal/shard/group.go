@@ -19,6 +19,8 @@ type Group struct {
 	// those that listen also the kernel's index in the reuseport group, unless
 	// unordered.
 	shards []int
+	// cookies are those of the first shards, as far as anybody has asked for them.
+	cookies []uint64
 	// listening shards come first. Invariant: 0 ≤ listening ≤ len(shards).
 	listening int
 	// policy chooses among the shards. Invariant: a program of it is attached, but
@@ -132,6 +134,6 @@ func (g *Group) Forget() error {
 	for _, fd := range g.shards {
 		errs = append(errs, unix.Close(fd))
 	}
-	g.shards, g.listening, g.steered, g.hidden = nil, 0, 0, 0
+	g.shards, g.cookies, g.listening, g.steered, g.hidden = nil, nil, 0, 0, 0
 	return errors.Join(errs...)
 }

@@ -3,6 +3,9 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -82,31 +85,29 @@ func AdoptLoad(fd, slots int) (*Load, error) {
 	return makeLoad(table, slots)
 }
 
-// ID returns the table's number, which no other of the machine has: bpf_obj_get_info_by_fd,
-// bpf(2). ok is false where the kernel doesn't say.
-func (l *Load) ID() (id uint32, ok bool) { return tableID(l.table) }
-
-// TableID is Load.ID of a descriptor, which stays the caller's.
-func TableID(fd int) (id uint32, ok bool) {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+// ID is the kernel's number of the table, 0 if it gives none.
+func (l *Load) ID() uint32 {
+	id, err := LoadID(l.FD())
 	if err != nil {
-		return 0, false
+		return 0
 	}
-	table, err := ebpf.NewMapFromFD(dup)
-	if err != nil {
-		return 0, false
-	}
-	defer table.Close()
-	return tableID(table)
+	return id
 }
 
-func tableID(table *ebpf.Map) (uint32, bool) {
-	info, err := table.Info()
+// LoadID returns the kernel's number of a BPF map, whoever made it: no other has the same
+// while this one is there. It needs no privilege.
+func LoadID(fd int) (uint32, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
-	id, ok := info.ID()
-	return uint32(id), ok
+	for line := range strings.Lines(string(text)) {
+		if number, ok := strings.CutPrefix(line, "map_id:"); ok {
+			id, err := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+			return uint32(id), err
+		}
+	}
+	return 0, errors.New("it is no BPF map")
 }
 
 // makeLoad maps the table, which it owns.

@@ -64,6 +64,7 @@ func (g *Group) closeTop() error {
 	top := len(g.shards) - 1
 	err := unix.Close(g.shards[top])
 	g.shards = g.shards[:top]
+	g.cookies = g.cookies[:min(len(g.cookies), top)]
 	g.listening = min(g.listening, top)
 	g.hidden = min(g.hidden, top)
 	g.steered = min(g.steered, top)

@@ -10,15 +10,24 @@ import (
 // Reserve gives n free pages in a row to a generation, counters zeroed, and
 // returns the first. It fails, and changes nothing, when there are none. A
 // master that is killed meanwhile has reserved all of them or none.
-func (l *Ledger) Reserve(generation uint64, n int) (first int, err error) {
+//
+// Pages that are taken, as the master knows, are never given. If none are free, it may be
+// that a worker has spoilt the table of entries, which is in memory that it can write
+// to: then those that are not taken are free, spoilt is true, and what was
+// counted there is lost. taken may be nil.
+func (l *Ledger) Reserve(generation uint64, n int, taken func(page int) bool) (first int, spoilt bool, err error) {
 	if n < 1 || n > MaxPages {
-		return 0, fmt.Errorf("statistics: reserve %d pages for generation %d: want 1 to %d", n, generation, MaxPages)
+		return 0, false, fmt.Errorf("statistics: reserve %d pages for generation %d: want 1 to %d", n, generation, MaxPages)
 	}
 	l.settle()
 	h := l.head()
-	first, ok := h.room(n)
+	first, ok := room(n, func(i int) bool { return h.used(i) || taken != nil && taken(i) })
+	if !ok && taken != nil {
+		first, ok = room(n, taken)
+		spoilt = true
+	}
 	if !ok {
-		return 0, fmt.Errorf("statistics: reserve %d pages for generation %d: not that many of %d are free in a row",
+		return 0, spoilt, fmt.Errorf("statistics: reserve %d pages for generation %d: not that many of %d are free in a row",
 			n, generation, MaxPages)
 	}
 	inc := atomic.LoadUint64(&h.reserved) + 1
@@ -29,7 +38,7 @@ func (l *Ledger) Reserve(generation uint64, n int) (first int, err error) {
 		l.store(&h.entries[i].incarnation, inc)
 	}
 	l.store(&h.reserved, inc) // now they are
-	return first, nil
+	return first, spoilt, nil
 }
 
 // Fold adds the counters of n pages from the page first on to the past and

@@ -61,15 +61,24 @@ const _ = -(unsafe.Sizeof(lock{}) % 64)
 // The head must end where a page does; this doesn't compile otherwise.
 const _ = -(unsafe.Sizeof(head{}) % PageSize)
 
+// Format says what the words of this release's ledgers mean, for whoever passes one on:
+// the header in the memory says the same, until a worker writes something else there.
+var Format = fmt.Sprintf("%x/%x", ledgerHeader, header)
+
+// checkSize refuses memory that can't be a ledger.
+func checkSize(fd int) error {
+	size, err := memfd.Size(fd)
+	if err == nil && size != ledgerSize {
+		err = fmt.Errorf("%d bytes are not a ledger, which has %d", size, ledgerSize)
+	}
+	return err
+}
+
 // checkLedger refuses memory that isn't a ledger, or one of a release whose
 // words mean something else.
 func checkLedger(fd int) error {
-	size, err := memfd.Size(fd)
-	if err != nil {
+	if err := checkSize(fd); err != nil {
 		return err
-	}
-	if size != ledgerSize {
-		return fmt.Errorf("%d bytes are not a ledger, which has %d", size, ledgerSize)
 	}
 	var b [16]byte
 	if _, err := unix.Pread(fd, b[:], 0); err != nil {
@@ -99,11 +108,11 @@ func (p *past) has(i, incarnation uint64) bool {
 	return i >= first && i-first < n && incarnation <= atomic.LoadUint64(&p.last)
 }
 
-// room returns the first page of the first n free ones in a row.
-func (h *head) room(n int) (first int, ok bool) {
+// room returns the first page of the first n in a row that are not used.
+func room(n int, used func(page int) bool) (first int, ok bool) {
 	free := 0
-	for i := range h.entries {
-		if free++; h.used(i) {
+	for i := range MaxPages {
+		if free++; used(i) {
 			free = 0
 		}
 		if free == n {

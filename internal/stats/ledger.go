@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"unsafe"
@@ -53,6 +54,27 @@ func OpenLedger(fd int) (*Ledger, error) {
 	return mapLedger(fd)
 }
 
+// AdoptLedger is OpenLedger of memory whose Format somebody else has told, who is to be
+// believed: nothing in the memory can keep it from being used. The header is made
+// right. An empty format, as of an older release, is read from there.
+func AdoptLedger(fd int, format string) (*Ledger, error) {
+	if format == "" {
+		return OpenLedger(fd)
+	}
+	err := checkSize(fd)
+	if err == nil && format != Format {
+		err = fmt.Errorf("ledger: format %q, this release knows %q", format, Format)
+	}
+	if err != nil {
+		return nil, refuse(fd, err)
+	}
+	l, err := mapLedger(fd)
+	if err == nil {
+		l.head().header, l.head().counters = ledgerHeader, header
+	}
+	return l, err
+}
+
 func mapLedger(fd int) (*Ledger, error) {
 	r, err := mapped(fd, 0, headPages+MaxPages)
 	if err != nil {
@@ -66,15 +88,19 @@ func mapLedger(fd int) (*Ledger, error) {
 // Any process may call it at any time.
 func (l *Ledger) Past() eventloop.Counters {
 	h := l.head()
-	for {
+	for tries := 0; ; tries++ {
 		seq := atomic.LoadUint64(&h.sequence)
 		c := h.past[seq%2].words.read()
-		// The next change but one writes to what was just read.
-		if atomic.LoadUint64(&h.sequence) == seq {
+		// The next change but one writes to what was just read. Only a worker that spoils
+		// the memory changes it so often.
+		if atomic.LoadUint64(&h.sequence) == seq || tries == maxTries {
 			return c
 		}
 	}
 }
+
+// maxTries bounds how often Past is read again.
+const maxTries = 10_000
 
 // Generations returns the generations that have pages, in order.
 func (l *Ledger) Generations() []uint64 {

@@ -63,8 +63,8 @@ var changes = []struct {
 	{"fold a part", func(l *Ledger) { l.Fold(1, 1) }, 0},
 	{"fold all", func(l *Ledger) { l.Fold(0, 8) }, 0},
 	{"add", func(l *Ledger) { l.Add(eventloop.Counters{Accepted: 7, Open: 9}) }, 7},
-	{"reserve freed pages", func(l *Ledger) { _, _ = l.Reserve(4, 1) }, 0},
-	{"reserve new pages", func(l *Ledger) { _, _ = l.Reserve(4, 3) }, 0},
+	{"reserve freed pages", func(l *Ledger) { _, _, _ = l.Reserve(4, 1, nil) }, 0},
+	{"reserve new pages", func(l *Ledger) { _, _, _ = l.Reserve(4, 3, nil) }, 0},
 }
 
 // Whatever the master does and after whichever store it dies, the next one
@@ -156,7 +156,7 @@ func TestManyKills(t *testing.T) {
 				case 0:
 					l.Fold(first, n)
 				case 1:
-					first, err := l.Reserve(uint64(step), n)
+					first, _, err := l.Reserve(uint64(step), n, nil)
 					if err != nil {
 						t.Fatal(err)
 					}

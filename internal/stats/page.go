@@ -1,7 +1,6 @@
 package stats
 
 import (
-	"fmt"
 	"sync/atomic"
 	"unsafe"
 
@@ -40,13 +39,6 @@ const (
 
 // The words must hold every counter; this doesn't compile when they can't.
 const _ = unsafe.Sizeof(words{}) - unsafe.Sizeof(eventloop.Counters{})
-
-func (p *page) check(i int) error {
-	if p.header != header {
-		return fmt.Errorf("page %d: header %#x, this release knows %#x", i, p.header, header)
-	}
-	return nil
-}
 
 func (w *words) counters() *eventloop.Counters {
 	return (*eventloop.Counters)(unsafe.Pointer(w))

@@ -5,9 +5,9 @@ import "reuseportd/internal/upstream"
 // takeBoard goes on with what an earlier master or its workers knew of the servers of
 // upstreams. Without it, as of an older release or of one whose form is another, all
 // of it is found out anew: that is no reason to fail.
-func (co *coordinator) takeBoard(fd int) error {
+func (co *coordinator) takeBoard(fd int, format string) error {
 	if fd >= 0 {
-		board, err := upstream.OpenBoard(fd)
+		board, err := upstream.AdoptBoard(fd, format)
 		if err == nil {
 			co.core.setBoard(board)
 			return nil

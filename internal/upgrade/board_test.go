@@ -65,11 +65,11 @@ func use(t *testing.T, b *upstream.Board) {
 // TestBoardGoesOn: the next master has what the one before it knew, and shows it.
 func TestBoardGoesOn(t *testing.T) {
 	old, next := aMaster(t), aMaster(t)
-	if err := old.takeBoard(-1); err != nil {
+	if err := old.takeBoard(-1, ""); err != nil {
 		t.Fatal(err)
 	}
 	use(t, old.core.board)
-	if err := next.takeBoard(dupFD(t, old.core.board.FD())); err != nil {
+	if err := next.takeBoard(dupFD(t, old.core.board.FD()), upstream.Format); err != nil {
 		t.Fatal(err)
 	}
 	next.core.gens = []*generation{{state: serving, conf: &config.Config{Upstreams: someUpstreams}}}
@@ -90,7 +90,7 @@ func TestBoardGoesOn(t *testing.T) {
 // TestBoardOfOthers: a release that has none, or another, is no reason to fail.
 func TestBoardOfOthers(t *testing.T) {
 	co := aMaster(t)
-	if err := co.takeBoard(-1); err != nil {
+	if err := co.takeBoard(-1, ""); err != nil {
 		t.Fatal(err)
 	}
 	own := co.core.board
@@ -99,7 +99,7 @@ func TestBoardOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, fd := range []int{-1, alien} { // from orphans, say
-		if err := co.takeBoard(fd); err != nil || co.core.board != own {
+		if err := co.takeBoard(fd, ""); err != nil || co.core.board != own {
 			t.Errorf("%v, another board: %v", err, co.core.board != own)
 		}
 	}

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"reuseportd/internal/config"
@@ -15,6 +16,9 @@ import (
 func (c *core) bringUp(conf *config.Config) {
 	for _, w := range conf.Warnings {
 		c.log.Warn().Msg(w.Error())
+	}
+	if who := conf.Credential; who != nil {
+		c.log.Info().Msgf("workers run as %s", who)
 	}
 	if err := c.bind(conf); err != nil {
 		c.fail(err)
@@ -32,7 +36,7 @@ func (c *core) bringUp(conf *config.Config) {
 		for t := range conf.Threads {
 			w.slots = append(w.slots, i*conf.Threads+t)
 		}
-		if w.page, err = c.ledger.Reserve(g.id, len(w.slots)); err != nil {
+		if w.page, err = c.reserve(g, len(w.slots)); err != nil {
 			c.fail(err)
 			return
 		}
@@ -43,12 +47,30 @@ func (c *core) bringUp(conf *config.Config) {
 	c.gens = append(c.gens, g)
 	c.change.gen = g
 	c.change.progress = fmt.Sprintf("generation %d: %d workers are getting ready", g.id, conf.Workers)
+	c.divide()
 	for _, w := range g.workers {
 		if err := c.spawn(w); err != nil {
 			c.fail(err)
 			return
 		}
 	}
+}
+
+// reserve gives a worker of g pages of the ledger, none of which another worker has.
+func (c *core) reserve(g *generation, n int) (int, error) {
+	taken := make(map[int]bool)
+	for _, other := range append(slices.Clone(c.gens), g) {
+		for _, w := range other.workers {
+			for i := range w.slots {
+				taken[w.page+i] = true
+			}
+		}
+	}
+	page, spoilt, err := c.ledger.Reserve(g.id, n, func(i int) bool { return taken[i] })
+	if spoilt {
+		c.log.Error().Msg("a worker has spoilt the table of the counters' memory: room was made by what this master knows; what others had counted there is lost")
+	}
+	return page, err
 }
 
 // bind makes the sockets that a configuration needs and that are not there yet.

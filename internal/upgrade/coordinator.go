@@ -3,10 +3,10 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/cgroup"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
@@ -27,7 +28,7 @@ const causeSignal = "signal"
 
 // PIDFile is the name of the file in the runtime directory that holds the
 // master's process ID.
-const PIDFile = "reuseportd.pid"
+const PIDFile = control.PIDFile
 
 // Options are what a master is started with.
 type Options struct {
@@ -38,7 +39,8 @@ type Options struct {
 	Version          string
 	// Takeover asks the master that runs in RuntimeDir, if one does, for custody.
 	Takeover bool
-	// Force ends processes that wait for a master in RuntimeDir and are in no record.
+	// Force ends processes that pose as workers of an earlier master and are in no
+	// master's record, for which the start would be refused.
 	Force bool
 	// Pprof gives each worker that this master starts a socket for its profiles.
 	Pprof bool
@@ -67,11 +69,18 @@ type coordinator struct {
 	upgrade   *upgrade     // the latest attempt
 	watcher   *config.Watcher
 	unwatch   context.CancelFunc
-	serve     context.CancelFunc // ends the control socket's service
-	served    chan struct{}
+	serving   context.Context    // of the control socket's service,
+	serve     context.CancelFunc // which this ends
+	servers   sync.WaitGroup     // one for each socket that it has had
+	keeping   keeping            // of the runtime directory
 
-	recorded   uint64 // fingerprint of what record.json holds
-	unrecorded bool   // the last writing of it has failed
+	outbox     []letter // what is to be told at the end of the turn
+	recording  bool     // the record is this master's to write
+	recorded   []byte   // what it holds, nil if that isn't known
+	unrecorded bool     // it could not be written
+	quiet      bool     // nothing changes by the turn
+
+	group *cgroup.Group // nil if it is not known
 
 	exiting bool
 	status  int
@@ -85,8 +94,10 @@ func (co *coordinator) post(f func()) { co.events <- f }
 func (co *coordinator) run(signals <-chan os.Signal) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	keep := time.NewTicker(keepEvery)
+	defer keep.Stop()
 	late := false
-	for !co.exiting {
+	for co.endTurn(); !co.exiting; co.endTurn() {
 		wait := co.core.wait()
 		timer.Reset(wait)
 		began := time.Now()
@@ -105,14 +116,15 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			if ok {
 				co.core.request(request{action: "reload", cause: "the file has changed"})
 			}
+		case <-keep.C:
+			co.core.now = time.Now()
+			co.quiet = !co.keepDir() && !co.unrecorded
 		case <-timer.C:
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
 			late = false
-			co.Record()
 			continue
 		}
-		co.Record()
 		late = late || time.Since(began) > wait+stalled
 	}
 }
@@ -140,43 +152,6 @@ func notifySignals() chan os.Signal {
 	// not ignored, as what is ignored is inherited by children.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return c
-}
-
-// ask is a request of a client of the control socket.
-type ask struct {
-	control.Request
-	answer chan<- control.Response // has room for one
-}
-
-// Handle implements control.Handler.
-func (co *coordinator) Handle(ctx context.Context, req control.Request) control.Response {
-	answer := make(chan control.Response, 1)
-	select {
-	case co.asks <- ask{req, answer}:
-	case <-ctx.Done():
-		return control.Response{Error: control.ErrSuperseded}
-	}
-	select {
-	case r := <-answer:
-		return r
-	case <-ctx.Done():
-		return control.Response{Error: control.ErrSuperseded}
-	}
-}
-
-// answer answers a client, now or when the change is over.
-func (co *coordinator) answer(a ask) {
-	tell := func(r control.Response) { a.answer <- r }
-	switch a.Command {
-	case "status":
-		tell(control.Response{Status: co.core.status()})
-	case "drained":
-		co.core.awaitDrained(a.Generation, tell)
-	case "reload", "upgrade", "stop", "takeover":
-		co.core.request(request{action: a.Command, cause: a.Cause, answer: tell})
-	default:
-		tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
-	}
 }
 
 // Load implements host.
@@ -278,14 +253,17 @@ func (co *coordinator) serveControl() {
 	if co.serve != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	co.serve, co.served = cancel, make(chan struct{})
-	go func() {
-		defer close(co.served)
-		if err := control.Serve(ctx, co.listener, co); err != nil && !errors.Is(err, net.ErrClosed) {
+	co.serving, co.serve = context.WithCancel(context.Background())
+	co.serveOn(co.listener)
+}
+
+// serveOn answers at one more socket; those before it are served to their ends.
+func (co *coordinator) serveOn(l *net.UnixListener) {
+	co.servers.Go(func() {
+		if err := control.Serve(co.serving, l, co); err != nil && !errors.Is(err, net.ErrClosed) {
 			co.post(func() { co.log.Error().Err(err).Msg("the control socket is out of service") })
 		}
-	}()
+	})
 }
 
 // close lets go of everything. After an upgrade all of it is the next master's;
@@ -308,7 +286,7 @@ func (co *coordinator) close() {
 	_ = co.dir.Remove(PIDFile)
 	_ = co.dir.Remove(control.SocketName)
 	removeReceipts(co.dir)
-	_ = co.dir.Remove(record.File)
+	_ = record.Remove(co.dir)
 	removeRescues(co.dir)
 	removePprofs(co.dir, nil)
 	if err := co.lock.Release(); err != nil {
@@ -320,11 +298,16 @@ func (co *coordinator) close() {
 // for something now is sent to the next master.
 func (co *coordinator) endControl() {
 	co.serve()
+	served := make(chan struct{})
+	go func() {
+		co.servers.Wait()
+		close(served)
+	}()
 	for {
 		select {
 		case a := <-co.asks:
-			a.answer <- control.Response{Error: control.ErrSuperseded}
-		case <-co.served:
+			a.tell(control.Response{Error: control.ErrSuperseded})
+		case <-served:
 			return
 		}
 	}

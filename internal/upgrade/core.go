@@ -44,6 +44,9 @@ type core struct {
 	board    *upstream.Board  // what they know of the servers of upstreams
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
+
+	dividedAt time.Time // when the control group's memory was
+	bounded   bool      // …and there was a bound
 }
 
 func newCore(h host, log zerolog.Logger, version string, pid int, now time.Time) *core {
@@ -79,8 +82,8 @@ func (c *core) conf() *config.Config {
 // the same action that wait are one change: 200 signals are not 200 reloads.
 func (c *core) request(r request) {
 	ch := &change{action: r.action, cause: r.cause, started: c.now}
-	if r.answer != nil {
-		ch.waiting = append(ch.waiting, r.answer)
+	if r.tell != nil {
+		ch.waiting = []asker{r.asker}
 	}
 	switch {
 	case r.action == "stop":
@@ -90,7 +93,7 @@ func (c *core) request(r request) {
 	default:
 		for _, p := range c.pending {
 			if p.action == r.action && !p.single() {
-				p.waiting = append(p.waiting, ch.waiting...)
+				p.waiting = join(p.waiting, ch.waiting...)
 				p.merged++
 				return
 			}
@@ -102,13 +105,16 @@ func (c *core) request(r request) {
 
 // refuse answers a request that comes to nothing.
 func (c *core) refuse(ch *change, text string) {
-	for _, answer := range ch.waiting {
-		answer(control.Response{Error: text})
+	for _, a := range ch.waiting {
+		a.tell(control.Response{Error: text})
 	}
 }
 
 // next begins the change that has waited longest, if one may begin.
 func (c *core) next() {
+	c.pending = slices.DeleteFunc(c.pending, func(ch *change) bool {
+		return ch.single() && !ch.waiting[0].waits() // there would be nobody to take over
+	})
 	if c.change != nil || len(c.pending) == 0 || c.stop {
 		return
 	}
@@ -139,11 +145,13 @@ func (c *core) begin(ch *change) {
 	c.log.Info().Str("action", ch.action).Str("cause", ch.cause).Msg("change begins")
 	switch {
 	case ch.action == "upgrade":
+		c.divide()
 		c.host.StartUpgrade(nil)
 		return
 	case ch.action == "takeover":
-		tell := ch.waiting[0]
+		tell := ch.waiting[0].tell
 		ch.waiting = nil // the next master has its receipt by other ways
+		c.divide()
 		c.host.StartTakeover(tell)
 		return
 	case ch.action == "rollback":
@@ -192,8 +200,8 @@ func (c *core) finish(r *control.Receipt) {
 		Float64("ready_ms", r.ReadyMS).Int("coalesced", r.Coalesced).Msg(verdict(r))
 	c.host.Switched(r)
 	answer := *r
-	for _, tell := range ch.waiting {
-		tell(control.Response{Receipt: &answer})
+	for _, a := range ch.waiting {
+		a.tell(control.Response{Receipt: &answer})
 	}
 	c.next()
 }
@@ -223,12 +231,13 @@ type drainedRequest struct {
 	// receipt is of the change that replaced it, which others may crowd out of
 	// those that are kept; nil if it isn't known yet.
 	receipt *control.Receipt
-	answer  func(control.Response)
+	asker
 }
 
 // awaitDrained answers when a generation is gone, with its receipt.
-func (c *core) awaitDrained(generation uint64, answer func(control.Response)) {
-	c.drained = append(c.drained, drainedRequest{generation, c.replaced(generation), answer})
+func (c *core) awaitDrained(generation uint64, a asker) {
+	c.drained = slices.DeleteFunc(c.drained, func(d drainedRequest) bool { return !d.waits() })
+	c.drained = append(c.drained, drainedRequest{generation, c.replaced(generation), a})
 	c.tellDrained()
 }
 
@@ -242,9 +251,9 @@ func (c *core) tellDrained() {
 		}
 		if d.receipt != nil {
 			r := *d.receipt
-			d.answer(control.Response{Receipt: &r})
+			d.tell(control.Response{Receipt: &r})
 		} else {
-			d.answer(control.Response{Error: fmt.Sprintf("generation %d is not known any more", d.generation)})
+			d.tell(control.Response{Error: fmt.Sprintf("generation %d is not known any more", d.generation)})
 		}
 		return true
 	})

@@ -13,7 +13,10 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/custody"
+	"reuseportd/internal/record"
 	"reuseportd/internal/shard"
+	"reuseportd/internal/stats"
+	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
 
@@ -57,7 +60,10 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 }
 
 func (c *core) numbers() custody.End {
-	end := custody.End{LastID: c.lastID, Seq: c.seq, Receipts: c.receipts, Refused: c.refused, Loaded: c.loaded}
+	end := custody.End{
+		LastID: c.lastID, Seq: c.seq, Receipts: c.receipts, Refused: c.refused, Loaded: c.loaded,
+		LedgerFormat: stats.Format, BoardFormat: upstream.Format,
+	}
 	if c.change != nil {
 		end.Action, end.Cause, end.Started = c.change.action, c.change.cause, c.change.started
 	}
@@ -111,7 +117,7 @@ func sendWorker(ch *wire.Conn, w *worker, p *proc) error {
 	}
 	part := &custody.Worker{
 		Generation: w.gen.id, Index: w.index, Slots: w.slots, PID: w.pid, Page: w.page,
-		State: string(w.state), Since: w.since, Restarts: w.restarts,
+		State: string(w.state), Since: w.since, Restarts: w.restarts, Sandbox: w.kept,
 		Waiting: make(map[uint64][]wire.Lease),
 	}
 	for le, acked := range w.leases {
@@ -133,6 +139,14 @@ func leaseOf(le wire.Lease) lease { return lease{le.Key, le.Index, le.Slot} }
 type link struct {
 	ch    *wire.Conn
 	pidfd int
+	start uint64
+}
+
+func (l link) close() {
+	if l.ch != nil {
+		_ = l.ch.Close()
+	}
+	_ = unix.Close(l.pidfd)
 }
 
 // holdings is what arrived of a custody.
@@ -145,7 +159,6 @@ type holdings struct {
 	retiring      map[string]int
 	gens          []*generation
 	workers       map[*worker]link
-	leased        map[string]map[int]int // shards by key and index, from orphans
 	unordered     map[string]bool
 	loads         map[string]int // load.Tables, by custody.FileLoad and generation
 	end           custody.End
@@ -155,7 +168,7 @@ func newHoldings() *holdings {
 	return &holdings{
 		lock: -1, control: -1, ledger: -1, board: -1,
 		shards: make(map[string][]int), retiring: make(map[string]int),
-		workers: make(map[*worker]link), leased: make(map[string]map[int]int),
+		workers:   make(map[*worker]link),
 		unordered: make(map[string]bool), loads: make(map[string]int),
 	}
 }
@@ -182,7 +195,13 @@ func (cu *holdings) receive(ch *wire.Conn, timeout time.Duration) error {
 				return fmt.Errorf("take custody: %w", err)
 			}
 		case wire.KindCustodyEnd:
-			return m.Decode(&cu.end)
+			if err := m.Decode(&cu.end); err != nil {
+				return err
+			}
+			if cu.end.LastID > record.MaxNumber || cu.end.Seq > record.MaxNumber {
+				return fmt.Errorf("take custody: last_id %d, seq %d: more than there can be", cu.end.LastID, cu.end.Seq)
+			}
+			return nil
 		case wire.KindFailed:
 			var b wire.Failed
 			if err := m.Decode(&b); err != nil {
@@ -212,6 +231,11 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 		}
 	case part.Generation != nil:
 		g := part.Generation
+		for _, known := range cu.gens {
+			if known.id == g.ID {
+				return fmt.Errorf("generation %d comes twice", g.ID)
+			}
+		}
 		if g.Conf == nil || len(m.FDs) != 1 {
 			return errors.New("a generation without configuration")
 		}
@@ -227,6 +251,9 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 	case part.Worker != nil:
 		return cu.takeWorker(part.Worker, m)
 	default:
+		if len(part.Files) != len(m.FDs) {
+			return fmt.Errorf("%d files come with %d descriptors", len(part.Files), len(m.FDs))
+		}
 		for i, name := range part.Files {
 			switch name {
 			case custody.FileLock:
@@ -234,13 +261,9 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 			case custody.FileControl:
 				cu.control = m.Take(i)
 			case custody.FileLedger:
-				if cu.ledger < 0 { // else another orphan has sent the same
-					cu.ledger = m.Take(i)
-				}
+				cu.ledger = m.Take(i)
 			case custody.FileBoard:
-				if cu.board < 0 {
-					cu.board = m.Take(i)
-				}
+				cu.board = m.Take(i)
 			case custody.FileImage:
 				cu.image = os.NewFile(uintptr(m.Take(i)), custody.FileImage)
 			case custody.FileConfig:
@@ -259,22 +282,36 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 	return nil
 }
 
+// checkPlace insists that a worker's slots are the configuration's and its pages the
+// ledger's.
+func checkPlace(conf *config.Config, page int, slots []int) error {
+	if err := record.CheckPages(page, slots); err != nil {
+		return err
+	}
+	if most := slices.Max(slots); conf.Workers > stats.MaxPages || conf.Threads > stats.MaxPages || most >= conf.Slots() {
+		return fmt.Errorf("slot %d, and its configuration has %d workers with %d loops", most, conf.Workers, conf.Threads)
+	}
+	return nil
+}
+
 func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 	want := 2
 	if state(b.State) == backoff {
 		want = 0
 	}
-	if len(m.FDs) != want || len(b.Slots) == 0 {
-		return fmt.Errorf("worker %d of generation %d comes with %d descriptors and %d slots",
-			b.Index, b.Generation, len(m.FDs), len(b.Slots))
+	if len(m.FDs) != want {
+		return fmt.Errorf("worker %d of generation %d comes with %d descriptors", b.Index, b.Generation, len(m.FDs))
 	}
 	for _, g := range cu.gens {
 		if g.id != b.Generation {
 			continue
 		}
+		if err := checkPlace(g.conf, b.Page, b.Slots); err != nil {
+			return fmt.Errorf("worker %d of generation %d: %w", b.Index, b.Generation, err)
+		}
 		w := &worker{
 			gen: g, index: b.Index, slots: b.Slots, page: b.Page, pid: b.PID, state: state(b.State), since: b.Since,
-			restarts: b.Restarts, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
+			restarts: b.Restarts, kept: b.Sandbox, leases: make(map[lease]bool), waiting: make(map[uint64][]lease),
 			heirs: make(map[bond]bool),
 		}
 		for _, le := range b.Leases {
@@ -290,13 +327,16 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 			w.pid, w.retryAt = 0, b.Since
 			return nil
 		}
-		pidfd := m.Take(1)
-		ch, err := wire.FromFD(m.Take(0))
-		if err != nil {
-			_ = unix.Close(pidfd)
-			return err
+		l := link{pidfd: m.Take(1)}
+		var err error
+		if l.ch, err = wire.FromFD(m.Take(0)); err != nil {
+			l.close()
+			return fmt.Errorf("worker %d of generation %d: %w", b.Index, b.Generation, err)
 		}
-		cu.workers[w] = link{ch: ch, pidfd: pidfd}
+		if l.start, err = record.StartTime(w.pid); err != nil || record.Ended(l.pidfd, 0) {
+			l.start = 0 // dead by now: the PID may be another's
+		}
+		cu.workers[w] = l
 		return nil
 	}
 	return fmt.Errorf("worker %d belongs to generation %d, which did not come", b.Index, b.Generation)
@@ -306,8 +346,7 @@ func (cu *holdings) takeWorker(b *custody.Worker, m wire.Message) error {
 // is gone.
 func (cu *holdings) dropWorkers() {
 	for _, l := range cu.workers {
-		_ = l.ch.Close()
-		_ = unix.Close(l.pidfd)
+		l.close()
 	}
 	clear(cu.workers)
 	for _, fd := range cu.loads {
@@ -340,10 +379,8 @@ func (c *core) adoptSockets(cu *holdings) error {
 // adoptWorkers makes the received generations the oldest ones of the core.
 func (co *coordinator) adoptWorkers(cu *holdings) {
 	for w, l := range cu.workers {
-		if w.started == 0 {
-			w.started = startedAt(w.pid)
-		}
-		p := &proc{co: co, w: w, pid: w.pid, pidfd: l.pidfd, ch: l.ch}
+		p := newProc(co, w, w.pid, l.start, l.pidfd, l.ch)
+		p.rescue = co.dir.Inode(rescueName(w))
 		w.proc, w.pongAt = p, co.core.now
 		p.attend()
 	}

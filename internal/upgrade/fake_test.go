@@ -90,7 +90,8 @@ type world struct {
 	exited  bool
 	status  int
 	answers []*control.Receipt
-	moved   bool // the latest action was more than a ping
+	room    int64 // of the control group; 0 is no bound
+	moved   bool  // the latest action was more than a ping
 	random  *rand.Rand
 }
 
@@ -130,7 +131,7 @@ func (w *world) Load() (*config.Config, error) {
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
 func (w *world) StartUpgrade(*prior)                        {}
 func (w *world) StartTakeover(func(control.Response))       {}
-func (w *world) Record()                                    {}
+func (w *world) Memory() (int64, bool)                      { return w.room, w.room != 0 }
 func (w *world) Keep([]*control.Receipt)                    {}
 func (w *world) Predecessor() *os.File                      { return nil }
 func (w *world) Introduce(from, to seat, id uint64) error   { return nil }
@@ -175,9 +176,9 @@ func (w *world) start(conf *config.Config) {
 
 func (w *world) reload(conf *config.Config) {
 	w.conf = conf
-	w.core.request(request{action: "reload", answer: func(r control.Response) {
+	w.core.request(request{action: "reload", asker: asker{tell: func(r control.Response) {
 		w.answers = append(w.answers, r.Receipt)
-	}})
+	}}})
 }
 
 // actions lists what could happen next, apart from faults and requests.

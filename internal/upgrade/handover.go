@@ -31,6 +31,7 @@ const (
 // StartUpgrade implements host: tableflip starts the binary that now stands at
 // this one's path, or an earlier one, and ends it if it isn't ready in time.
 func (co *coordinator) StartUpgrade(back *prior) {
+	co.restore() // the next master opens the directory by its path
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err == nil {
@@ -54,6 +55,7 @@ func (co *coordinator) StartUpgrade(back *prior) {
 // StartTakeover implements host. The other master tells of its readiness over the
 // channel, and its death is the channel's end.
 func (co *coordinator) StartTakeover(answer func(control.Response)) {
+	co.restore()
 	co.core.keeper = false
 	ch, far, err := wire.Pair()
 	if err != nil {
@@ -222,11 +224,7 @@ func (u *upgrade) explain(err error) error {
 func (u *upgrade) handOver() {
 	u.over = true
 	co := u.co
-	for _, p := range co.procs() {
-		if err := p.neglect(); err != nil {
-			co.log.Error().Err(err).Msg("can't let go of a worker")
-		}
-	}
+	co.neglectAll()
 	if err := co.sendWorkers(u.ch); err != nil {
 		co.log.Error().Err(err).Msg("can't send the workers to the next master")
 	}
@@ -237,6 +235,26 @@ func (u *upgrade) handOver() {
 		return
 	}
 	u.leave()
+}
+
+// neglectAll stops reading from the workers, when all that was to be told them is told
+// and written down. What they had said may have started others.
+func (co *coordinator) neglectAll() {
+	neglected := make(map[*proc]bool)
+	for more := true; more; {
+		more = false
+		for _, p := range co.procs() {
+			if neglected[p] {
+				continue
+			}
+			neglected[p], more = true, true
+			if err := p.neglect(); err != nil {
+				co.log.Error().Err(err).Msg("can't let go of a worker")
+			}
+		}
+	}
+	co.quiet = false
+	co.endTurn()
 }
 
 // ready waits for the next master's readiness.
@@ -298,6 +316,7 @@ func (u *upgrade) lastWords() {
 // as to answer whoever asked for the upgrade, and ends this master.
 func (u *upgrade) leave() {
 	co := u.co
+	co.recording = false // from here on it is the next one's
 	if err := u.ch.Send(wire.KindGoodbye, struct{}{}); err != nil {
 		co.log.Error().Err(err).Msg("the next master took over and is gone")
 	}
@@ -364,12 +383,12 @@ func (c *core) superseded(r *control.Receipt) {
 			waiting = append(waiting, p.waiting...)
 		}
 	}
-	for _, tell := range waiting {
+	for _, a := range waiting {
 		answer := *r
-		tell(control.Response{Receipt: &answer})
+		a.tell(control.Response{Receipt: &answer})
 	}
 	for _, d := range c.drained {
-		d.answer(control.Response{Error: control.ErrSuperseded})
+		d.tell(control.Response{Error: control.ErrSuperseded})
 	}
 	c.drained = nil
 	for _, p := range c.pending {

@@ -3,9 +3,6 @@ package upgrade
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,23 +19,20 @@ type proc struct {
 	co    *coordinator
 	w     *worker
 	pid   int
-	pidfd int // pidfd_open(2): it can't come to mean another process
+	start uint64 // when it began: record.StartTime
+	pidfd int    // pidfd_open(2): it can't come to mean another process
 	ch    *wire.Conn
+	// rescue is the inode of its rescue, 0 if it has none.
+	rescue uint64
 
-	attending sync.WaitGroup
-	watch     *watch // of the process's end, while it is attended to
+	attending *attendance // the present one, or the last
+	lines     *pace       // of the log, that are about what it says
 }
 
-// lastMessages is how long a dead worker's messages are still read. They are in the channel
-// already, and its end behind them, unless somebody holds a duplicate of the worker's end.
-const lastMessages = 200 * time.Millisecond
-
-// Send implements process.
-func (p *proc) Send(kind wire.Kind, body any, fds ...int) error {
-	if err := p.ch.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return err
-	}
-	return p.ch.Send(kind, body, fds...)
+// newProc is a worker's process that is neither attended to nor the worker's yet.
+func newProc(co *coordinator, w *worker, pid int, start uint64, pidfd int, ch *wire.Conn) *proc {
+	ch.RefuseFDs() // workers have none to send but when they are adopted
+	return &proc{co: co, w: w, pid: pid, start: start, pidfd: pidfd, ch: ch, lines: newPace(20, 1)}
 }
 
 // Kill implements process.
@@ -52,66 +46,8 @@ func (p *proc) Kill(sig unix.Signal) {
 func (p *proc) Close() {
 	p.co.removeRescue(p.w)
 	p.co.removePprof(p.w)
-	p.watch.stop()
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
-}
-
-// attend passes on what the worker says, then its death, in that order. It ends
-// early, with nothing lost, when neglect is called. The death is what its pidfd says: the end of
-// the channel can be kept away by anybody who has stolen a duplicate of it.
-func (p *proc) attend() {
-	p.attending.Add(1)
-	p.watch = watchEnd(p.pidfd, func() { _ = p.ch.SetReadDeadline(time.Now().Add(lastMessages)) })
-	go func() {
-		defer p.attending.Done()
-		for {
-			m, err := p.ch.Recv()
-			switch {
-			case errors.Is(err, os.ErrDeadlineExceeded) && !p.watch.ended():
-				return
-			case errors.Is(err, io.EOF), errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-				status := p.await()
-				p.co.post(func() {
-					if p.w.proc == process(p) {
-						p.co.core.workerExited(p.w, status)
-					}
-				})
-				return
-			case err != nil:
-				if _, ok := wire.IsUnknown(err); !ok {
-					p.co.post(func() { p.co.log.Error().Err(err).Int("worker_pid", p.pid).Msg("a message from a worker was lost") })
-				}
-				continue
-			}
-			p.co.post(func() {
-				defer m.Close()
-				if p.w.proc == process(p) {
-					p.co.received(p.w, m)
-				}
-			})
-		}
-	}()
-}
-
-// neglect stops attend; what the worker says from here on waits in its channel,
-// for whoever attends to it next.
-func (p *proc) neglect() error {
-	p.watch.stop()
-	if err := p.ch.StopReading(); err != nil {
-		return err
-	}
-	p.attending.Wait()
-	return nil
-}
-
-// resume undoes neglect.
-func (p *proc) resume() error {
-	if err := p.ch.ResumeReading(); err != nil {
-		return err
-	}
-	p.attend()
-	return nil
 }
 
 // await waits for the process's end and says how it was. An earlier master's
@@ -135,11 +71,16 @@ func (p *proc) await() string {
 	}
 }
 
-// received hands a worker's message to the core.
-func (co *coordinator) received(w *worker, m wire.Message) {
+// received hands a worker's message to the core. Whatever it says is about itself.
+func (co *coordinator) received(p *proc, m wire.Message) {
+	w := p.w
 	var err error
 	switch m.Kind {
 	case wire.KindReady:
+		if bad := co.vouch(w); bad != nil {
+			co.core.workerFailed(w, bad.Error())
+			break
+		}
 		var b wire.Ready
 		if err = m.Decode(&b); err == nil {
 			w.room = b.Room
@@ -148,11 +89,12 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 	case wire.KindFailed:
 		var b wire.Failed
 		if err = m.Decode(&b); err == nil {
-			co.core.workerFailed(w, b.Error)
+			co.core.workerFailed(w, spoken(b.Error))
 		}
 	case wire.KindLent:
 		var b wire.Lent
 		if err = m.Decode(&b); err == nil {
+			b.Error = spoken(b.Error)
 			co.core.workerLent(w, b)
 		}
 	case wire.KindWithdrawn:
@@ -164,6 +106,7 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 		var b wire.Pong
 		if err = m.Decode(&b); err == nil {
 			co.core.workerPong(w, b)
+			co.quiet = true
 		}
 	case wire.KindLost:
 		var b wire.Lost
@@ -173,18 +116,25 @@ func (co *coordinator) received(w *worker, m wire.Message) {
 	case wire.KindBye:
 		var b wire.Bye
 		if err = m.Decode(&b); err == nil {
-			w.lastErr = b.Reason
-			if b.HandedOver.After(w.gen.handedOver) {
+			w.lastErr = spoken(b.Reason)
+			if b.HandedOver.After(w.gen.handedOver) && !b.HandedOver.After(co.core.now) {
 				w.gen.handedOver = b.HandedOver
 			}
 			if b.Stayed != "" && w.gen.stayed == "" {
 				w.gen.stayed = brief(b.Stayed)
 			}
 		}
+	case wire.KindUnknown:
+		var b wire.Unknown
+		if err = m.Decode(&b); err == nil && b.Kind == wire.KindMemory {
+			w.sharesNot = true
+		} else if err == nil {
+			err = fmt.Errorf("it doesn't know the message %s", b.Kind)
+		}
 	default:
 		err = fmt.Errorf("%s is not a worker's to say", m.Kind)
 	}
 	if err != nil {
-		co.log.Error().Err(err).Int("worker_pid", w.pid).Msg("a worker's message is not understood")
+		p.complain(errors.New(spoken(err.Error())), "a worker's message is not understood")
 	}
 }

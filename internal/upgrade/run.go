@@ -40,8 +40,15 @@ func Run(o Options) (int, error) {
 		logConf = conf.Log
 	}
 	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
+	if dir.Unsafe() {
+		co.log.Warn().Str("directory", dir.Path()).Msg("the runtime directory is used unchecked (--unsafe-runtime-dir): whoever can write to it, or above it, can pose as master or worker")
+	}
+	if err := dir.Hold(time.Second); err != nil {
+		co.log.Warn().Err(err).Msg("cleaners of old files are not kept away from the runtime directory for now")
+	}
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
+	co.findGroup()
 	if err := co.start(conf, confErr); err != nil {
 		if len(co.core.gens) > 0 {
 			co.owner = false // what is there is for a better master to adopt
@@ -108,19 +115,25 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	co.lock, co.owner, co.core.keeper = lock, true, true
-	if co.core.ledger, err = stats.NewLedger(); err != nil {
-		return 0, err
-	}
-	if err := co.takeBoard(-1); err != nil {
+	co.lock = lock
+	if err := masterLives(co.dir); err != nil {
 		return 0, err
 	}
 	if co.listener, err = control.Listen(co.dir); err != nil {
 		return 0, err
 	}
+	co.keeping.socket = co.dir.Inode(control.SocketName)
+	co.owner, co.core.keeper = true, true
+	if co.core.ledger, err = stats.NewLedger(); err != nil {
+		return 0, err
+	}
+	if err := co.takeBoard(-1, ""); err != nil {
+		return 0, err
+	}
 	orphans, err := co.adoptOrphans(patience)
 	if err == nil {
 		co.sweepPprofs()
+		co.recording = true
 	}
 	return orphans, err
 }

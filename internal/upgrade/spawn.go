@@ -5,29 +5,21 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/failpoint"
 	"reuseportd/internal/record"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/wire"
 )
 
-// privateEnv are the variables that are between a master and its parent.
-var privateEnv = []string{"TABLEFLIP_HAS_PARENT_7DIU3=", "NOTIFY_SOCKET=", "LISTEN_FDS=", "LISTEN_PID=", "WATCHDOG_"}
-
-// workerEnv returns the environment of workers: tableflip's mark in it would make
-// a worker that ever used tableflip wait for a parent that isn't one.
-func workerEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return slices.ContainsFunc(privateEnv, func(p string) bool { return strings.HasPrefix(v, p) })
-	})
-}
-
 // Spawn starts a worker process from this process's own image, whatever stands
-// in the file system by now, and sends it Start.
+// in the file system by now. Start goes out at the end of the turn, when its PID is recorded.
 func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	ch, far, err := wire.Pair()
 	if err != nil {
@@ -35,15 +27,14 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	}
 	defer far.Close()
 	pidfd := -1
-	pid, err := startProcess(w, far, &pidfd)
+	pid, err := co.startProcess(w, far, &pidfd)
 	if err != nil {
 		return nil, 0, errors.Join(err, ch.Close())
 	}
-	p := &proc{co: co, w: w, pid: pid, pidfd: pidfd, ch: ch}
-	w.pid, w.started = pid, startedAt(pid)
-	co.Record() // before it can have a client
-	rescue, err := co.makeRescue(w)
+	start, err := record.StartTime(pid) // it is a child and not waited for: there it is
+	p := newProc(co, w, pid, start, pidfd, ch)
 	if err == nil {
+		rescue := co.giveRescue(p)
 		pprof := co.makePprof(w)
 		err = co.sendStart(w, p, rescue, pprof)
 		_ = unix.Close(rescue)
@@ -61,18 +52,8 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	return p, pid, nil
 }
 
-// startedAt returns when a process was started that this master has a pidfd of, 0 if that
-// can't be read: then no later master believes it.
-func startedAt(pid int) uint64 {
-	p, err := record.ProcessOf(pid)
-	if err != nil {
-		return 0
-	}
-	return p.Started
-}
-
-// sendStart sends the configuration and the descriptors that go with it; pprof is -1
-// if there is none.
+// sendStart sends the configuration and the descriptors that go with it; rescue
+// and pprof are -1 if there is none.
 func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	g := w.gen
 	memfd, err := wire.Memfd("reuseportd-config", g.conf.Raw)
@@ -82,10 +63,16 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	defer unix.Close(memfd)
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
-		Workers: g.conf.Workers, CPUs: g.conf.CPUs,
-		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard, wire.FileRescue},
+		Workers: g.conf.Workers, CPUs: g.conf.CPUs, Memory: w.share,
+		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard},
 	}
-	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), rescue}
+	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD()}
+	if rescue >= 0 {
+		msg.Files, fds = append(msg.Files, wire.FileRescue), append(fds, rescue)
+	}
+	if held := co.dir.Held(); held >= 0 {
+		msg.Files, fds = append(msg.Files, wire.FileRunDir), append(fds, held)
+	}
 	if g.load != nil {
 		msg.Files, fds = append(msg.Files, wire.FileLoad), append(fds, g.load.FD())
 	}
@@ -97,44 +84,92 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	return p.Send(wire.KindStart, msg, append(fds, logs...)...)
 }
 
-// startProcess starts the worker with its own process group, as its own user,
-// and with no_new_privs, which belongs to a thread and can't be taken back: the
-// thread that starts it ends with the goroutine that is locked to it.
-func startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
+// startProcess starts the worker in a process group of its own, confined before it exists: what
+// belongs to a thread (capabilities, no_new_privs, Landlock) is given to the one that starts it, which
+// ends with the goroutine that is locked to it. The worker is executed as the master's user and
+// becomes its own by itself; the master looks that it has before it lends it anything.
+func (co *coordinator) startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close()
-	sys := &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd}
-	if cred := w.gen.conf.Credential; cred != nil {
-		sys.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
+	confine, err := confinement(w.gen.conf)
+	if err != nil {
+		return 0, err
 	}
+	defer confine.Rules.Close()
 	attr := &syscall.ProcAttr{
-		Env: workerEnv(), Sys: sys,
+		Env:   sandbox.Environment(os.Environ(), failpoint.Env...),
+		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd, Credential: confine.Credential()},
 		Files: []uintptr{null.Fd(), 1, 2, far.Fd()},
 	}
 	argv := []string{fmt.Sprintf("reuseportd: worker generation %d slot %d", w.gen.id, w.slots[0]), "worker"}
+	if confine.User != nil {
+		argv = append(argv, confine.User.Arg())
+	}
 	type result struct {
-		pid int
-		err error
+		pid  int
+		note string
+		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			done <- result{0, fmt.Errorf("set no_new_privs: %w", err)}
-			return
+		var r result
+		if r.note, r.err = confine.Thread(); r.err == nil {
+			r.pid, _, r.err = syscall.StartProcess("/proc/self/exe", argv, attr)
 		}
-		pid, _, err := syscall.StartProcess("/proc/self/exe", argv, attr)
-		done <- result{pid, err}
+		done <- r
 	}()
 	r := <-done
 	runtime.KeepAlive(far)
+	if errors.Is(r.err, unix.EPERM) && confine.User != nil {
+		r.err = fmt.Errorf("%w (as %s: give the master CAP_SETUID and CAP_SETGID)", r.err, w.gen.conf.Credential)
+	}
 	if r.err != nil {
 		return 0, fmt.Errorf("start %s: %w", argv[0], r.err)
 	}
+	w.kept = &control.Sandbox{Landlock: confine.Rules.ABI(), Note: r.note}
+	if w.gen.conf.Sandbox.Landlock && confine.Rules == nil {
+		w.kept.Note = strings.TrimPrefix(w.kept.Note+"; Landlock is not to be had: the kernel has none, or it isn't allowed", "; ")
+	}
 	return r.pid, nil
+}
+
+// confinement is what a worker of a configuration is started with.
+func confinement(conf *config.Config) (*sandbox.Confinement, error) {
+	c := &sandbox.Confinement{User: conf.Credential.SandboxUser()}
+	if !conf.Sandbox.Landlock {
+		return c, nil
+	}
+	reach := sandbox.Reach{User: c.User, Roots: conf.Roots(), Names: conf.LooksUpNames()}
+	if dir := failpoint.Dir(); dir != "" {
+		reach.Writable = []string{dir}
+	}
+	var err error
+	c.Rules, err = sandbox.NewRules(reach)
+	return c, err
+}
+
+// vouch asks the kernel who a worker is and what is in force for it. Nothing is lent to one
+// that hasn't become its user.
+func (co *coordinator) vouch(w *worker) error {
+	r, err := sandbox.ReadReport(w.pid)
+	if err != nil {
+		return fmt.Errorf("look at what is in force for the worker: %w", err)
+	}
+	if c := w.gen.conf.Credential; c != nil && (r.UID != c.UID || r.GID != c.GID) {
+		return fmt.Errorf("the worker runs as uid %d, gid %d and not as %s: it is not used", r.UID, r.GID, c)
+	}
+	kept := control.Sandbox{} // a new one: a status may be under way with the other
+	if w.kept != nil {
+		kept = *w.kept
+	}
+	kept.UID, kept.GID = r.UID, r.GID
+	kept.NoNewPrivs, kept.Seccomp, kept.Bounding = r.NoNewPrivs, r.Seccomp, fmt.Sprintf("%016x", r.Bounding)
+	w.kept = &kept
+	return nil
 }
 
 // Introduce implements host.

@@ -41,6 +41,8 @@ type generation struct {
 	load     *shard.Load // nil when nothing is steered by load,
 	// unsteered is why, if something should be.
 	unsteered error
+	loadID    uint32             // the kernel's, of load; 0 until it is asked for
+	essence   []byte             // for the record, once made
 	receipt   *control.Receipt   // of the change that replaced it
 	base      eventloop.Counters // when the drain began
 	// handedOver is when the last of its connections was taken over, as far as
@@ -70,12 +72,16 @@ type worker struct {
 	since    time.Time
 	proc     process
 	pid      int
-	started  uint64 // record.Process.Started; 0 if it can't be read
-	page     int    // of the ledger: the first of its loops'
+	page     int // of the ledger: the first of its loops'
 	restarts int
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
 	lastErr  string
+	// kept is what is in force for the process, nil when that is not known.
+	kept *control.Sandbox
+
+	share     int64 // of the control group's memory, as it was told; 0 is no bound
+	sharesNot bool  // it is of a release that knows of no shares
 
 	// leases holds what was lent and not withdrawn; true once acknowledged.
 	leases map[lease]bool
@@ -139,8 +145,8 @@ type host interface {
 	// Predecessor returns the binary of the master that came before, for the caller
 	// to close; nil if it is not to be had.
 	Predecessor() *os.File
-	// Record writes down what there is for a master that comes after a killed one.
-	Record()
+	// Memory returns what all workers together may use, in bytes, if that is bounded.
+	Memory() (room int64, bounded bool)
 	// Keep keeps the receipts for a master that comes after a killed one.
 	Keep(receipts []*control.Receipt)
 	// Switched is told of each cut-over and of each failed change.
@@ -164,7 +170,7 @@ type change struct {
 	cause   string
 	started time.Time
 	gen     *generation // being brought up; nil for stop
-	waiting []func(control.Response)
+	waiting []asker
 	merged  int                // further requests that it answers
 	receipt *control.Receipt   // after the cut-over: what is left is that the old generation lets go
 	base    eventloop.Counters // a stop's: what had been counted when it began
@@ -187,7 +193,7 @@ func (ch *change) single() bool { return ch.action == "takeover" }
 type request struct {
 	action string
 	cause  string
-	answer func(control.Response)
+	asker  // with a nil tell, nobody asks
 }
 
 // counters adds up a worker's loops, those of earlier processes in its place too.

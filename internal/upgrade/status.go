@@ -63,6 +63,8 @@ func (c *core) generationStatus(g *generation) control.Generation {
 			PID: w.pid, Slot: w.slots[0], Slots: len(w.slots), State: string(w.state),
 			Since: w.since, Restarts: w.restarts, LastError: w.lastErr,
 			Connections: counts.Open, Upstream: counts.UpstreamOpen, Totals: totals(counts), CPUs: cpus(g.conf, w.slots),
+			MaxMemory: w.maxMemory(),
+			Sandbox:   w.kept,
 		}
 		if w.state == backoff {
 			at := w.retryAt
@@ -124,5 +126,6 @@ func totals(c eventloop.Counters) control.Totals {
 		UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
 		IdleClosed: c.IdleClosed, NoRoom: c.NoRoom, Stayed: c.Stayed,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
+		ShedHeads: c.ShedHeads, ShedBodies: c.ShedBodies, ShedIdle: c.ShedIdle,
 	}
 }

@@ -12,10 +12,10 @@ func (c *core) requestStop(ch *change) {
 			return
 		}
 		for _, p := range c.pending {
-			p.waiting = append(p.waiting, ch.waiting...)
+			p.waiting = join(p.waiting, ch.waiting...)
 		}
 		if c.change != nil && c.change.action == "stop" {
-			c.change.waiting = append(c.change.waiting, ch.waiting...)
+			c.change.waiting = join(c.change.waiting, ch.waiting...)
 		}
 		return
 	}
@@ -95,7 +95,7 @@ func (c *core) stopNow() {
 		// An upgrade is being cancelled, which nobody waits for any more.
 		c.change = &change{action: "stop", cause: causeSignal, started: c.now, base: c.ledger.Total()}
 		for _, p := range c.pending {
-			c.change.waiting = append(c.change.waiting, p.waiting...)
+			c.change.waiting = join(c.change.waiting, p.waiting...)
 		}
 		c.pending = nil
 	}

@@ -85,7 +85,7 @@ func askCustody(dir *rundir.Dir) (*os.File, error) {
 }
 
 func askCustodyOnce(ctx context.Context, dir *rundir.Dir) (*os.File, error) {
-	client, err := control.DialIn(dir)
+	client, err := control.DialIn(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +124,11 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if co.listener, err = control.FromFD(p.cu.control); err != nil {
 		return nil, err
 	}
-	if co.core.ledger, err = stats.OpenLedger(p.cu.ledger); err != nil {
+	co.keeping.socket = co.dir.Inode(control.SocketName)
+	if co.core.ledger, err = stats.AdoptLedger(p.cu.ledger, p.cu.end.LedgerFormat); err != nil {
 		return nil, err
 	}
-	if err := co.takeBoard(p.cu.board); err != nil {
+	if err := co.takeBoard(p.cu.board, p.cu.end.BoardFormat); err != nil {
 		return nil, err
 	}
 	return conf, co.core.adoptSockets(p.cu)
@@ -154,7 +155,6 @@ func (co *coordinator) Commit() {
 		}
 	}
 	co.core.now = time.Now()
-	co.Record()
 	co.core.activate()
 }
 
@@ -184,7 +184,7 @@ func (co *coordinator) succeed() error {
 	if err := co.awaitGoodbye(); err != nil {
 		return err
 	}
-	co.owner, p.gone = true, true
+	co.owner, co.recording, p.gone = true, true, true
 	if p.asked {
 		if err := co.announce(); err != nil {
 			co.log.Error().Err(err).Msg("can't announce readiness")
@@ -204,8 +204,10 @@ func (co *coordinator) succeedDead() error {
 	co.owner, co.core.keeper, co.pred.gone = true, true, true
 	co.pred.cu.dropWorkers()
 	if _, err := co.adoptOrphans(co.core.change.gen.conf.WorkerTimeout); err != nil {
+		co.owner = false // what is there is for a better master to adopt
 		return err
 	}
+	co.recording = true
 	co.sweepPprofs()
 	if err := co.announce(); err != nil {
 		return err
@@ -218,7 +220,7 @@ func (co *coordinator) succeedDead() error {
 // announce tells whoever waits that this is the master now, and writes the PID
 // file: a master that can't be found is none.
 func (co *coordinator) announce() error {
-	if err := co.dir.WriteFile(PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+	if err := co.writePID(); err != nil {
 		return err
 	}
 	if err := co.upg.Ready(); err != nil {
@@ -233,6 +235,10 @@ func (co *coordinator) announce() error {
 		co.serveControl()
 	}
 	return nil
+}
+
+func (co *coordinator) writePID() error {
+	return co.dir.WriteFile(PIDFile, []byte(strconv.Itoa(os.Getpid())), 0o644)
 }
 
 // takeWorkers receives the second part of the custody.

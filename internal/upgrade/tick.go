@@ -15,6 +15,9 @@ const stalled = time.Second
 
 // tick does what is due by the clock. It is called at least when wait has passed.
 func (c *core) tick(late bool) {
+	if c.now.Sub(c.dividedAt) >= divideEvery {
+		c.divide()
+	}
 	for _, g := range c.gens {
 		for _, w := range g.workers {
 			switch {
@@ -105,6 +108,9 @@ func maxTime(a, b time.Time) time.Time {
 // wait returns how long nothing is due.
 func (c *core) wait() time.Duration {
 	due := c.now.Add(time.Minute)
+	if c.bounded {
+		due = c.dividedAt.Add(divideEvery)
+	}
 	sooner := func(t time.Time) {
 		if t.Before(due) {
 			due = t

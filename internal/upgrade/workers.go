@@ -26,6 +26,7 @@ const (
 
 // spawn starts a process for a worker that has none.
 func (c *core) spawn(w *worker) error {
+	w.sharesNot = false
 	proc, pid, err := c.host.Spawn(w)
 	if err != nil {
 		return fmt.Errorf("start worker %d: %w", w.index, err)
@@ -41,9 +42,6 @@ func (c *core) spawn(w *worker) error {
 func (c *core) tell(w *worker, kind wire.Kind, body any, fds ...int) {
 	if w.proc == nil {
 		return
-	}
-	if kind == wire.KindLend || kind == wire.KindDrain {
-		c.host.Record()
 	}
 	if err := w.proc.Send(kind, body, fds...); err != nil {
 		c.kill(w, err.Error())

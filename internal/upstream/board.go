@@ -63,6 +63,33 @@ func OpenBoard(fd int) (*Board, error) {
 	return mapBoard(fd)
 }
 
+// Format says what the words of this release's boards mean, for whoever passes one on:
+// the header in the memory says the same, until a worker writes something else there.
+var Format = fmt.Sprintf("%x", header)
+
+// AdoptBoard is OpenBoard of memory whose Format somebody else has told, who is to be
+// believed: nothing in the memory can keep it from being used. The header is made right. An empty
+// format, as of an older release, is read from there.
+func AdoptBoard(fd int, format string) (*Board, error) {
+	if format == "" {
+		return OpenBoard(fd)
+	}
+	size, err := memfd.Size(fd)
+	switch {
+	case err != nil:
+		return nil, refuse(fd, err)
+	case size != boardSize:
+		return nil, refuse(fd, fmt.Errorf("%d bytes are not a board, which has %d", size, boardSize))
+	case format != Format:
+		return nil, refuse(fd, fmt.Errorf("format %q, this release knows %q", format, Format))
+	}
+	b, err := mapBoard(fd)
+	if err == nil {
+		b.header = header
+	}
+	return b, err
+}
+
 func mapBoard(fd int) (*Board, error) {
 	unix.CloseOnExec(fd)
 	mapping, err := unix.Mmap(fd, 0, int(boardSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)

@@ -18,9 +18,10 @@ type Conn struct {
 	raw  syscall.RawConn
 
 	// mu guards buf and oob, which hold the largest message there can be.
-	mu  sync.Mutex
-	buf []byte
-	oob []byte
+	mu    sync.Mutex
+	buf   []byte
+	oob   []byte
+	noFDs bool // oob stays empty
 }
 
 // Pair returns a channel: a is this process's end, b is for another one
@@ -105,6 +106,15 @@ func (c *Conn) File() (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "wire"), nil
+}
+
+// RefuseFDs has messages that come with descriptors fail with ErrTruncated from here on. The
+// kernel keeps the descriptors then: closing one that a hostile peer has chosen can hang.
+// It must not be called beside a Recv.
+func (c *Conn) RefuseFDs() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noFDs, c.oob = true, nil
 }
 
 // StopReading makes a Recv in progress, and every later one, return

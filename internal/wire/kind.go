@@ -23,7 +23,9 @@ const (
 	KindBye       Kind = 12 // W→M: about to exit, and why
 	KindHeir      Kind = 13 // M→W: this worker takes your connections
 	KindWard      Kind = 14 // M→W: take this worker's connections
-	KindLost      Kind = 15 // W→M: a message came without its descriptors
+	KindRescue    Kind = 15 // M→W: wait for a next master here, and no longer where you did
+	KindMemory    Kind = 16 // M→W: your share of memory is another one now
+	KindLost      Kind = 17 // W→M: a message came without its descriptors
 )
 
 // Between an old master and the one that takes custody.
@@ -63,6 +65,8 @@ var kindNames = map[Kind]string{
 	KindBye:        "bye",
 	KindHeir:       "heir",
 	KindWard:       "ward",
+	KindRescue:     "rescue",
+	KindMemory:     "memory",
 	KindLost:       "lost",
 	KindGrant:      "grant",
 	KindOffer:      "offer",

@@ -18,10 +18,7 @@ import (
 func (c *Conn) Recv() (Message, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.buf == nil {
-		c.buf = make([]byte, headerSize+MaxBody)
-		c.oob = make([]byte, unix.CmsgSpace(4*MaxFDs))
-	}
+	c.room()
 	n, oobn, flags, err := c.recvmsg()
 	if err != nil {
 		return Message{}, err
@@ -34,12 +31,8 @@ func (c *Conn) Recv() (Message, error) {
 // had sent: that is skipped, as the next call tells the rest.
 func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 	rerr := c.raw.Read(func(s uintptr) bool {
-		for {
-			n, oobn, flags, _, err = unix.Recvmsg(int(s), c.buf, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNRESET) {
-				return !errors.Is(err, unix.EAGAIN)
-			}
-		}
+		n, oobn, flags, err = c.once(int(s))
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	if rerr != nil {
 		return 0, 0, 0, fmt.Errorf("receive: %w", rerr)
@@ -53,7 +46,7 @@ func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 func whole(flags int) error {
 	switch {
 	case flags&unix.MSG_CTRUNC != 0:
-		return fmt.Errorf("%w: descriptors are missing; RLIMIT_NOFILE may be reached", ErrTruncated)
+		return fmt.Errorf("%w: descriptors are missing; RLIMIT_NOFILE may be reached, or none are expected", ErrTruncated)
 	case flags&unix.MSG_TRUNC != 0:
 		return fmt.Errorf("%w: more than %d bytes", ErrTruncated, headerSize+MaxBody)
 	}
@@ -96,4 +89,46 @@ func decode(b []byte, fds []int) (Message, error) {
 	}
 	m.Body, m.FDs = bytes.Clone(body), fds
 	return m, nil
+}
+
+// Left returns the next message that the peer has sent already, whatever the read
+// deadline; ErrWouldBlock when there is none. Else it is Recv.
+func (c *Conn) Left() (Message, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.room()
+	var n, oobn, flags int
+	var err error
+	cerr := c.raw.Control(func(s uintptr) {
+		n, oobn, flags, err = c.once(int(s))
+	})
+	switch {
+	case cerr != nil:
+		return Message{}, fmt.Errorf("receive: %w", cerr)
+	case errors.Is(err, unix.EAGAIN):
+		return Message{}, ErrWouldBlock
+	case err != nil:
+		return Message{}, fmt.Errorf("receive: recvmsg: %w", err)
+	}
+	return received(c.buf[:n], c.oob[:oobn], flags)
+}
+
+// room makes the buffers of the first message.
+func (c *Conn) room() {
+	if c.buf == nil {
+		c.buf = make([]byte, headerSize+MaxBody)
+	}
+	if c.oob == nil && !c.noFDs {
+		c.oob = make([]byte, unix.CmsgSpace(4*MaxFDs))
+	}
+}
+
+// once is recvmsg(2), without waiting.
+func (c *Conn) once(fd int) (n, oobn, flags int, err error) {
+	for {
+		n, oobn, flags, _, err = unix.Recvmsg(fd, c.buf, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNRESET) {
+			return n, oobn, flags, err
+		}
+	}
 }

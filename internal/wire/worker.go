@@ -10,6 +10,7 @@ const (
 	FileBoard  = "board"   // memfd of the upstream.Board; older masters send none
 	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
 	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
+	FileRunDir = "run-dir" // the runtime directory, held by a shared flock; not to be used otherwise
 	FilePprof  = "pprof"   // socket at which the worker gives profiles, if it is to
 	FileLog    = "log"     // the error log, open for appending
 	FileAccess = "access:" // + path: an access log, open for appending
@@ -27,6 +28,7 @@ type Start struct {
 	// this process may use is another matter.
 	Workers int      `json:"workers"`
 	CPUs    []int    `json:"cpus,omitempty"`
+	Memory  int64    `json:"memory,omitempty"` // as in Memory
 	Files   []string `json:"files"`
 }
 
@@ -136,8 +138,20 @@ type Pong struct {
 	Draining bool   `json:"draining"`
 }
 
+// Memory is the worker's share of what the service's control group may use, in bytes; 0 is no bound.
+// One that doesn't know it answers Unknown, and is asked no more.
+type Memory struct {
+	Share int64 `json:"share"`
+}
+
 // Logs comes with newly opened log files, those that Files names.
 type Logs struct {
+	Files []string `json:"files"`
+}
+
+// Rescue comes with descriptors, those that Files names, in place of the ones that came with
+// Start: somebody has removed what they were in the runtime directory.
+type Rescue struct {
 	Files []string `json:"files"`
 }
 

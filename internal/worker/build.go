@@ -50,6 +50,7 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			MaxMessage:     w.maxMessage(),
 			Budget:         w.budget,
 			Crowded:        w.crowded,
+			Memory:         &w.memory,
 			Panicked:       w.panicked,
 			Empty:          w.wake,
 		})

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,7 @@ import (
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
@@ -32,18 +34,31 @@ import (
 // ControlFD is the descriptor that a worker finds its control channel at.
 const ControlFD = 3
 
-// Main runs a worker process to its end and returns its exit status.
-func Main() int {
+// Name gives the process its name, which is that of its first thread: it must be called by an
+// init function, as these run on that one. Started from /proc/self/exe it would go by the name
+// of `exe` in ps and top.
+func Name() {
+	name := [16]byte{}
+	copy(name[:], "reuseportd")
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+}
+
+// Main runs a worker process to its end and returns its exit status. args are what the master
+// gave it beside its name.
+func Main(args []string) int {
+	entered := sandbox.Enter(args) // before anything is read
 	// Only the master speaks to a worker. It is in a process group of its own,
 	// so a terminal's signals don't reach it; these come from `pkill reuseportd`.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
-	// Started from /proc/self/exe it would go by the name of `exe` in ps and top.
-	_ = os.WriteFile("/proc/self/comm", []byte("reuseportd"), 0)
 	ch, err := wire.FromFD(ControlFD)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "reuseportd worker: %v; a worker is started by its master only\n", err)
 		return 2
+	}
+	if entered != nil {
+		_ = ch.Send(wire.KindFailed, wire.Failed{Error: entered.Error()})
+		return 1
 	}
 	w, err := setUp(ch)
 	switch {
@@ -101,18 +116,15 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if fd := files.take(wire.FileLog); fd >= 0 {
 		out = os.NewFile(uintptr(fd), wire.FileLog)
 	}
-	var rescue *os.File
-	if fd := files.take(wire.FileRescue); fd >= 0 {
-		if err := unix.Listen(fd, rescueQueue); err != nil {
-			return nil, fmt.Errorf("listen for a master that may come: %w", err)
-		}
-		rescue = os.NewFile(uintptr(fd), wire.FileRescue)
+	rescue, err := listenRescue(files.take(wire.FileRescue))
+	if err != nil {
+		return nil, err
 	}
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
-		start: start, rescue: rescue, pprof: profiles, master: master(ch),
+		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
 		region: region, board: board, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
@@ -124,6 +136,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if w.upstreams, err = upstream.New(conf.Upstreams, board, w.upstreamChanged); err != nil {
 		return nil, err
 	}
+	w.setMemory(start.Memory)
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,40 @@ const helloTimeout = 3 * time.Second
 // one finds no place in its queue and can't tell whom to end.
 const rescueQueue = 128
 
+// listenRescue makes the place where this worker waits as an orphan of a socket that its
+// master has bound; nil where there is none.
+func listenRescue(fd int) (*os.File, error) {
+	if fd < 0 {
+		return nil, nil
+	}
+	if err := unix.Listen(fd, rescueQueue); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("listen for a master that may come: %w", err)
+	}
+	return os.NewFile(uintptr(fd), wire.FileRescue), nil
+}
+
+// renewRescue takes new descriptors in the place of those that came with Start. It comes from
+// a living master, so nobody waits at the old rescue; whoever has connected to it is
+// cut off, and may ask again.
+func (w *worker) renewRescue(files files) error {
+	if held := files.take(wire.FileRunDir); held >= 0 {
+		if w.held >= 0 {
+			_ = unix.Close(w.held)
+		}
+		w.held = held
+	}
+	rescue, err := listenRescue(files.take(wire.FileRescue))
+	if err != nil || rescue == nil {
+		return err
+	}
+	if w.rescue != nil {
+		_ = w.rescue.Close()
+	}
+	w.rescue = rescue
+	return nil
+}
+
 // orphaned is called when the master is gone. What serves serves on; what was
 // never asked to is of no use.
 func (w *worker) orphaned() {

@@ -18,7 +18,7 @@ func openBoard(fd int) (*upstream.Board, error) {
 	if fd < 0 {
 		return upstream.NewBoard()
 	}
-	return upstream.OpenBoard(fd)
+	return upstream.AdoptBoard(fd, upstream.Format) // the master is of this release
 }
 
 // watchUpstreams begins to look names up and to ask servers how they are, and waits

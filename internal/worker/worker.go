@@ -16,6 +16,7 @@ import (
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
@@ -44,6 +45,8 @@ type worker struct {
 	budget           *eventloop.Budget
 	crowdedAt        time.Time // when the log said last that there was no room
 	mail             *mailbox
+	memory           eventloop.Memory
+	share            atomic.Int64     // what bounds this process, bytes; 0 is nothing
 	giveUp           <-chan time.Time // when heirs are not waited for any more
 
 	stayed     atomic.Pointer[string] // why connections were not taken over, nil if all were or nobody said
@@ -52,6 +55,7 @@ type worker struct {
 
 	start      wire.Start
 	rescue     *os.File     // where an orphan waits for a master
+	held       int          // the runtime directory, which is no cleaner's while it is open; -1 if it isn't
 	pprof      net.Listener // nil unless this worker gives profiles
 	master     uint32       // the master's user
 	seq        uint64       // the highest number that a master has given to a message
@@ -84,7 +88,13 @@ func (w *worker) run() int {
 		_ = w.ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1
 	}
+	go w.watchMemory()
 	w.watchUpstreams()
+	if w.conf.Sandbox.Seccomp {
+		if err := sandbox.Filter(); err != nil { // as in a container that doesn't allow it; status says so
+			w.log.Warn().Err(err).Msg("this worker may make any system call")
+		}
+	}
 	w.send(wire.KindReady, wire.Ready{Room: w.capacity()})
 	for !w.exit {
 		select {
@@ -176,12 +186,25 @@ func (w *worker) handle(m wire.Message) error {
 		w.onLoops(func(*loop) error { return nil }, func(error) {
 			w.send(wire.KindPong, wire.Pong{Seq: b.Seq, Draining: w.draining})
 		})
+	case wire.KindMemory:
+		var b wire.Memory
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		w.setMemory(b.Share)
 	case wire.KindLogs:
 		var b wire.Logs
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
 		w.reopen(newFiles(m, b.Files))
+		_ = failpoint.Hit("worker-logs")
+	case wire.KindRescue:
+		var b wire.Rescue
+		if err := m.Decode(&b); err != nil {
+			return err
+		}
+		return w.renewRescue(newFiles(m, b.Files))
 	default:
 		w.send(wire.KindUnknown, wire.Unknown{Version: wire.Version, Kind: m.Kind})
 	}

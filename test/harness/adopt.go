@@ -105,7 +105,7 @@ func (s *Server) AllWorkers() []int {
 	var all []int
 	for _, pid := range s.Processes() {
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if strings.HasSuffix(strings.TrimRight(string(cmdline), "\x00"), "\x00worker") {
+		if strings.Contains(string(cmdline), "\x00worker\x00") {
 			all = append(all, pid)
 		}
 	}

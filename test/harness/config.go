@@ -51,6 +51,15 @@ func (c Config) With(lines ...string) Config {
 	return c
 }
 
+// AsRoot returns a copy whose workers run as the test does, also where that is root: for what is
+// done to a worker's process that only its own user may do.
+func (c Config) AsRoot() Config {
+	if os.Geteuid() != 0 {
+		return c
+	}
+	return c.With("user: root")
+}
+
 // WithWorkers returns a copy with n worker processes.
 func (c Config) WithWorkers(n int) Config {
 	c.Workers = n

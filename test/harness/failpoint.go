@@ -63,3 +63,28 @@ func (s *Server) Hits(name string) []int {
 	}
 	return pids
 }
+
+// Tried arms name with what an attacker would do, `try WHAT`, and returns what came of it in the one
+// process that reach makes reach it.
+func (s *Server) Tried(name, what string, reach func()) string {
+	s.t.Helper()
+	s.Arm(name, "try "+what)
+	reach()
+	var text []byte
+	s.Wait("a worker to try "+what, func() bool {
+		paths, _ := filepath.Glob(filepath.Join(s.failpoint, name+".tried.*"))
+		if len(paths) == 0 {
+			return false
+		}
+		var err error
+		text, err = os.ReadFile(paths[0])
+		return err == nil && strings.HasSuffix(string(text), "\n")
+	})
+	s.Disarm(name)
+	paths, err := filepath.Glob(filepath.Join(s.failpoint, name+".tried.*"))
+	s.must(err)
+	for _, path := range paths {
+		s.must(os.Remove(path))
+	}
+	return strings.TrimSpace(string(text))
+}

@@ -9,6 +9,7 @@ package harness
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -65,4 +66,20 @@ func unique() int {
 	defer counter.Unlock()
 	counter.n++
 	return counter.n
+}
+
+// Dir makes a directory that workers of another user can read, as those of testing.T can't be, and
+// that goes with the test.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(scratch, fmt.Sprint("dir", unique()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }

@@ -225,3 +225,11 @@ func (s *Server) must(err error) {
 		s.t.Fatal(err)
 	}
 }
+
+// InGroup starts the server in a control group: file is its cgroup.procs.
+func InGroup(file string) Option {
+	return func(s *Server, cmd *exec.Cmd) {
+		script := s.Script(fmt.Sprintf("echo 0 > '%s' && exec \"$@\"", file))
+		cmd.Path, cmd.Args = script, append([]string{script, s.Binary}, cmd.Args[1:]...)
+	}
+}

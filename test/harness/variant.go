@@ -71,6 +71,13 @@ func BuildNextFormat(t testing.TB) string {
 	})
 }
 
+// BuildStatic returns the path of a binary of the version "static": without cgo, as releases are,
+// whatever the test is built with.
+func BuildStatic(t testing.TB) string {
+	t.Helper()
+	return buildOnce(t, "static", func() ([]string, error) { return []string{"-pgo=off", "-tags", "failpoint"}, nil })
+}
+
 // buildOnce is BuildVersion with other arguments of `go build`.
 func buildOnce(t testing.TB, version string, args func() ([]string, error)) string {
 	t.Helper()
@@ -103,10 +110,15 @@ func goBuildWith(version string, more []string) (string, error) {
 	}
 	out := filepath.Join(scratch, "reuseportd-"+version)
 	args := append([]string{"build", "-ldflags", "-X main.version=" + version, "-o", out}, more...)
-	if Raced {
+	cmd := exec.Command("go")
+	switch {
+	case version == "static":
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	case Raced:
 		args = append(args, "-race")
 	}
-	text, err := exec.Command("go", append(args, command)...).CombinedOutput()
+	cmd.Args = append(append(cmd.Args, args...), command)
+	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", version, err, text)
 	}

@@ -226,9 +226,10 @@ func TestTCPFloods(t *testing.T) {
 
 // A server at a Unix socket that says a word and closes is heard, and is well.
 func TestTCPUnixServer(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "socket")
+	path := filepath.Join(harness.Dir(t), "socket")
 	l, err := net.Listen("unix", path)
 	must(t, err)
+	must(t, os.Chmod(path, 0o666)) // workers are another user
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {

@@ -102,6 +102,7 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 	}
 	x.raw = append(x.raw[:0], in[:n]...)
 	x.last = n == len(in)
+	h.chargeHeads(st)
 	c.Hold() // what follows waits for the answer, a body for a connection
 	if c.SetTimeout(0); to.total != 0 {
 		c.SetDeadline(to.total)
@@ -112,10 +113,8 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 
 // newExchange begins an exchange for h.req.
 func (h *Handler) newExchange(c *eventloop.Conn, to *passage) *exchange {
-	var x *exchange
-	if n := len(h.exchanges); n > 0 {
-		x, h.exchanges = h.exchanges[n-1], h.exchanges[:n-1]
-	} else {
+	x, ok := h.exchanges.Take()
+	if !ok {
 		x = new(exchange)
 	}
 	r := &h.req
@@ -150,9 +149,9 @@ func (h *Handler) peer(c *eventloop.Conn) netip.Addr {
 func (h *Handler) letGo(x *exchange) {
 	raw := x.raw
 	*x = exchange{}
-	if len(h.exchanges) < maxFree && cap(raw) <= maxKept {
+	if cap(raw) <= maxKept {
 		x.raw = raw[:0]
-		h.exchanges = append(h.exchanges, x)
+		h.exchanges.Keep(x, maxFree)
 	}
 }
 

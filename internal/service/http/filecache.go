@@ -2,6 +2,7 @@ package http
 
 import (
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,7 @@ const (
 // fileCache is a loop's memory of a listener's small files, by root and name. It holds no descriptors.
 type fileCache struct {
 	files map[cacheKey]*cachedFile
-	bytes int // of memory: each file's keeps its size when the file shrinks
+	bytes int // of memory, names included: each file's keeps its size when the file shrinks
 }
 
 type cacheKey struct {
@@ -50,17 +51,22 @@ func (c *fileCache) put(r *root, name []byte, now time.Time, st *unix.Stat_t, da
 	}
 	f := c.files[cacheKey{r, string(name)}]
 	if f != nil && len(data) > cap(f.data) {
-		c.bytes -= cap(f.data)
+		c.bytes -= cost(name, cap(f.data))
 		delete(c.files, cacheKey{r, string(name)})
 		f = nil
 	}
 	if f == nil {
-		if c.files == nil || len(c.files) >= maxCached || c.bytes+len(data) > maxCachedBytes {
+		if c.files == nil || len(c.files) >= maxCached || c.bytes+cost(name, len(data)) > maxCachedBytes {
 			c.files, c.bytes = make(map[cacheKey]*cachedFile), 0
 		}
 		f = &cachedFile{data: make([]byte, 0, len(data))}
 		c.files[cacheKey{r, string(name)}] = f
-		c.bytes += len(data) // its memory stays as large
+		c.bytes += cost(name, len(data)) // its memory stays as large
 	}
 	f.stat, f.data, f.until = *st, append(f.data[:0], data...), now.Add(r.cache)
+}
+
+// cost is what the memory of a file costs, in bytes.
+func cost(name []byte, data int) int {
+	return len(name) + data + int(unsafe.Sizeof(cacheKey{})+unsafe.Sizeof(cachedFile{}))
 }

@@ -80,8 +80,8 @@ func TestFileCacheIsBounded(t *testing.T) {
 			s.ask("GET", "/"+name)
 			s.now = s.now.Add(s.root.cache)
 			held := 0
-			for _, f := range c.files {
-				held += cap(f.data)
+			for k, f := range c.files {
+				held += cost([]byte(k.name), cap(f.data))
 			}
 			if held != c.bytes || held > maxCachedBytes || len(c.files) > maxCached || len(c.files) == 0 {
 				t.Fatalf("%d files with %d bytes, counted as %d", len(c.files), held, c.bytes)

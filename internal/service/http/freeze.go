@@ -89,6 +89,7 @@ func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
 		c.SetTimeout(h.header)
 	case inBody:
 		err = h.thawBody(st, r)
+		h.chargeHeads(st)
 		c.SetTimeout(h.body)
 	case inParts:
 		err, files = st.thawParts(r), 1

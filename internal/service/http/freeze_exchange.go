@@ -81,6 +81,7 @@ func (h *Handler) thawExchange(c *eventloop.Conn, b []byte, fds []int) error {
 	x.link, x.server = l, l.server
 	st := h.state(c)
 	st.phase, st.x = inExchange, x
+	h.chargeHeads(st)
 	h.rearm(x)
 	return nil
 }

@@ -106,7 +106,7 @@ func (th *thawer) thaw(t testing.TB, state []byte, n int, in string) (again []by
 	th.do(func() { th.loop.Begin(c) })
 	th.do(func() { th.loop.Cut() })
 	th.do(func() {
-		for _, st := range th.h.free {
+		for st, ok := th.h.free.Take(); ok; st, ok = th.h.free.Take() {
 			if st.fd >= 0 || len(st.parts) > 0 || st.tail != nil {
 				t.Errorf("a free state holds %+v", st)
 			}

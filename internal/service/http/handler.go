@@ -27,14 +27,14 @@ type Handler struct {
 	second  int64   // that date is of
 	usuals  []usual // as respond.number counts them
 	line    []byte  // of the access log
-	free    []*state
+	free    eventloop.Spare[*state]
 
 	// Of requests that are passed on.
 	passages  []passage // as route.proxy numbers them
 	resp      response
 	opts      options
 	peers     map[*eventloop.Conn]netip.Addr // of clients whose requests are passed on
-	exchanges []*exchange                    // room that is used again
+	exchanges eventloop.Spare[*exchange]     // room that is used again
 }
 
 // NewService makes the service of a site for a loop, whose pools of the upstreams that the
@@ -57,6 +57,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 		second:    -1,
 		peers:     make(map[*eventloop.Conn]netip.Addr),
 	}
+	l.OnTrim(h.trim)
 	if s.log != nil {
 		h.log = s.log.ring()
 	}
@@ -76,7 +77,7 @@ func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.fresh) }
 // freshGrace is how long a connection has for its first byte before another may have its place.
 const freshGrace = time.Second
 
-// Received answers the requests in the input, as many as there are.
+// Received answers the requests in the input, as many as there are and its share allows.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	n := 0
 	for n < len(in) && !c.Finishing() {
@@ -99,6 +100,9 @@ func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 			break
 		}
 		n += used
+		if !c.Spend(eventloop.RequestWork) {
+			break // others have their turns
+		}
 	}
 	return n
 }
@@ -149,6 +153,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	st := h.state(c)
 	st.phase, st.head = inBody, append(st.head[:0], head...)
+	h.chargeHeads(st)
 	st.length, st.body = h.req.length, chunks{}
 	if h.req.chunked {
 		st.length = -1
@@ -181,7 +186,7 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 	c.State = nil // the request's slices lie in st.head: it is released after use
 	h.answer(c, h.site.find(&h.req), n == len(in))
 	if next, ok := c.State.(*state); ok && next.phase == inParts {
-		st.head = nil // part of the answer may refer to it
+		h.charge(st, 0) // it is nobody's now; part of the answer may refer to its head
 		return n
 	}
 	c.State = st

@@ -40,6 +40,7 @@ func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 		h.send(c, closing)
 	default:
 		h.ans.reset()
+		c.Spend(eventloop.FileWork)
 		route.files.plan(r, route.below(r.path), h.loop.Now(), &h.ans)
 		h.send(c, closing)
 	}

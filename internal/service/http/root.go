@@ -43,6 +43,13 @@ func openRoot(c *config.Files) (*root, error) {
 	switch errno {
 	case 0:
 		closeFD(try)
+	case unix.EACCES:
+		// The worker is confined to the directory that stood here a moment ago (Landlock, which
+		// faccessat doesn't ask).
+		if unix.Faccessat(fd, ".", unix.R_OK, unix.AT_EACCESS) == nil {
+			closeFD(fd)
+			return nil, fmt.Errorf("open root %s: another directory has taken its place while the worker started; try again", c.Root)
+		}
 	case unix.ENOSYS, unix.EINVAL, unix.E2BIG:
 		closeFD(fd)
 		return nil, fmt.Errorf("look up files below %s: openat2: %w", c.Root, errno)

@@ -30,6 +30,8 @@ type state struct {
 	closing bool
 
 	x *exchange // inExchange
+
+	charged int // what the loop counts of it, in bytes
 }
 
 // state returns the connection's state, lending it one.
@@ -37,18 +39,20 @@ func (h *Handler) state(c *eventloop.Conn) *state {
 	if st, ok := c.State.(*state); ok {
 		return st
 	}
-	var st *state
-	if n := len(h.free); n > 0 {
-		st, h.free = h.free[n-1], h.free[:n-1]
-	} else {
+	st, ok := h.free.Take()
+	if !ok {
 		st = &state{fd: -1}
 	}
+	h.charge(st, stateSize)
 	c.State = st
 	return st
 }
 
-// maxFree bounds the idle states that are kept for later.
-const maxFree = 256
+// maxFree bounds the idle states that are kept for later, maxFreeHead the room for a head in each.
+const (
+	maxFree     = 256
+	maxFreeHead = 16 << 10
+)
 
 // release takes the state back.
 func (h *Handler) release(c *eventloop.Conn) {
@@ -57,6 +61,7 @@ func (h *Handler) release(c *eventloop.Conn) {
 		return
 	}
 	c.State = nil
+	h.charge(st, 0)
 	if st.fd >= 0 {
 		closeFD(st.fd)
 		h.loop.CountFiles(-1)
@@ -65,8 +70,8 @@ func (h *Handler) release(c *eventloop.Conn) {
 		h.letGo(st.x)
 		st.x = nil
 	}
-	if len(h.free) < maxFree && cap(st.head) <= 64<<10 {
+	if cap(st.head) <= maxFreeHead {
 		*st = state{head: st.head[:0], parts: st.parts[:0], fd: -1}
-		h.free = append(h.free, st)
+		h.free.Keep(st, maxFree)
 	}
 }

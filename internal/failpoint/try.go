@@ -1,0 +1,70 @@
+//go:build failpoint
+
+package failpoint
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// attempt does what an attacker would.
+func attempt(text string) error {
+	what, arg, _ := strings.Cut(text, " ")
+	number, _ := strconv.Atoi(arg)
+	switch what {
+	case "open":
+		f, err := os.Open(arg)
+		if err == nil {
+			return f.Close()
+		}
+		return err
+	case "create":
+		f, err := os.Create(arg)
+		if err == nil {
+			return f.Close()
+		}
+		return err
+	case "exec":
+		return syscall.Exec(arg, []string{arg}, nil)
+	case "connect":
+		network, address, _ := strings.Cut(arg, ":")
+		c, err := net.Dial(network, address)
+		if err == nil {
+			return c.Close()
+		}
+		return err
+	case "bind":
+		l, err := net.Listen("tcp", arg)
+		if err == nil {
+			return l.Close()
+		}
+		return err
+	case "signal":
+		return syscall.Kill(number, 0)
+	case "socket":
+		fd, err := syscall.Socket(number, syscall.SOCK_RAW, 0)
+		if err == nil {
+			return syscall.Close(fd)
+		}
+		return err
+	case "call":
+		_, _, errno := syscall.RawSyscall6(uintptr(number), 0, 0, 0, 0, 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	return fmt.Errorf("unknown attempt %q", what)
+}
+
+// outcome is an error in words, `done` for none.
+func outcome(err error) string {
+	if err == nil {
+		return "done"
+	}
+	return err.Error()
+}

@@ -1,0 +1,122 @@
+package record
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// StartTime returns when a process began, in clock ticks since the machine did: field 22
+// of /proc/PID/stat, proc(5). With the PID it names one process and no other.
+func StartTime(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The command, field 2, is in brackets and may hold anything.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	const first, start = 3, 22
+	if len(fields) <= start-first {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields)+first-1)
+	}
+	return strconv.ParseUint(fields[start-first], 10, 64)
+}
+
+// errOther says that a process is not the one that is meant: that one has ended.
+var errOther = errors.New("it has ended")
+
+// Find returns a pidfd of the process that had this PID and start time; an error if it has
+// ended. From here on the PID can't come to mean another one unnoticed: Ended tells.
+func Find(pid int, start uint64) (int, error) {
+	if pid <= 0 || start == 0 {
+		return -1, errOther
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open: %w", err)
+	}
+	// Read while the pidfd is there and its process alive: it is that process's.
+	got, err := StartTime(pid)
+	if err == nil && (got != start || Ended(pidfd, 0)) {
+		err = errOther
+	}
+	if err != nil {
+		_ = unix.Close(pidfd)
+		return -1, err
+	}
+	return pidfd, nil
+}
+
+// Ended reports whether a process ends within a time. Reaped or not, it is dead then.
+func Ended(pidfd int, within time.Duration) bool {
+	deadline := time.Now().Add(within)
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		left := max(0, time.Until(deadline))
+		n, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+		if left == 0 && err == nil {
+			return false
+		}
+	}
+}
+
+// Peer is the process at the other end of a Unix socket: of a connection to a listening
+// one, that which called listen(2) last.
+type Peer struct {
+	PIDFD int // -1 when it has ended; the caller closes it
+	PID   int // 0 when it is of another PID namespace
+	UID   uint32
+}
+
+// PeerOf asks the kernel who is at the other end. Where that can't give a pidfd
+// (SO_PEERPIDFD, Linux 6.5), one is opened by the PID, which may have come to mean
+// another process meanwhile: compare start times, or at least users.
+func PeerOf(fd int) (Peer, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return Peer{PIDFD: -1}, fmt.Errorf("getsockopt SO_PEERCRED: %w", err)
+	}
+	p := Peer{PIDFD: -1, PID: int(cred.Pid), UID: cred.Uid}
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	switch {
+	case err == nil:
+		unix.CloseOnExec(pidfd)
+		p.PIDFD = pidfd
+	case errors.Is(err, unix.ENOPROTOOPT) && p.PID > 0:
+		if pidfd, err := unix.PidfdOpen(p.PID, 0); err == nil {
+			p.PIDFD = pidfd
+		}
+	}
+	if p.PIDFD >= 0 && Ended(p.PIDFD, 0) {
+		_ = unix.Close(p.PIDFD)
+		p.PIDFD = -1
+	}
+	return p, nil
+}
+
+// Command is a process's command line, for messages: bounded, and of printable characters
+// alone, for its process chose it.
+func Command(pid int) string {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text := make([]byte, 120)
+	n, _ := f.Read(text)
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, string(text[:n])))
+}

@@ -1,0 +1,106 @@
+package rundir
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hold takes a shared flock(2) on the directory itself, which keeps systemd-tmpfiles, with
+// all that is below, away (tmpfiles.d(5), "Age"). It says nothing of who is the master:
+// whoever can read the directory could have it. It belongs to the open file
+// description, so it lasts until the last duplicate of Held is closed. A cleaner that is
+// at work in the directory is waited for, for so long.
+func (d *Dir) Hold(patience time.Duration) error {
+	if d.held >= 0 {
+		return nil
+	}
+	fd, err := unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("hold %s: %w", d.path, err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("hold %s: flock: %w", d.path, err)
+	}
+	d.held = fd
+	return nil
+}
+
+// Held returns the descriptor that the directory is held by, for workers to share; -1 if it
+// isn't. It stays the directory's.
+func (d *Dir) Held() int { return d.held }
+
+// Lost reports whether the directory's path doesn't lead to it any more: somebody has
+// removed or moved it.
+func (d *Dir) Lost() bool {
+	var mine, there unix.Stat_t
+	if unix.Fstat(d.fd, &mine) != nil || unix.Stat(d.path, &there) != nil {
+		return true
+	}
+	return mine.Dev != there.Dev || mine.Ino != there.Ino
+}
+
+// Remake opens the directory that is at d's path by now, or makes one with the mode and
+// the group that d has, and checks it as Open does. d stays open.
+func (d *Dir) Remake() (*Dir, error) {
+	fresh, err := Open(d.path, Options{Make: true, Unsafe: d.unsafe})
+	if err != nil {
+		return nil, err
+	}
+	if err := fresh.like(d); err != nil {
+		_ = fresh.Close()
+		return nil, fmt.Errorf("runtime directory %s: make it as it was: %w", d.path, err)
+	}
+	return fresh, nil
+}
+
+// like gives a directory that was made just now the mode and the group of another one.
+func (d *Dir) like(old *Dir) error {
+	var was, is unix.Stat_t
+	if err := errors.Join(unix.Fstat(old.fd, &was), unix.Fstat(d.fd, &is)); err != nil {
+		return err
+	}
+	if !d.made || was.Mode == is.Mode && was.Gid == is.Gid {
+		return nil
+	}
+	fd, err := unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchown(fd, -1, int(was.Gid)); err != nil {
+		return nil // not a group of this user's any more: the mode was meant for it
+	}
+	return unix.Fchmod(fd, was.Mode&0o7777)
+}
+
+// Inode returns the number of an entry, which no other one has while it exists; 0 if there
+// is none.
+func (d *Dir) Inode(name string) uint64 {
+	var st unix.Stat_t
+	if entry(name) != nil || unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// Touch sets the times of all entries to now: cleaners other than systemd-tmpfiles go by
+// age alone.
+func (d *Dir) Touch() error {
+	names, err := d.Names("", "")
+	for _, name := range names {
+		terr := unix.UtimesNanoAt(d.fd, name, nil, unix.AT_SYMLINK_NOFOLLOW)
+		if terr != nil && !errors.Is(terr, unix.ENOENT) {
+			err = errors.Join(err, fmt.Errorf("touch %s: %w", name, terr))
+		}
+	}
+	return err
+}

@@ -1,0 +1,116 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds how long the master waits for a file system that doesn't answer.
+const patience = 2 * time.Second
+
+// ErrNoAnswer says that a file system has not answered in time.
+var ErrNoAnswer = errors.New("the file system doesn't answer")
+
+// AsUser calls f on a thread that reaches files as u does, and as the process does if u is nil;
+// the thread ends with it. f must make its system calls itself: what it hands to other
+// goroutines is done as somebody else. It returns ErrNoAnswer after two seconds, and f
+// is left to itself then; drop is called with what f returns late.
+//
+// Only the identity for file systems is changed (setfsuid(2)): a thread with the user's own IDs
+// could be signalled by the user, and a signal that ends a thread ends the master.
+func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done, gone := make(chan result), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		var r result
+		if r.err = u.setFS(); r.err == nil {
+			r.value, r.err = f()
+		}
+		select {
+		case done <- r:
+		case <-gone:
+			if drop != nil {
+				drop(r.value)
+			}
+		}
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-timer.C:
+		close(gone)
+		var none T
+		return none, ErrNoAnswer
+	}
+}
+
+// setFS makes the calling thread u as far as files are concerned.
+func (u *User) setFS() error {
+	if u == nil {
+		return nil
+	}
+	groups := append(make([]uint32, 0, len(u.Groups)+1), u.Groups...)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
+		return fmt.Errorf("setgroups: %w%s", errno, becomeHint(errno))
+	}
+	runtime.KeepAlive(groups)
+	for _, id := range []struct {
+		name   string
+		number uintptr
+		id     uint32
+	}{{"setfsgid", unix.SYS_SETFSGID, u.GID}, {"setfsuid", unix.SYS_SETFSUID, u.UID}} {
+		// It returns what was before, in the case of a failure as well.
+		_, _, _ = unix.RawSyscall(id.number, uintptr(id.id), 0, 0)
+		if now, _, _ := unix.RawSyscall(id.number, ^uintptr(0), 0, 0); uint32(now) != id.id {
+			return fmt.Errorf("%s to %d: %w%s", id.name, id.id, unix.EPERM, becomeHint(unix.EPERM))
+		}
+	}
+	return nil
+}
+
+// openAs opens directories to make rules of; those that can't be opened are left to the worker,
+// who will say so.
+func openAs(u *User, paths []string) ([]int, error) {
+	fds, err := AsUser(u, func() (fds []int, err error) {
+		for _, path := range paths {
+			if fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+				fds = append(fds, fd)
+			}
+		}
+		return fds, nil
+	}, closeAll)
+	if err != nil {
+		return nil, fmt.Errorf("open the roots: %w", err)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// Access reports why u can't reach path with what mode asks for (unix.R_OK, W_OK, X_OK), nil if
+// it can: access(2).
+func Access(u *User, path string, mode uint32) error {
+	_, err := AsUser(u, func() (struct{}, error) {
+		return struct{}{}, unix.Faccessat(unix.AT_FDCWD, path, mode, unix.AT_EACCESS)
+	}, nil)
+	if err != nil && !errors.Is(err, ErrNoAnswer) {
+		return &os.PathError{Op: "access", Path: path, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,88 @@
+//go:build amd64 || arm64
+
+package sandbox
+
+import "golang.org/x/sys/unix"
+
+// allowed are the system calls that a worker makes, whatever their arguments. None of them
+// reaches what the process doesn't reach already; files are Landlock's. Hot ones need no place at the
+// head: the kernel keeps a bitmap of what is allowed regardless of arguments (since 5.11).
+var allowed = [...]uint32{
+	// Bytes and descriptors.
+	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREAD64, unix.SYS_PWRITE64,
+	unix.SYS_SENDFILE, unix.SYS_SPLICE, unix.SYS_TEE, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_FLOCK,
+	unix.SYS_CLOSE, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_FCNTL, unix.SYS_PIPE2, unix.SYS_EVENTFD2, unix.SYS_MEMFD_CREATE,
+	unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_GETDENTS64, unix.SYS_READLINKAT,
+	unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_FADVISE64,
+	// Sockets that are there.
+	unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT, unix.SYS_SHUTDOWN, unix.SYS_SENDTO, unix.SYS_RECVFROM,
+	unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
+	unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT,
+	// Waiting.
+	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
+	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_YIELD,
+	// Memory. What may be executed is a rule.
+	unix.SYS_MUNMAP, unix.SYS_MREMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_BRK, unix.SYS_MEMBARRIER,
+	// Threads and signals of the runtime, its timers for profiles and their ends.
+	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_SET_TID_ADDRESS, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGPENDING,
+	unix.SYS_RT_SIGTIMEDWAIT, unix.SYS_SIGALTSTACK,
+	unix.SYS_TIMER_CREATE, unix.SYS_TIMER_SETTIME, unix.SYS_TIMER_GETTIME, unix.SYS_TIMER_DELETE,
+	unix.SYS_SETITIMER, unix.SYS_GETITIMER,
+	// What the process asks about itself.
+	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES, unix.SYS_GETTIMEOFDAY, unix.SYS_GETRUSAGE, unix.SYS_TIMES,
+	unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID,
+	unix.SYS_UNAME, unix.SYS_SYSINFO, unix.SYS_GETRANDOM, unix.SYS_GETCPU, unix.SYS_SCHED_GETAFFINITY, unix.SYS_CAPGET,
+}
+
+// fatal are those that no worker makes and that an attacker would: they end the process.
+var fatal = [...]uint32{
+	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
+	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
+	unix.SYS_PROCESS_MADVISE, unix.SYS_PERSONALITY,
+	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
+	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+	unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
+	unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_CHROOT, unix.SYS_PIVOT_ROOT,
+	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_MOUNT_SETATTR,
+	unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
+	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_QUOTACTL, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT,
+	unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
+	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_REBOOT, unix.SYS_SYSLOG,
+	unix.SYS_CLOCK_SETTIME, unix.SYS_SETTIMEOFDAY, unix.SYS_ADJTIMEX, unix.SYS_CLOCK_ADJTIME,
+	unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
+}
+
+// rules are the calls whose arguments decide.
+func rules(pid uint32) []rule {
+	self := []test{{arg: 0, is: []uint32{pid}}}
+	const namespaces = unix.CLONE_NEWCGROUP | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWNS |
+		unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWUTS
+	noCode := []test{{arg: 2, mask: unix.PROT_EXEC, is: []uint32{0}}}
+	if !static {
+		noCode = nil
+	}
+	family := []test{{arg: 0, is: []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}}}
+	return []rule{
+		{unix.SYS_SOCKET, family, unix.EAFNOSUPPORT},
+		{unix.SYS_SOCKETPAIR, []test{{arg: 0, is: []uint32{unix.AF_UNIX}}}, unix.EAFNOSUPPORT},
+		{unix.SYS_MMAP, noCode, unix.EPERM},
+		{unix.SYS_MPROTECT, noCode, unix.EPERM},
+		// Threads, and no processes. clone3(2) can't be looked into: libc falls back to this.
+		{unix.SYS_CLONE, []test{{arg: 0, mask: unix.CLONE_THREAD | namespaces, is: []uint32{unix.CLONE_THREAD}}}, unix.EPERM},
+		{unix.SYS_KILL, self, unix.EPERM},
+		{unix.SYS_TGKILL, self, unix.EPERM},
+		{unix.SYS_PIDFD_OPEN, self, unix.EPERM},
+		// Pinning a loop to its CPU: the calling thread. Another process's affinity can't be changed.
+		{unix.SYS_SCHED_SETAFFINITY, []test{{arg: 0, is: []uint32{0}}}, unix.EPERM},
+		// Reading a limit of its own.
+		{unix.SYS_PRLIMIT64, []test{
+			{arg: 0, is: []uint32{0, pid}},
+			{arg: 2, is: []uint32{0}},
+			{arg: 2, high: true, is: []uint32{0}},
+		}, unix.EPERM},
+		// Go and the race detector name their memory, libc its threads.
+		{unix.SYS_PRCTL, []test{{arg: 0, is: []uint32{unix.PR_SET_VMA, unix.PR_SET_NAME, unix.PR_GET_NAME}}}, unix.EPERM},
+		{unix.SYS_IOCTL, []test{{arg: 1, is: []uint32{unix.TIOCINQ, unix.TIOCOUTQ, unix.TCGETS}}}, unix.ENOTTY},
+	}
+}

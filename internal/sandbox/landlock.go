@@ -1,0 +1,183 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The rights of a rule, landlock(7).
+const (
+	readFile = unix.LANDLOCK_ACCESS_FS_READ_FILE
+	readDir  = unix.LANDLOCK_ACCESS_FS_READ_DIR
+	execute  = unix.LANDLOCK_ACCESS_FS_EXECUTE
+	reading  = readFile | readDir
+	writing  = reading | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
+		unix.LANDLOCK_ACCESS_FS_TRUNCATE
+)
+
+// Rules are the files and directories that a worker may reach: a Landlock ruleset. What is
+// handled and stands in no rule is denied, but for what comes as an open descriptor.
+//
+// The three system calls are made here and not by go-landlock, which brings psx: where cgo
+// is linked in, that is C code and a signal handler in each process.
+type Rules struct {
+	fd  int
+	abi int
+	all uint64 // the rights on files that the kernel knows and that are handled
+}
+
+// Reach says what a worker has to reach.
+type Reach struct {
+	// User is whose permissions decide what can be opened to make a rule of; nil is the
+	// caller's.
+	User *User
+	// Roots are directories whose files it serves.
+	Roots []string
+	// Names says that it looks up names, for which it reads /etc.
+	Names bool
+	// Writable are directories that it may write to: those of tests.
+	Writable []string
+}
+
+// LandlockABI returns the version of Landlock that the kernel has, 0 if it has none.
+func LandlockABI() int {
+	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// NewRules makes the rules for a worker that is started from this process's own binary, as far
+// as the kernel's Landlock goes; nil without an error where it has none.
+func NewRules(reach Reach) (*Rules, error) {
+	r := &Rules{abi: LandlockABI()}
+	if r.abi == 0 {
+		return nil, nil
+	}
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: 1<<13 - 1} // all rights of the first version
+	if r.abi >= 2 {
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
+	}
+	if r.abi >= 3 {
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	}
+	if r.abi >= 4 {
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP // the master binds
+	}
+	if r.abi >= 5 {
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	}
+	if r.abi >= 6 {
+		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
+	}
+	r.all = attr.Handled_access_fs
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if errno != 0 {
+		return nil, fmt.Errorf("make a Landlock ruleset: %w", errno)
+	}
+	r.fd = int(fd)
+	unix.CloseOnExec(r.fd)
+	err := r.add(reach)
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("fill a Landlock ruleset: %w", err)
+	}
+	return r, nil
+}
+
+// ABI returns the version of Landlock that is used, 0 for no rules.
+func (r *Rules) ABI() int {
+	if r == nil {
+		return 0
+	}
+	return r.abi
+}
+
+// Close lets go of the ruleset; who is restricted by it stays so.
+func (r *Rules) Close() {
+	if r != nil {
+		_ = unix.Close(r.fd)
+	}
+}
+
+func (r *Rules) restrict() error {
+	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(r.fd), 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("restrict to what a worker needs (Landlock): %w", errno)
+	}
+	return nil
+}
+
+// needs are what the Go runtime, the logs' times and the kernel's exec read in any worker.
+var needs = map[string]uint64{
+	"/proc/self/exe": readFile | execute,
+	"/proc":          readDir, // pinning lists threads; no file there is read
+	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size": readFile,
+	"/etc/localtime":      readFile,
+	"/usr/share/zoneinfo": reading,
+	"/dev/null":           readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE,
+}
+
+// names are what looking up names takes, and the certificates of authorities. /etc is whole as
+// resolv.conf is replaced by renames, and may be a link to one of the others.
+var names = []string{
+	"/etc", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman",
+	"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+}
+
+func (r *Rules) add(reach Reach) error {
+	var errs []error
+	for path, rights := range needs {
+		errs = append(errs, r.allow(path, rights))
+	}
+	for path, rights := range linked { // of the way that this binary was linked
+		errs = append(errs, r.allow(path, rights))
+	}
+	for _, path := range reach.Writable {
+		errs = append(errs, r.allow(path, writing))
+	}
+	if reach.Names {
+		for _, path := range names {
+			errs = append(errs, r.allow(path, reading))
+		}
+	}
+	if len(reach.Roots) > 0 {
+		fds, err := openAs(reach.User, reach.Roots)
+		errs = append(errs, err)
+		for _, fd := range fds {
+			errs = append(errs, r.allowFD(fd, reading))
+			_ = unix.Close(fd)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// allow adds a rule for what is at path now, if anything is.
+func (r *Rules) allow(path string, rights uint64) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // who needs it will say so
+	}
+	defer unix.Close(fd)
+	if err := r.allowFD(fd, rights); err != nil {
+		return &os.PathError{Op: "allow", Path: path, Err: err}
+	}
+	return nil
+}
+
+func (r *Rules) allowFD(fd int, rights uint64) error {
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights & r.all, Parent_fd: int32(fd)}
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(r.fd), unix.LANDLOCK_RULE_PATH_BENEATH,
+		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+	// A file that is in no file system, as a memfd that the binary was started from, is
+	// subject to no rule (EBADFD).
+	if errno != 0 && errno != unix.EBADFD {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/control"
+	"reuseportd/test/harness"
+	"reuseportd/test/meter"
+)
+
+// A second master is kept out, and takes no worker from the first one, whatever of the
+// runtime directory was removed: the lock, and what else would name a living master.
+func TestLostLockFile(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	pid := s.PID()
+	workers := s.Workers()
+	losingNothing(t, clients(c), func(m *meter.Meter) {
+		for _, test := range []struct{ want, files string }{
+			{"which has lost its lock file", "lock"},
+			{"which has lost its lock file", "lock control.sock reuseportd.pid"},
+			{"listens there and is alive", "lock record.json"},
+			{"there is no record of an earlier master (record.json)", "lock record.json control.sock"},
+		} {
+			m.Mark("without %s", test.files)
+			stopMaster(s, pid) // else it might be faster, and have made the lock anew
+			for _, f := range strings.Fields(test.files) {
+				must(t, os.Remove(filepath.Join(s.RuntimeDir, f)))
+			}
+			second := s.RunMaster()
+			if code := second.WaitExit(); code != 1 || !strings.Contains(second.Log(), test.want) {
+				t.Errorf("without %s a second master ended with status %d: %s", test.files, code, second.Log())
+			}
+			must(t, syscall.Kill(pid, syscall.SIGCONT))
+			s.Wait("the lock to be the first one's", func() bool {
+				text, err := os.ReadFile(filepath.Join(s.RuntimeDir, "lock"))
+				return err == nil && strings.TrimSpace(string(text)) == fmt.Sprint(pid) && s.PIDFile() == pid
+			})
+			if got := s.Workers(); !slices.Equal(got, workers) {
+				t.Errorf("without %s the workers are %d, they were %d", test.files, got, workers)
+			}
+		}
+	})
+	st := s.WaitStatus("it to be said", func(st *control.Status) bool { return strings.Contains(st.RuntimeDir.Remade, "lock") })
+	if st.PID != pid || st.RuntimeDir.Problem != "" {
+		t.Errorf("master %d, %+v", st.PID, st.RuntimeDir)
+	}
+	s.Upgrade()
+	s.Stop()
+}
+
+// The runtime directory is deleted: everything in it is made anew, as it was, and what
+// comes after goes by that.
+func TestDeletedRuntimeDirectory(t *testing.T) {
+	c, mc := everyone(t)
+	s := harness.Start(t, c)
+	must(t, os.Chmod(s.RuntimeDir, 0o711))
+	losingNothing(t, mc, func(m *meter.Meter) {
+		remade := func() {
+			m.Mark("the runtime directory is deleted")
+			names, err := os.ReadDir(s.RuntimeDir)
+			must(t, err)
+			must(t, os.RemoveAll(s.RuntimeDir))
+			s.Wait("everything to be made anew", func() bool {
+				return !slices.ContainsFunc(names, func(e os.DirEntry) bool {
+					_, err := os.Lstat(filepath.Join(s.RuntimeDir, e.Name()))
+					return err != nil
+				})
+			})
+			if st, err := os.Stat(s.RuntimeDir); err != nil || st.Mode().Perm() != 0o711 {
+				t.Errorf("mode %v, %v", st.Mode(), err)
+			}
+			st := s.WaitStatus("the master to answer", func(st *control.Status) bool { return st.RuntimeDir.Problem == "" })
+			if !strings.Contains(st.RuntimeDir.Remade, control.SocketName) {
+				t.Errorf("status says %+v", st.RuntimeDir)
+			}
+		}
+		remade()
+		s.Reload()
+		s.WaitServing(2)
+		remade()
+		m.Mark("upgrade")
+		s.Upgrade()
+		s.WaitServing(3)
+		remade()
+		m.Mark("kill -9 of the master")
+		s.Kill9Master()
+		adopts(t, s)
+	})
+	s.WaitLog("somebody has removed what this service needs in its runtime directory")
+	s.Stop()
+}
+
+// Where the directory can't be made anew, a dead worker is replaced all the same.
+func TestRuntimeDirectoryThatCantBeMade(t *testing.T) {
+	c := harness.Default(t).WithWorkers(1)
+	s := harness.Start(t, c)
+	workers := s.Workers()
+	must(t, os.RemoveAll(s.RuntimeDir))
+	must(t, os.WriteFile(s.RuntimeDir, nil, 0o600))
+	s.KillWorkers(workers...)
+	s.WaitLog("the next one can't take this worker over")
+	var next []int
+	s.Wait("another worker", func() bool {
+		next = s.AllWorkers()
+		return len(next) == 1 && next[0] != workers[0]
+	})
+	conn := dial(t, c.Address("echo"))
+	conn.echo("hello")
+	must(t, conn.Close())
+	must(t, os.Remove(s.RuntimeDir))
+	if got := s.Workers(); !slices.Equal(got, next) { // asked at the new socket
+		t.Errorf("workers %d, want %d", got, next)
+	}
+	s.Kill9Master()
+	adopts(t, s) // the worker got its rescue
+	s.Stop()
+}
+
+// systemd-tmpfiles leaves alone a directory whose flock(2) another process has: the
+// master's, and when that is dead its workers'.
+func TestDirectoryIsHeld(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	clean := func() error {
+		fd, err := unix.Open(s.RuntimeDir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		defer unix.Close(fd)
+		return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	held := func(when string) {
+		if err := clean(); !errors.Is(err, syscall.EWOULDBLOCK) {
+			t.Errorf("%s a cleaner gets the lock: %v", when, err)
+		}
+	}
+	held("while it serves")
+	s.Kill9Master()
+	held("without a master")
+	m := s.RunMaster()
+	s.WaitAlone(m.PID())
+	held("after adoption")
+	s.Upgrade()
+	held("after an upgrade")
+	s.Stop()
+	if err := clean(); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+}
