@@ -24,12 +24,8 @@ func only(t *testing.T, st *control.Status) control.Worker {
 func TestMaxConnections(t *testing.T) {
 	c := harness.Default(t).WithWorkers(1).With("max_connections: 10")
 	s := harness.Start(t, c)
-	var served, waiting []*client
-	for range 10 {
-		conn := dial(t, c.Address("web"))
-		conn.get()
-		served = append(served, conn)
-	}
+	served := echoes(t, c.Address("echo"), 10) // idle kept ones would make room
+	var waiting []*client
 	for range 5 {
 		conn := dial(t, c.Address("web"))
 		conn.send(get)
@@ -41,7 +37,7 @@ func TestMaxConnections(t *testing.T) {
 	if w := only(t, st); w.Connections != 10 {
 		t.Errorf("%d connections, want 10", w.Connections)
 	}
-	served[0].get() // those inside are served on
+	served[0].echo("here") // those inside are served on
 	quiet(t, only(t, st).PID)
 	for i, conn := range served[:5] {
 		conn.Close()
@@ -68,8 +64,7 @@ func quiet(t *testing.T, pid int) {
 func TestNoDescriptorsLeft(t *testing.T) {
 	c := harness.Default(t).WithWorkers(1).AsRoot()
 	s := harness.Start(t, c)
-	first := dial(t, c.Address("web"))
-	first.get()
+	first := echoes(t, c.Address("echo"), 1)[0]
 	pid := only(t, s.WaitServing(1)).PID
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	must(t, err)
@@ -80,28 +75,22 @@ func TestNoDescriptorsLeft(t *testing.T) {
 
 	var conns []*client
 	for range 40 {
-		conn := dial(t, c.Address("web"))
-		conn.send(get)
-		conns = append(conns, conn)
+		conns = append(conns, dial(t, c.Address("echo"))) // which make room for nobody
 	}
 	st := s.WaitStatus("EMFILE to be counted", func(st *control.Status) bool { return st.Totals.AcceptNoFD > 0 })
-	first.get()
+	first.echo("here")
 	quiet(t, pid)
 	if now := s.Status(); now.Totals.AcceptNoFD > st.Totals.AcceptNoFD+100 {
 		t.Errorf("EMFILE met %d times meanwhile", now.Totals.AcceptNoFD-st.Totals.AcceptNoFD)
 	}
 	// Those that go make room for those that wait.
 	for _, conn := range conns[:20] {
-		if code, _ := conn.get2(); code != 200 {
-			t.Errorf("answer %d", code)
-		}
+		conn.echo("there is room")
 		conn.Close()
 	}
 	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil))
 	for _, conn := range conns[20:] {
-		if code, _ := conn.get2(); code != 200 {
-			t.Errorf("answer %d", code)
-		}
+		conn.echo("there is room")
 	}
 	if w := only(t, s.Status()); w.PID != pid {
 		t.Errorf("the worker was replaced: %d by %d", pid, w.PID)

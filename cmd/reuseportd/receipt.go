@@ -96,6 +96,12 @@ func receiptText(r *control.Receipt) string {
 	if r.Undone != "" {
 		text += fmt.Sprintf("UNDONE since: %s.\n", r.Undone)
 	}
+	if r.Notice != "" {
+		text += r.Notice + ".\n"
+	}
+	if r.StayedWhy != "" {
+		text += fmt.Sprintf("Not handed over: %s.\n", r.StayedWhy)
+	}
 	if r.Coalesced > 0 {
 		text += fmt.Sprintf("It answered %s that came meanwhile.\n", plural(r.Coalesced, "further request", "further requests"))
 	}
@@ -108,7 +114,7 @@ func fate(r *control.Receipt) string {
 	for _, c := range []struct {
 		n    uint64
 		text string
-	}{{r.HandedOver, "handed over"}, {r.Finished, "finished"}, {r.Cut, "cut"}} {
+	}{{r.HandedOver, "handed over"}, {r.Stayed, "not handed over"}, {r.Finished, "finished"}, {r.Cut, "cut"}} {
 		if c.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.text))
 		}

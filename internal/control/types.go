@@ -117,13 +117,16 @@ type Totals struct {
 	Finished     uint64 `json:"finished"`      // ended by themselves while draining
 	Cut          uint64 `json:"cut"`           // ended by us before they were done
 	AcceptPaused uint64 `json:"accept_paused"` // times max_connections stopped accepting
-	AcceptNoFD   uint64 `json:"accept_nofd"`   // times EMFILE or ENFILE did
+	AcceptNoFD   uint64 `json:"accept_nofd"`   // times want of descriptors did
 	AcceptErrors uint64 `json:"accept_errors"`
 	Panics       uint64 `json:"panics"`
 	LogDropped   uint64 `json:"log_dropped"` // access-log lines
 	UpstreamIn   uint64 `json:"upstream_in"` // bytes from servers
 	UpstreamOut  uint64 `json:"upstream_out"`
 	UpstreamKept uint64 `json:"upstream_kept"` // idle connections to servers that were taken over
+	IdleClosed   uint64 `json:"idle_closed"`   // kept connections, of clients and to servers, closed to make room
+	NoRoom       uint64 `json:"no_room"`       // connections to servers and files that there was no descriptor for
+	Stayed       uint64 `json:"stayed"`        // of draining workers, that nobody could take over
 	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had
@@ -153,6 +156,12 @@ type Receipt struct {
 	HandedOver uint64 `json:"handed_over"`
 	Finished   uint64 `json:"finished"`
 	Cut        uint64 `json:"cut"`
+	// Stayed counts those that could not be handed over, and ended in their old worker or still will;
+	// StayedWhy is why, once that is known.
+	// Notice is what was known before of those that can't be handed over.
+	Notice    string `json:"notice,omitempty"`
+	Stayed    uint64 `json:"stayed,omitempty"`
+	StayedWhy string `json:"stayed_why,omitempty"`
 	// Drained says that it is gone, with all its processes: the counts are final.
 	Drained bool `json:"drained"`
 	// DrainedMS and HandoverMS are from the cut-over to that, and to the last

@@ -148,6 +148,7 @@ func (l *Loop) release(c *Conn) {
 	c.out = nil
 	if o.fd >= 0 {
 		closeFile(o.fd)
+		l.budget.give(1)
 	}
 	if o.pipe != nil {
 		l.putPipe(o.pipe, o.piped == 0)

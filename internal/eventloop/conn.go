@@ -120,6 +120,7 @@ func (c *Conn) SendFile(fd int, off, n int64) {
 	}
 	o := c.svc.loop.output(c)
 	o.fd, o.off, o.left = int32(fd), off, n
+	c.svc.loop.budget.take(1)
 }
 
 // highWater is the queued output at which a handler should stop, in bytes.

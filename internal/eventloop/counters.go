@@ -34,6 +34,9 @@ type Counters struct {
 	ShedHeads    uint64 // connections ended for want of memory: part of a message had arrived
 	ShedBodies   uint64 // …a message was under way
 	ShedIdle     uint64 // …that were idle
+	IdleClosed   uint64 // kept connections, clients' and servers', closed to make room for others
+	NoRoom       uint64 // connections to servers, and files, that there was no descriptor for
+	Stayed       uint64 // connections of a draining worker that no other would take
 }
 
 // in and out count bytes of a connection.

@@ -37,8 +37,27 @@ func (c *Conn) KeepAlive(k Keepalive) {
 // connected, or Closed, with Loop.Cause, if that fails. Until then a timeout may
 // run, and nothing is written.
 func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
+	if l.budget.claim(1, forServers) == 0 {
+		l.count.NoRoom++
+		l.yieldPlaces(1)
+		l.budget.ask(l)
+		return nil, unix.EMFILE
+	}
+	c, err := l.dial(s, to)
+	if err != nil {
+		l.budget.give(1)
+		return nil, err
+	}
+	l.yieldPlaces(1)
+	return c, nil
+}
+
+func (l *Loop) dial(s *Service, to *Address) (*Conn, error) {
 	fd, err := unix.Socket(to.family(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
+		if err == unix.EMFILE {
+			l.budget.Refresh()
+		}
 		return nil, err
 	}
 	if s.noDelay && to.family() != unix.AF_UNIX {

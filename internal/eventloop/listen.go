@@ -93,6 +93,7 @@ func (l *Loop) Listen(fd int, s *Service, sh Sharing) (*Listener, error) {
 		ln.mutex = newMutex(sh.Mutex, ln.fd, func() { l.Post(woke) })
 	}
 	l.listeners = append(l.listeners, ln)
+	l.budget.take(1)
 	return ln, nil
 }
 
@@ -106,6 +107,7 @@ func (l *Loop) Unlisten(ln *Listener) {
 			l.unwatch(ln)
 			l.leaveMutex(ln)
 			closeFile(ln.fd)
+			l.budget.give(1)
 			ln.fd = -1
 			return
 		}
@@ -141,9 +143,6 @@ func (l *Loop) accept(ln *Listener) {
 	if busy {
 		n = maxBatch
 	}
-	if l.limit > 0 {
-		n = min(n, max(1, l.limit-l.clients()))
-	}
 	step := n
 	if ln.mutex == nil { // else others wait for it, and not for what is served here
 		step = min(n, acceptStep)
@@ -151,7 +150,13 @@ func (l *Loop) accept(ln *Listener) {
 	accepted, empty := 0, false
 	for accepted < n && !empty && l.rest == 0 && !l.late(l.now+acceptTime) {
 		var fresh []int32
-		fresh, empty = l.take(ln, min(step, n-accepted))
+		room := l.admit(min(step, n-accepted))
+		if room == 0 {
+			l.noRoom(true)
+			break
+		}
+		fresh, empty = l.take(ln, room)
+		l.budget.give(room - len(fresh))
 		l.unlock(ln)
 		for _, fd := range fresh {
 			l.welcome(fd, ln.svc)
@@ -173,11 +178,11 @@ func (l *Loop) accept(ln *Listener) {
 		return
 	}
 	l.queueAgain(ln, accepted)
-	if l.full() && l.rest == 0 {
+	l.yieldPlaces(accepted)
+	if l.rest == 0 && l.foreseen(ln) {
 		// At once and not at the next connection, whose one exclusive wake-up this
 		// loop would take and the others never get.
-		l.count.AcceptPaused++
-		l.pause(restFull)
+		l.noRoom(false)
 	}
 }
 
@@ -223,6 +228,9 @@ func (l *Loop) take(ln *Listener, n int) (fresh []int32, empty bool) {
 			return l.fresh, true
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			// The kernel has less than the budget knows of: somebody has lowered the limit, or the
+			// whole machine has none.
+			l.budget.Refresh()
 			l.count.AcceptNoFD++
 			l.acceptLast(ln)
 			l.pause(restNoFD)
@@ -318,16 +326,15 @@ type rest uint8
 
 const (
 	restFull rest = 1 + iota // the connection limit
-	restNoFD                 // no descriptors
+	restNoFD                 // the kernel has no descriptors
+	restRoom                 // the budget has none
 )
 
 // pause takes all listeners out of the epoll instance, so that their waiting
 // connections do not make the loop spin.
 func (l *Loop) pause(why rest) {
 	l.rest, l.restClosed = why, l.count.Closed
-	if why == restNoFD {
-		l.resumeAt = l.now + noFDPause
-	}
+	l.resumeAt = l.lookAgain()
 	for _, ln := range l.listeners {
 		l.unwatch(ln)
 		l.unlock(ln)
@@ -343,8 +350,18 @@ func (l *Loop) clients() int { return int(l.count.Open) }
 // resume ends a pause whose reason has gone.
 func (l *Loop) resume() {
 	switch {
-	case l.full():
-		l.rest, l.resumeAt = restFull, 0
+	case l.full() && l.idlest(true) == nil:
+		if l.rest = restFull; l.now >= l.resumeAt {
+			l.resumeAt = l.lookAgain()
+		}
+		return
+	case l.rest != restNoFD && !l.admits():
+		l.rest = restRoom
+		if l.now >= l.resumeAt {
+			l.resumeAt = l.lookAgain()
+			l.budget.Refresh() // the limit may be higher by now: looked at in the next turn
+			l.budget.ask(l)
+		}
 		return
 	case l.rest == restNoFD && l.now < l.resumeAt && l.count.Closed == l.restClosed:
 		return

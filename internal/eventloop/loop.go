@@ -33,6 +33,11 @@ type Options struct {
 	Memory *Memory
 	// MaxConnections pauses accepting; 0 is no limit.
 	MaxConnections int
+	// Budget is the process's, of all its loops; nil is no bound but the kernel's.
+	Budget *Budget
+	// Crowded is called when connections were closed to make room for others, or others had to
+	// wait, at most every ten seconds.
+	Crowded func()
 	// MaxMessage is the most that a handler may leave unconsumed, and the size
 	// of a read, in bytes; 64 KiB if 0.
 	MaxMessage int
@@ -82,10 +87,12 @@ type Loop struct {
 	memory      *Memory
 	load        publisher
 	maxMessage  int
-	polling     luck    // asking for events without blocking
-	early       luck    // reading from a fresh connection before it is watched
-	live        int     // open connections
-	limit       int     // 0 is none
+	polling     luck // asking for events without blocking
+	early       luck // reading from a fresh connection before it is watched
+	live        int  // open connections
+	limit       int  // 0 is none
+	budget      *Budget
+	crowded     crowded
 	mutexes     int     // listeners that have one
 	fresh       []int32 // accepted, not served yet
 	vain        int     // events of this turn that had nothing to accept
@@ -94,6 +101,7 @@ type Loop struct {
 	restClosed  uint64 // Counters.Closed when the pause began
 	resumeAt    int64  // 0, or when a pause for want of descriptors ends
 	lingerClass Class
+	spentClass  Class // of those that linger and were closed for others
 	draining    bool
 	moving      bool   // …and another process is to have the connections
 	departing   []mark // those that Depart will give out
@@ -134,7 +142,7 @@ func New(o Options) (*Loop, error) {
 	l := &Loop{
 		epfd: int32(epfd), wakefd: int32(wakefd), reserve: -1,
 		classes: make([]class, 1, 16), scratch: make([]byte, size+1), maxMessage: size,
-		count: o.Counters, memory: o.Memory, limit: o.MaxConnections,
+		count: o.Counters, memory: o.Memory, limit: o.MaxConnections, budget: o.Budget, crowded: crowded{tell: o.Crowded},
 		panicked: o.Panicked, empty: o.Empty,
 		start: time.Now(),
 	}
@@ -160,10 +168,12 @@ func New(o Options) (*Loop, error) {
 	l.wall = l.start
 	l.memory.loops = append(l.memory.loops, l)
 	l.lingerClass = l.Class(lingerTimeout)
+	l.spentClass = l.newClass(class{wait: int64(lingerTimeout), alone: true})
 	if err := l.control(unix.EPOLL_CTL_ADD, l.wakefd, unix.EPOLLIN, special); err != nil {
 		l.free()
 		return nil, fmt.Errorf("watch the event descriptor: %w", err)
 	}
+	l.budget.join(l)
 	return l, nil
 }
 

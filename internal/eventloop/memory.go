@@ -132,7 +132,7 @@ func (l *Loop) trim() {
 	for i := range l.buffers.idle {
 		l.buffers.idle[i].Trim(l.buffers.forget)
 	}
-	l.pipes.Trim((*pipe).close)
+	l.pipes.Trim(l.closePipe)
 	l.outputs.Trim(func(*output) {})
 	l.ties.Trim(func(*tie) {})
 	for _, f := range l.mem.trims {

@@ -127,6 +127,9 @@ func (l *Loop) DrainTo(leaving func()) {
 // Stay ends DrainTo's hope: connections that are here end at the next good moment,
 // unless DrainTo is called again.
 func (l *Loop) Stay() {
+	if l.moving {
+		l.countStayed()
+	}
 	l.moving = false
 	l.departing = nil
 	l.closeIdle()
@@ -156,6 +159,9 @@ func (l *Loop) leave(c *Conn) {
 
 // stay has a connection end here. One to a server that is idle has no reason to.
 func (l *Loop) stay(c *Conn) {
+	if !c.has(stays|outgoing) && !c.svc.stays {
+		l.count.Stayed++
+	}
 	c.flags |= stays
 	if c.idles() && !c.has(away) {
 		l.closeQuietly(c)
@@ -353,9 +359,8 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 		}
 		return nil, err
 	}
-	if l.full() && l.rest == 0 {
-		l.count.AcceptPaused++
-		l.pause(restFull)
+	if l.rest == 0 && l.full() && !l.admits() {
+		l.noRoom(false)
 	}
 	return c, nil
 }
@@ -384,6 +389,7 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 // receive opens a connection with what waits in it.
 func (l *Loop) receive(s *Service, p *Parcel) *Conn {
 	c := l.open(int32(p.FD), s, away|flag(p.Facts)&carried)
+	l.budget.take(1)
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
 	}
@@ -397,6 +403,7 @@ func (l *Loop) receive(s *Service, p *Parcel) *Conn {
 			l.mem.lent += o.owned
 		case p.File >= 0:
 			o.fd, o.off, o.left = int32(p.File), p.Off, p.Left
+			l.budget.take(1)
 		}
 	}
 	if p.Due > 0 {

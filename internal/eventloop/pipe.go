@@ -24,7 +24,12 @@ func (l *Loop) getPipe() *pipe {
 	}
 	p, ok := l.pipes.Take()
 	if !ok {
+		if n := l.budget.claim(2, forClients); n < 2 { // copying needs none
+			l.budget.give(n)
+			return nil
+		}
 		if p = newPipe(); p == nil {
+			l.budget.give(2)
 			return nil
 		}
 	}
@@ -47,9 +52,15 @@ func newPipe() *pipe {
 func (l *Loop) putPipe(p *pipe, empty bool) {
 	l.piping--
 	l.mem.lent -= pipeSize
-	if !empty || !l.pipes.Keep(p, keepPipes) {
-		p.close()
+	if !empty || l.budget.free(forClients) <= 0 || !l.pipes.Keep(p, keepPipes) {
+		l.closePipe(p)
 	}
+}
+
+// closePipe closes a pipe that was counted.
+func (l *Loop) closePipe(p *pipe) {
+	p.close()
+	l.budget.give(2)
 }
 
 func (p *pipe) close() {

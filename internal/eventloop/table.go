@@ -69,7 +69,11 @@ func (l *Loop) open(fd int32, s *Service, flags flag) *Conn {
 func (l *Loop) forget(c *Conn) {
 	l.drop(c)
 	l.disarm(c)
+	l.budget.give(1)
 	if c.out != nil {
+		if c.out.fd >= 0 {
+			l.budget.give(1)
+		}
 		c.out.fd = -1 // not ours either
 		l.release(c)
 	}
@@ -154,5 +158,6 @@ func (l *Loop) reap() {
 		*c = Conn{gen: c.gen}
 		closeSocket(fd)
 	}
+	l.budget.give(len(l.closing))
 	l.closing = l.closing[:0]
 }

@@ -16,6 +16,10 @@ type class struct {
 	// gone, sorted in; 0 while there were none. That one is extra.
 	moved Class
 	extra bool
+	// spare: its connections may be closed to make room for others, once they have waited for grace.
+	spare bool
+	grace int64 // nanoseconds
+	alone bool  // not for Class to give out
 }
 
 // forever bounds a timeout, so that a deadline doesn't overflow: 146 years.
@@ -29,14 +33,18 @@ func (l *Loop) Class(d time.Duration) Class {
 	}
 	d = min(d, forever)
 	for i := 1; i < len(l.classes); i++ {
-		if l.classes[i].wait == int64(d) && !l.classes[i].extra {
+		if t := &l.classes[i]; t.wait == int64(d) && !t.extra && !t.alone {
 			return Class(i)
 		}
 	}
+	return l.newClass(class{wait: int64(d)})
+}
+
+func (l *Loop) newClass(t class) Class {
 	if len(l.classes) > 255 {
 		panic("eventloop: more than 255 timeout classes")
 	}
-	l.classes = append(l.classes, class{wait: int64(d)})
+	l.classes = append(l.classes, t)
 	return Class(len(l.classes) - 1)
 }
 
@@ -68,7 +76,9 @@ func (l *Loop) armUntil(c *Conn, id Class, deadline int64) {
 		return
 	}
 	if l.classes[id].moved == 0 && len(l.classes) <= 255 {
-		l.classes = append(l.classes, class{wait: l.classes[id].wait, extra: true})
+		l.classes = append(l.classes, class{
+			wait: l.classes[id].wait, extra: true, spare: l.classes[id].spare, grace: l.classes[id].grace,
+		})
 		l.classes[id].moved = Class(len(l.classes) - 1)
 	}
 	if l.classes[id].moved == 0 {

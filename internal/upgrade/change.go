@@ -193,6 +193,7 @@ func (c *core) cutOver() {
 		if old.state == serving {
 			r.Previous = old.id
 			old.receipt = r
+			c.foresee(r, old, g)
 			c.drain(old)
 		}
 	}

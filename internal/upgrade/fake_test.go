@@ -134,7 +134,7 @@ func (w *world) StartTakeover(func(control.Response))       {}
 func (w *world) Memory() (int64, bool)                      { return w.room, w.room != 0 }
 func (w *world) Keep([]*control.Receipt)                    {}
 func (w *world) Predecessor() *os.File                      { return nil }
-func (w *world) Introduce(from, to seat, id uint64)         {}
+func (w *world) Introduce(from, to seat, id uint64) error   { return nil }
 func (w *world) CancelUpgrade()                             {}
 func (w *world) Commit()                                    { w.core.activate() }
 func (w *world) Switched(*control.Receipt)                  {}

@@ -1,5 +1,12 @@
 package upgrade
 
+import (
+	"maps"
+	"time"
+
+	"reuseportd/internal/wire"
+)
+
 // seat is one event loop.
 type seat struct {
 	w    *worker
@@ -28,13 +35,38 @@ func (c *core) introduceHeirs() {
 		for i, f := range from {
 			for _, to := range heirsOf(i, len(from), heirs) {
 				b := bond{f.slot, to.w.pid, to.slot}
-				if !f.w.heirs[b] {
-					f.w.heirs[b] = true
-					c.seq++
-					c.host.Introduce(f, to, c.seq)
+				if f.w.heirs[b] || c.now.Before(f.w.heirsAt) || c.now.Before(to.w.heirsAt) {
+					continue
 				}
+				c.seq++
+				if err := c.host.Introduce(f, to, c.seq); err != nil {
+					f.w.heirsAt = c.now.Add(heirsRetry)
+					c.log.Error().Err(err).Int("worker_pid", f.w.pid).Msg("can't make a channel for handover; it is tried again")
+					continue
+				}
+				f.w.heirs[b] = true
 			}
 		}
+	}
+}
+
+// heirsRetry is how long until a channel is tried again that there was no descriptor for.
+const heirsRetry = time.Second
+
+// workerLost is told that a message reached a worker without its descriptors.
+func (c *core) workerLost(w *worker, b wire.Lost) {
+	switch b.Kind {
+	case wire.KindHeir, wire.KindWard:
+		// The other end hears of it by the end of the channel.
+		w.heirsAt = c.now.Add(heirsRetry)
+		for _, g := range c.gens {
+			for _, o := range g.workers {
+				maps.DeleteFunc(o.heirs, func(b bond, _ bool) bool { return o == w || b.pid == w.pid })
+			}
+		}
+		c.log.Warn().Int("worker_pid", w.pid).Msg("a worker had no descriptor for a channel for handover; it is tried again")
+	case wire.KindLend, wire.KindStart:
+		c.workerFailed(w, b.Kind.String()+": "+b.Error)
 	}
 }
 

@@ -81,7 +81,11 @@ func (co *coordinator) received(p *proc, m wire.Message) {
 			co.core.workerFailed(w, bad.Error())
 			break
 		}
-		co.core.workerReady(w)
+		var b wire.Ready
+		if err = m.Decode(&b); err == nil {
+			w.room = b.Room
+			co.core.workerReady(w)
+		}
 	case wire.KindFailed:
 		var b wire.Failed
 		if err = m.Decode(&b); err == nil {
@@ -104,12 +108,20 @@ func (co *coordinator) received(p *proc, m wire.Message) {
 			co.core.workerPong(w, b)
 			co.quiet = true
 		}
+	case wire.KindLost:
+		var b wire.Lost
+		if err = m.Decode(&b); err == nil {
+			co.core.workerLost(w, b)
+		}
 	case wire.KindBye:
 		var b wire.Bye
 		if err = m.Decode(&b); err == nil {
 			w.lastErr = spoken(b.Reason)
 			if b.HandedOver.After(w.gen.handedOver) && !b.HandedOver.After(co.core.now) {
 				w.gen.handedOver = b.HandedOver
+			}
+			if b.Stayed != "" && w.gen.stayed == "" {
+				w.gen.stayed = brief(b.Stayed)
 			}
 		}
 	case wire.KindUnknown:

@@ -42,7 +42,11 @@ func (co *coordinator) Spawn(w *worker) (process, int, error) {
 	}
 	if err != nil {
 		p.Kill(unix.SIGKILL)
-		co.log.Error().Err(err).Msg("can't tell a new worker what to do")
+		co.post(func() {
+			if w.proc == process(p) { // why counts, and not that it was killed
+				co.core.workerFailed(w, fmt.Sprintf("can't tell it what to do: %v", err))
+			}
+		})
 	}
 	p.attend()
 	return p, pid, nil
@@ -169,14 +173,14 @@ func (co *coordinator) vouch(w *worker) error {
 }
 
 // Introduce implements host.
-func (co *coordinator) Introduce(from, to seat, id uint64) {
+func (co *coordinator) Introduce(from, to seat, id uint64) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		co.log.Error().Err(err).Msg("can't make a channel for handover; connections end with their generation")
-		return
+		return err
 	}
 	co.core.tell(from.w, wire.KindHeir, wire.Heir{ID: id, Generation: to.w.gen.id, Slot: from.slot}, pair[0])
 	co.core.tell(to.w, wire.KindWard, wire.Ward{Generation: from.w.gen.id, PID: from.w.pid, Slot: to.slot}, pair[1])
 	_ = unix.Close(pair[0])
 	_ = unix.Close(pair[1])
+	return nil
 }

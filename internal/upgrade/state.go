@@ -48,6 +48,7 @@ type generation struct {
 	// handedOver is when the last of its connections was taken over, as far as
 	// its workers have said.
 	handedOver time.Time
+	stayed     string // why some were not, as far as its workers have said
 }
 
 func (g *generation) enter(s state, now time.Time) { g.state, g.since = s, now }
@@ -88,7 +89,10 @@ type worker struct {
 	waiting map[uint64][]lease
 	// heirs are the channels to heirs that a draining worker was given.
 	heirs map[bond]bool
+	// heirsAt is when it may be given heirs again, after a channel to one could not be.
+	heirsAt time.Time
 
+	room     int // clients that it has room for, as it has said; 0 is not known
 	pingSeq  uint64
 	pingedAt time.Time // when the unanswered ping was sent; zero if none is
 	pongAt   time.Time
@@ -127,7 +131,7 @@ type host interface {
 	// death come back as calls of the core's received and exited.
 	Spawn(w *worker) (process, int, error)
 	// Introduce gives a draining loop and a serving one a channel for handover.
-	Introduce(from, to seat, id uint64)
+	Introduce(from, to seat, id uint64) error
 	// StartUpgrade starts the next master; upgraded is called when that is over.
 	// StartTakeover gives a custody channel to a master that was started by others.
 	StartTakeover(answer func(control.Response))

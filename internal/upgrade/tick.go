@@ -44,6 +44,7 @@ func (c *core) tick(late bool) {
 		c.log.Info().Uint64("generation", c.trial.gen.id).Msg("probation is over")
 		c.endTrial()
 	}
+	c.introduceHeirs()
 	c.finishIfWithdrawn()
 	c.retireStep()
 }

@@ -240,6 +240,9 @@ func (c *core) bury(g *generation) {
 func (c *core) count(g *generation, r *control.Receipt) {
 	sum := c.sum(g)
 	r.Finished, r.HandedOver, r.Cut = sum.Finished-g.base.Finished, sum.HandedOver-g.base.HandedOver, sum.Cut-g.base.Cut
+	if r.Stayed = sum.Stayed - g.base.Stayed; r.Stayed > 0 {
+		r.StayedWhy = g.stayed
+	}
 	if !g.handedOver.IsZero() {
 		r.HandoverMS = milliseconds(g.handedOver.Sub(r.CutOver))
 	}

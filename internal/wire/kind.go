@@ -25,6 +25,7 @@ const (
 	KindWard      Kind = 14 // M→W: take this worker's connections
 	KindRescue    Kind = 15 // M→W: wait for a next master here, and no longer where you did
 	KindMemory    Kind = 16 // M→W: your share of memory is another one now
+	KindLost      Kind = 17 // W→M: a message came without its descriptors
 )
 
 // Between an old master and the one that takes custody.
@@ -66,6 +67,7 @@ var kindNames = map[Kind]string{
 	KindWard:       "ward",
 	KindRescue:     "rescue",
 	KindMemory:     "memory",
+	KindLost:       "lost",
 	KindGrant:      "grant",
 	KindOffer:      "offer",
 	KindAnswer:     "answer",

@@ -33,7 +33,10 @@ type Start struct {
 }
 
 // Ready says that services and loops are built.
-type Ready struct{}
+type Ready struct {
+	// Room is how many clients the worker has room for; 0 is not known.
+	Room int `json:"room,omitempty"`
+}
 
 // Failed says why a worker can't become ready.
 type Failed struct {
@@ -104,7 +107,8 @@ type Ward struct {
 // Grant lets the giver offer so many descriptors more. None says that the taker
 // is full.
 type Grant struct {
-	Room int `json:"room"`
+	Room int    `json:"room"`
+	Why  string `json:"why,omitempty"` // why none
 }
 
 // Offer comes with the descriptor of a sealed memfd that holds the connections
@@ -156,6 +160,15 @@ type Bye struct {
 	Reason string `json:"reason"`
 	// HandedOver is when the last connection was taken over; zero if none was.
 	HandedOver time.Time `json:"handed_over"`
+	// Stayed is why connections were not taken over, "" if all were or nobody knows.
+	Stayed string `json:"stayed,omitempty"`
+}
+
+// Lost says that a message came without its descriptors, for this process had no room for them. Whatever it
+// asked for was not done.
+type Lost struct {
+	Kind  Kind   `json:"kind"`
+	Error string `json:"error"`
 }
 
 // Unknown says which message was not understood.

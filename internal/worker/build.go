@@ -48,6 +48,8 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 			Load:           w.loadOf(slot),
 			MaxConnections: share(w.conf.MaxConnections, len(slots)),
 			MaxMessage:     w.maxMessage(),
+			Budget:         w.budget,
+			Crowded:        w.crowded,
 			Memory:         &w.memory,
 			Panicked:       w.panicked,
 			Empty:          w.wake,

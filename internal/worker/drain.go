@@ -132,6 +132,9 @@ func (w *worker) leave(reason string, status int) {
 	}
 	w.exit, w.status = true, status
 	bye := wire.Bye{Reason: reason}
+	if why := w.stayed.Load(); why != nil {
+		bye.Stayed = *why
+	}
 	if at := w.handedOver.Load(); at != 0 {
 		bye.HandedOver = time.Unix(0, at)
 	}

@@ -82,7 +82,8 @@ func (lp *loop) heard(id uint64, m wire.Message) error {
 		}
 		lp.giving.rule.Grant(id, b.Room)
 		if b.Room == 0 {
-			lp.warn("the next generation has no room for more connections; the rest ends here", 0, "")
+			lp.w.stays(b.Why)
+			lp.warn("the next generation has no room for more connections; the rest ends here", 0, b.Why)
 		}
 		lp.giveSoon()
 	case wire.KindAnswer:
@@ -143,11 +144,30 @@ func (lp *loop) give() {
 		// What the heir said last is heard first, then its end.
 	case errors.Is(err, wire.ErrWouldBlock):
 		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true) // it says more when it has read
+	case scarce(err):
+		// Of this process or of the user (descriptors under way, unix(7)): it passes.
+		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true)
+		time.AfterFunc(scarceRetry, func() { lp.Post(lp.giveSoon) })
 	default:
+		lp.w.stays(err.Error())
 		lp.warn("connections can't be handed over; they end here", len(gifts), err.Error())
 		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), false)
 		lp.giveSoon()
 	}
+}
+
+// scarceRetry is how long until connections are offered again that could not be for want of
+// descriptors or memory.
+const scarceRetry = 50 * time.Millisecond
+
+// scarce reports whether an error is of want that passes.
+func scarce(err error) bool {
+	for _, errno := range [...]unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ETOOMANYREFS} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // sendOffer sends one offer.
@@ -164,6 +184,7 @@ func sendOffer(port *wire.Port, offer wire.Offer, b []byte, fds []int) error {
 func (lp *loop) answered(id uint64, b wire.Answer) {
 	taken, kept := lp.giving.rule.Answer(id, b.Seq, b.None, b.Refused)
 	if len(kept) > 0 {
+		lp.w.stays(b.Reason)
 		lp.warn("connections were not taken over; they end here", len(kept), b.Reason)
 	}
 	_ = failpoint.Hit("handover-answered")

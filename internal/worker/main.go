@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
@@ -124,7 +125,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
-		region: region, board: board, load: told, unordered: make(map[string]bool), nofile: nofile(), mail: newMailbox(),
+		region: region, board: board, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}
@@ -139,6 +140,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err := w.build(start.Slots, region); err != nil {
 		return nil, err
 	}
+	w.budget.Settle()
 	return w, nil
 }
 
@@ -154,15 +156,6 @@ func master(ch *wire.Conn) uint32 {
 		return 0
 	}
 	return cred.Uid
-}
-
-// nofile returns the descriptor limit, getrlimit(2).
-func nofile() int {
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
-		return 1024
-	}
-	return int(min(lim.Cur, 1<<30))
 }
 
 // files are the descriptors that came with a message, by name.

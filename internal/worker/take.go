@@ -14,14 +14,10 @@ import (
 	"reuseportd/internal/wire"
 )
 
-const (
-	// takeWindow bounds the descriptors that one giver may have on the way: one offer
-	// that is being taken, and the next. With more, those whose connection comes last
-	// wait for all before it, and it is the busiest that come last.
-	takeWindow = 2 * giftBatch
-	// spareFDs are kept back of the descriptor limit, for files and new connections.
-	spareFDs = 256
-)
+// takeWindow bounds the descriptors that one giver may have on the way: one offer
+// that is being taken, and the next. With more, those whose connection comes last
+// wait for all before it, and it is the busiest that come last.
+const takeWindow = 2 * giftBatch
 
 // ward is a loop that gives this one its connections.
 type ward struct {
@@ -65,8 +61,7 @@ func (lp *loop) take(wd *ward) {
 // dismiss ends a channel. What was offered over it and not answered for is the
 // giver's again, if that lives.
 func (lp *loop) dismiss(wd *ward) {
-	lp.w.granted.Add(int64(-wd.granted))
-	wd.granted = 0
+	lp.w.ungrant(wd, wd.granted)
 	lp.Unwatch(wd.port.FD())
 	wd.port.Close()
 	lp.wards = slices.DeleteFunc(lp.wards, func(o *ward) bool { return o == wd })
@@ -110,8 +105,7 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	for _, c := range conns {
 		lp.Begin(c)
 	}
-	wd.granted -= used
-	lp.w.granted.Add(int64(-used))
+	lp.w.ungrant(wd, used)
 	lp.grant(wd, used)
 }
 
@@ -168,29 +162,50 @@ func (lp *loop) arrive(it *handover.Item) (*eventloop.Conn, error) {
 
 // grant lets a ward offer up to n descriptors, as far as there is room.
 func (lp *loop) grant(wd *ward, n int) {
-	n = max(0, min(n, lp.w.room()))
-	if n > 0 && wd.port.Send(wire.KindGrant, wire.Grant{Room: n}) == nil {
+	n, why := lp.w.room(n)
+	if n > 0 {
 		wd.granted += n
 		lp.w.granted.Add(int64(n))
+		if wd.port.Send(wire.KindGrant, wire.Grant{Room: n}) != nil {
+			lp.w.ungrant(wd, n)
+		}
 	}
 	if wd.granted == 0 {
-		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0})
+		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0, Why: why})
 	}
 }
 
-// room is how many descriptors more the worker lets itself be given. Any of its
-// loops may ask.
-func (w *worker) room() int {
-	granted := int(w.granted.Load())
-	clients, servers := 0, 0
-	for i := range w.loops {
-		n := w.region.Read(i)
-		clients += int(n.Open)
-		servers += int(n.UpstreamOpen)
-	}
-	room := w.nofile - spareFDs - granted - clients - servers
+// ungrant takes back n of the descriptors that a ward was to send: they have come, or won't.
+func (w *worker) ungrant(wd *ward, n int) {
+	n = min(n, wd.granted)
+	wd.granted -= n
+	w.granted.Add(int64(-n))
+	w.budget.Promise(-n)
+}
+
+// room promises up to n descriptors more to a ward, and says what stands in the way of more. Any of
+// the worker's loops may ask.
+func (w *worker) room(n int) (promised int, why string) {
 	if limit := w.conf.MaxConnections; limit > 0 {
-		room = min(room, limit-granted-clients)
+		clients := 0
+		for i := range w.loops {
+			now := w.region.Read(i)
+			clients += int(now.Open)
+		}
+		if left := limit - int(w.granted.Load()) - clients; left < n {
+			n, why = max(left, 0), fmt.Sprintf("the next generation has reached max_connections (%d in each worker)", limit)
+		}
 	}
-	return room
+	if promised = w.budget.Promise(n); promised < n {
+		why = fmt.Sprintf("the next generation has no descriptors left (its workers have %d for connections)", w.budget.Room())
+	}
+	return promised, why
+}
+
+// capacity is how many clients the worker has room for.
+func (w *worker) capacity() int {
+	if limit := w.conf.MaxConnections; limit > 0 {
+		return min(limit, w.budget.Room())
+	}
+	return w.budget.Room()
 }

@@ -54,7 +54,7 @@ func newTaker(t *testing.T) *taker {
 	}
 	w := &worker{
 		log: zerolog.Nop(), mail: newMailbox(), orphan: true,
-		conf: &config.Config{}, region: ledger.Region, nofile: 1000,
+		conf: &config.Config{}, region: ledger.Region, budget: eventloop.NewBudget(),
 	}
 	lp := &loop{Loop: el, w: w, services: map[string]*eventloop.Service{testKey: el.NewService(echo.New(el, 0), 0)}}
 	w.loops = []*loop{lp}

@@ -42,14 +42,16 @@ type worker struct {
 	load             *load.Table     // nil when the generation is not steered by load
 	together         bool            // no two loops are pinned to different CPUs
 	unordered        map[string]bool // by config.Listener.Key, see wire.Lease
-	nofile           int             // descriptor limit
+	budget           *eventloop.Budget
+	crowdedAt        time.Time // when the log said last that there was no room
 	mail             *mailbox
 	memory           eventloop.Memory
 	share            atomic.Int64     // what bounds this process, bytes; 0 is nothing
 	giveUp           <-chan time.Time // when heirs are not waited for any more
 
-	handedOver atomic.Int64 // when a connection was taken over last, Unix nanoseconds; 0 if none was
-	granted    atomic.Int64 // descriptors that other workers may hand over to this one
+	stayed     atomic.Pointer[string] // why connections were not taken over, nil if all were or nobody said
+	handedOver atomic.Int64           // when a connection was taken over last, Unix nanoseconds; 0 if none was
+	granted    atomic.Int64           // descriptors that other workers may hand over to this one
 
 	start      wire.Start
 	rescue     *os.File     // where an orphan waits for a master
@@ -93,7 +95,7 @@ func (w *worker) run() int {
 			w.log.Warn().Err(err).Msg("this worker may make any system call")
 		}
 	}
-	w.send(wire.KindReady, wire.Ready{})
+	w.send(wire.KindReady, wire.Ready{Room: w.capacity()})
 	for !w.exit {
 		select {
 		case <-w.mail.ready:
@@ -127,7 +129,7 @@ func (w *worker) receive() {
 			return
 		}
 		if err != nil {
-			w.mail.post(func() { w.log.Error().Err(err).Msg("a message from the master was lost") })
+			w.mail.post(func() { w.lost(m.Kind, err) })
 			continue
 		}
 		w.mail.post(func() {

@@ -26,6 +26,7 @@ type exchange struct {
 	attempts int  // that failed
 	fresh    bool // no connection that was used before is to be used
 	late     bool // an attempt failed because its time was over
+	local    bool // …or for want of descriptors or ports here
 
 	// The request.
 	raw     []byte // its head as it came, then the body if that came whole

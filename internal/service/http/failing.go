@@ -42,6 +42,7 @@ func (x *exchange) blame(why upstream.Reason) {
 		return
 	}
 	x.late = why == upstream.ConnectTimeout || why == upstream.AnswerTimeout
+	x.local = why.Local()
 	x.pool.chooser.Failed(s, now, why)
 	x.tell(s.Name(), why.String())
 }
@@ -61,13 +62,16 @@ func (x *exchange) another() bool {
 	x.pool.chooser.Done(x.server)
 	x.server = nil
 	x.attempts++
-	return x.attempts <= x.pool.conf.Retries
+	return x.attempts <= x.pool.conf.Retries && !x.local // no server can do better
 }
 
 // gateway is the status for what the latest failure was.
 func (x *exchange) gateway() int {
-	if x.late {
+	switch {
+	case x.late:
 		return 504
+	case x.local:
+		return 503
 	}
 	return 502
 }

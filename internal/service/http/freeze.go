@@ -106,6 +106,7 @@ func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
 	}
 	if st.phase == inParts {
 		st.fd = fds[0]
+		h.loop.CountFiles(1)
 	}
 	return nil
 }

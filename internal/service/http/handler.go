@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +16,9 @@ type Handler struct {
 	site *Site
 	log  *ring // nil if there is no access log
 
-	header, body, keepalive eventloop.Class
+	// fresh and keepalive are of connections that nothing was read from, or nothing since the last
+	// answer: they make room for others where that is needed.
+	fresh, header, body, keepalive eventloop.Class
 
 	req     request
 	ans     answer
@@ -46,9 +49,10 @@ func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.S
 func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 	h := &Handler{
 		loop: l, site: s,
+		fresh:     l.SpareClass(s.conf.HeaderTimeout, freshGrace),
 		header:    l.Class(s.conf.HeaderTimeout),
 		body:      l.Class(s.conf.BodyTimeout),
-		keepalive: l.Class(s.conf.KeepaliveTimeout),
+		keepalive: l.SpareClass(s.conf.KeepaliveTimeout, 0),
 		scratch:   make([]byte, 0, 1024),
 		second:    -1,
 		peers:     make(map[*eventloop.Conn]netip.Addr),
@@ -68,7 +72,10 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 }
 
 // Opened waits for a first request.
-func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.header) }
+func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.fresh) }
+
+// freshGrace is how long a connection has for its first byte before another may have its place.
+const freshGrace = time.Second
 
 // Received answers the requests in the input, as many as there are and its share allows.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {

@@ -55,7 +55,7 @@ func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure))
 	conf := c.Conf()
 	p := &Pool{
 		loop: l, conf: conf, chooser: c, teller: failure.New(tell), hashHeader: strings.ToLower(conf.HashHeader),
-		connect: l.Class(conf.ConnectTimeout), idle: l.Class(conf.IdleTimeout),
+		connect: l.Class(conf.ConnectTimeout), idle: l.SpareClass(conf.IdleTimeout, 0),
 		shelves: make(map[*upstream.Server]*shelf),
 	}
 	p.svc = l.NewService(&ends{pools: map[string]*Pool{conf.Name: p}}, sendTimeout)

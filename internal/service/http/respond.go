@@ -34,6 +34,10 @@ func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 		h.ans.reset()
 		h.ans.fail(501)
 		h.send(c, closing)
+	case !h.loop.MayOpen():
+		h.ans.reset()
+		h.ans.fail(503)
+		h.send(c, closing)
 	default:
 		h.ans.reset()
 		c.Spend(eventloop.FileWork)
@@ -155,6 +159,7 @@ func (h *Handler) send(c *eventloop.Conn, closing bool) {
 		st := h.state(c)
 		st.phase, st.closing = inParts, closing
 		st.parts, st.fd, st.tail = append(st.parts[:0], a.parts...), a.fd, a.tail
+		h.loop.CountFiles(1)
 		c.SetTimeout(0)
 		h.nextPart(c, st)
 		return

@@ -62,7 +62,10 @@ func (h *Handler) release(c *eventloop.Conn) {
 	}
 	c.State = nil
 	h.charge(st, 0)
-	closeFD(st.fd)
+	if st.fd >= 0 {
+		closeFD(st.fd)
+		h.loop.CountFiles(-1)
+	}
 	if st.x != nil {
 		h.letGo(st.x)
 		st.x = nil
