@@ -111,6 +111,7 @@ func TestAdoptionAfterDeathInWindows(t *testing.T) {
 					s.Kill9Master()
 				}
 				s.Wait("no master to be left", func() bool { return len(s.AllWorkers()) == len(s.Processes()) })
+				s.Wait("the first one's last thread, which has the lock", func() bool { return harness.Gone(s.FirstPID()) })
 				m.Mark("new master")
 				adopts(t, s)
 			})
