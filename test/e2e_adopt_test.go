@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,7 +81,15 @@ func TestAdoption(t *testing.T) {
 // Everybody who is told of a change, whoever is its master at which point, loses
 // nothing when that master dies there and another one is started.
 func TestAdoptionAfterDeathInWindows(t *testing.T) {
-	for _, w := range windows {
+	all := windows
+	for _, change := range []string{"reload", "upgrade"} { // nothing else can go wrong there
+		for _, point := range []string{"record-write", "record-written"} {
+			w := windows[0]
+			w.change, w.point = change, point
+			all = append(slices.Clone(all), w)
+		}
+	}
+	for _, w := range all {
 		t.Run(w.change+" "+w.point, func(t *testing.T) {
 			c, mc := everyone(t)
 			c = c.WithWorkers(3)
@@ -102,6 +111,7 @@ func TestAdoptionAfterDeathInWindows(t *testing.T) {
 					s.Kill9Master()
 				}
 				s.Wait("no master to be left", func() bool { return len(s.AllWorkers()) == len(s.Processes()) })
+				s.Wait("the first one's last thread, which has the lock", func() bool { return harness.Gone(s.FirstPID()) })
 				m.Mark("new master")
 				adopts(t, s)
 			})

@@ -17,15 +17,11 @@ var windows = []struct {
 	change string
 	shrink bool // the change takes workers away
 }{
-	{"record-write", "reload", false},
-	{"record-written", "reload", false},
 	{"ready-activate", "reload", false},
 	{"activate-drain", "reload", false},
 	{"retire-close", "reload", true},
 	{"custody-sent", "upgrade", false},
 	{"custody-received", "upgrade", false},
-	{"record-write", "upgrade", false},
-	{"record-written", "upgrade", false},
 	{"ready-activate", "upgrade", false},
 	{"activate-drain", "upgrade", false},
 }
