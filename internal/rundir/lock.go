@@ -38,8 +38,10 @@ const endPatience = time.Second
 
 // Lock takes the directory's lock. It doesn't wait for one that lives: while another instance
 // holds it, the error wraps ErrLocked and names the holder's PID.
-func (d *Dir) Lock() (*Lock, error) {
-	for end := time.Now().Add(endPatience); ; {
+func (d *Dir) Lock() (*Lock, error) { return d.lockWithin(endPatience) }
+
+func (d *Dir) lockWithin(patience time.Duration) (*Lock, error) {
+	for end := time.Now().Add(patience); ; {
 		l, err := d.tryLock()
 		if held := (*heldError)(nil); errors.As(err, &held) && ending(held.pid) && time.Now().Before(end) {
 			time.Sleep(5 * time.Millisecond)
@@ -101,13 +103,13 @@ func plain(fd int) error {
 }
 
 // Renew makes the lock's file anew, where somebody has removed it, and reports whether it
-// had to. The error wraps ErrLocked if another instance was faster.
+// had to. The error wraps ErrLocked if another instance was faster; it waits for none.
 func (l *Lock) Renew() (bool, error) {
 	same, err := l.Current()
 	if err != nil || same {
 		return false, err
 	}
-	fresh, err := l.dir.Lock()
+	fresh, err := l.dir.lockWithin(0)
 	if err != nil {
 		return false, err
 	}
