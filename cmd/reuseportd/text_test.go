@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,4 +123,31 @@ func TestReceiptTexts(t *testing.T) {
 	golden(t, "failed", receiptText(&control.Receipt{
 		Action: "reload", Generation: 8, Previous: 8, Error: "/etc/r.yaml:1:1: unknown key \"x\"\n    x: 1\n    ^",
 	}))
+}
+
+// What is remarkable about the runtime directory is said, and nothing else.
+func TestRuntimeDirText(t *testing.T) {
+	now := time.Now()
+	at := now.Add(-3 * time.Second)
+	for want, d := range map[string]*control.RuntimeDir{
+		"": {Path: "/run/rp"},
+		"UNSAFE runtime directory /run/rp: it is used unchecked (--unsafe-runtime-dir)\n":  {Path: "/run/rp", Unsafe: true},
+		"made anew 3s ago in the runtime directory, where somebody had removed it: lock\n": {Remade: "lock", RemadeAt: &at},
+		"LOST in the runtime directory: runtime directory /run/rp: permission denied\n":    {Problem: "runtime directory /run/rp: permission denied"},
+	} {
+		var b strings.Builder
+		printRuntimeDir(&b, d, now)
+		if b.String() != want {
+			t.Errorf("got %q, want %q", b.String(), want)
+		}
+	}
+	printRuntimeDir(new(strings.Builder), nil, now) // an older master's
+}
+
+func TestTimeoutFlag(t *testing.T) {
+	var out, errOut strings.Builder
+	if got := execute([]string{"status", "--timeout=-1s", "--runtime-dir", t.TempDir()}, &out, &errOut); got != exitUsage ||
+		!strings.Contains(errOut.String(), "can't be negative") {
+		t.Errorf("status %d, %s", got, errOut.String())
+	}
 }

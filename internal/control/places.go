@@ -96,13 +96,16 @@ func (p *places) shedWaiting() {
 	}
 }
 
-// answer reports whether c is to have the answer that has come: its place may have gone
-// to another one.
+// answer gives c responseTimeout to read the answer that has come, and reports whether it is to
+// have it: its place may have gone to another one.
 func (p *places) answer(c *client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.cancel()
 	c.cancel = nil
+	if !c.shed {
+		c.conn.SetWriteDeadline(time.Now().Add(responseTimeout))
+	}
 	return !c.shed
 }
 

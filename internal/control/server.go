@@ -156,12 +156,13 @@ func (s *server) handle(ctx context.Context, c *client, req Request) bool {
 	req.Gone = gone
 	resp := s.h.Handle(ctx, req)
 	stop()
+	line := encode(resp)
 	if !s.places.answer(c) {
 		closeFile(resp)
 		refuse(c.conn, c.refusal())
 		return false
 	}
-	return respond(c.conn, resp)
+	return send(c.conn, line, resp)
 }
 
 // explainRead says what to answer to a request that could not be read, with
@@ -185,18 +186,30 @@ func respond(conn *net.UnixConn, resp Response) bool {
 }
 
 func write(conn *net.UnixConn, resp Response, timeout time.Duration) bool {
+	line := encode(resp)
+	conn.SetWriteDeadline(time.Now().Add(timeout))
+	return send(conn, line, resp)
+}
+
+// encode makes a response's line.
+func encode(resp Response) []byte {
 	line, err := json.Marshal(resp)
 	if err != nil {
 		// A NaN or an infinity in a receipt is the only way here.
 		line, _ = json.Marshal(Response{Error: "the answer can't be written as JSON: " + err.Error()})
 	}
-	conn.SetWriteDeadline(time.Now().Add(timeout))
+	return append(line, '\n')
+}
+
+// send sends a line with what file goes beside it, which it closes, up to the deadline.
+func send(conn *net.UnixConn, line []byte, resp Response) bool {
 	defer closeFile(resp)
+	var err error
 	if resp.File != nil {
-		_, _, err = conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(int(resp.File.Fd())), nil)
-		return err == nil
+		_, _, err = conn.WriteMsgUnix(line, unix.UnixRights(int(resp.File.Fd())), nil)
+	} else {
+		_, err = conn.Write(line)
 	}
-	_, err = conn.Write(append(line, '\n'))
 	return err == nil
 }
 

@@ -1,11 +1,14 @@
 package rundir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,11 +32,21 @@ const mode = 0o750
 // lockName is the name of the lock's file in the directory.
 const lockName = "lock"
 
-// Lock takes the directory's lock. It doesn't wait: while another instance holds it, the
-// error wraps ErrLocked and names the holder's PID.
-func (d *Dir) Lock() (*Lock, error) {
-	for {
+// endPatience is how long Lock waits for a holder that has ended already: a process lets go
+// of its descriptors last, which a busy machine may do a moment later.
+const endPatience = time.Second
+
+// Lock takes the directory's lock. It doesn't wait for one that lives: while another instance
+// holds it, the error wraps ErrLocked and names the holder's PID.
+func (d *Dir) Lock() (*Lock, error) { return d.lockWithin(endPatience) }
+
+func (d *Dir) lockWithin(patience time.Duration) (*Lock, error) {
+	for end := time.Now().Add(patience); ; {
 		l, err := d.tryLock()
+		if held := (*heldError)(nil); errors.As(err, &held) && ending(held.pid) && time.Now().Before(end) {
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
 		if errors.Is(err, ErrLocked) {
 			return nil, fmt.Errorf("runtime directory %s is %w", d.path, err)
 		}
@@ -90,13 +103,13 @@ func plain(fd int) error {
 }
 
 // Renew makes the lock's file anew, where somebody has removed it, and reports whether it
-// had to. The error wraps ErrLocked if another instance was faster.
+// had to. The error wraps ErrLocked if another instance was faster; it waits for none.
 func (l *Lock) Renew() (bool, error) {
 	same, err := l.Current()
 	if err != nil || same {
 		return false, err
 	}
-	fresh, err := l.dir.Lock()
+	fresh, err := l.dir.lockWithin(0)
 	if err != nil {
 		return false, err
 	}
@@ -105,16 +118,40 @@ func (l *Lock) Renew() (bool, error) {
 	return true, err
 }
 
+// heldError names the holder, as its file does; 0 is unknown.
+type heldError struct{ pid int }
+
+func (e *heldError) Unwrap() error { return ErrLocked }
+
+func (e *heldError) Error() string {
+	return fmt.Sprintf("%v by PID %d (reuseportd): use `reuseportd reload` or `reuseportd stop`, "+
+		"or give this instance a --runtime-dir of its own", ErrLocked, e.pid)
+}
+
 // locked says who holds the lock.
 func locked(fd int) error {
 	b := make([]byte, 32)
 	n, _ := unix.Pread(fd, b, 0)
-	pid := strings.TrimSpace(string(b[:max(n, 0)]))
-	if pid == "" {
-		pid = "unknown"
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:max(n, 0)])))
+	return &heldError{pid}
+}
+
+// ending reports whether a process has ended, or is about to: proc_pid_stat(5), fields 3
+// (state) and 9 (flags, of which PF_EXITING is 4).
+func ending(pid int) bool {
+	if pid <= 0 {
+		return false
 	}
-	return fmt.Errorf("%w by PID %s (reuseportd): use `reuseportd reload` or `reuseportd stop`, "+
-		"or give this instance a --runtime-dir of its own", ErrLocked, pid)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(f) < 7 {
+		return false
+	}
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	return f[0] == "Z" || f[0] == "X" || flags&4 != 0
 }
 
 // AdoptLock returns the lock of a received descriptor, which it owns from here

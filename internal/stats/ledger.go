@@ -127,8 +127,8 @@ func (l *Ledger) Used(generation uint64) []Run {
 			last = 0
 			continue
 		}
-		inc := atomic.LoadUint64(&e.incarnation)
-		if inc != last {
+		inc := atomic.LoadUint64(&e.incarnation) // a worker may have written to it since
+		if inc != last || len(runs) == 0 {
 			runs = append(runs, Run{First: i})
 		}
 		runs[len(runs)-1].N++
@@ -151,13 +151,31 @@ func (l *Ledger) Sum(first, n int) eventloop.Counters {
 // is it exact.
 func (l *Ledger) Total() eventloop.Counters {
 	sum := l.Past()
-	for _, g := range l.Generations() {
-		for _, run := range l.Used(g) {
-			c := l.Sum(run.First, run.N)
+	h := l.head()
+	for i := range h.entries {
+		if h.used(i) {
+			c := l.Read(i)
 			sum.Add(&c)
 		}
 	}
 	return sum
+}
+
+// Left returns the pages of generations that keep doesn't name, neighbours together: one pass,
+// whatever the entries say.
+func (l *Ledger) Left(keep func(generation uint64) bool) []Run {
+	h := l.head()
+	var runs []Run
+	for i := range h.entries {
+		switch {
+		case !h.used(i) || keep(atomic.LoadUint64(&h.entries[i].generation)):
+		case len(runs) > 0 && runs[len(runs)-1].First+runs[len(runs)-1].N == i:
+			runs[len(runs)-1].N++
+		default:
+			runs = append(runs, Run{i, 1})
+		}
+	}
+	return runs
 }
 
 func (l *Ledger) head() *head { return (*head)(unsafe.Pointer(&l.mapping[0])) }

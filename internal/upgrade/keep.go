@@ -34,10 +34,10 @@ type keeping struct {
 }
 
 // keepDir looks after the runtime directory, and reports whether anything in it was made anew.
-// While an upgrade is in progress two masters
-// share what is in it: whichever stays looks again.
+// While an upgrade is in progress two masters share what is in it: whichever stays looks
+// again.
 func (co *coordinator) keepDir() (made bool) {
-	if !co.owner || !co.announced || co.exiting || co.next != 0 {
+	if co.exiting || co.next != 0 {
 		return false
 	}
 	if ch := co.core.change; ch != nil && ch.upgrades() {
@@ -48,7 +48,7 @@ func (co *coordinator) keepDir() (made bool) {
 
 // restore makes anew what is lost, and says so.
 func (co *coordinator) restore() bool {
-	if !co.owner {
+	if !co.owner || !co.announced {
 		return false
 	}
 	var made []string

@@ -219,13 +219,11 @@ func (c *core) sweep() {
 	if !c.keeper {
 		return
 	}
-	for _, id := range c.ledger.Generations() {
-		if slices.ContainsFunc(c.gens, func(g *generation) bool { return g.id == id }) {
-			continue
-		}
-		for _, run := range c.ledger.Used(id) {
-			c.ledger.Fold(run.First, run.N)
-			c.board.ClearRows(run.First, run.N)
-		}
+	left := c.ledger.Left(func(id uint64) bool {
+		return slices.ContainsFunc(c.gens, func(g *generation) bool { return g.id == id })
+	})
+	for _, run := range left {
+		c.ledger.Fold(run.First, run.N)
+		c.board.ClearRows(run.First, run.N)
 	}
 }
