@@ -133,6 +133,7 @@ func TestProxyBodyBeforeTunnel(t *testing.T) {
 				if rest, err := io.ReadAll(r); string(rest) != "hello said early, and late" {
 					t.Errorf("%q, %v", rest, err)
 				}
+				s.waitFor(t, "the end", func(k eventCounters) bool { return k.Open == 0 && k.UpstreamOpen == 0 })
 			}
 		})
 	}
