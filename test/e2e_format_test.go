@@ -36,13 +36,14 @@ func webs(t *testing.T, address string, n int) []*client {
 
 // A release that writes a newer format reads the older one, and goes on in its own.
 func TestNextFormat(t *testing.T) {
+	next := harness.BuildNextFormat(t) // before any clock runs: a cold build takes longer than header_timeout
 	c := harness.Default(t)
 	s := harness.Start(t, c)
 	kept, streams := webs(t, c.Address("web"), 10), echoes(t, c.Address("echo"), 10)
 	half := dial(t, c.Address("web"))
 	half.get()
 	half.send(get[:20])
-	s.Install(harness.BuildNextFormat(t))
+	s.Install(next)
 	for _, change := range []string{"upgrade", "upgrade", "reload"} {
 		if r := replace(t, s, change); r.HandedOver != 21 || r.Finished > 0 || r.Version != "nextformat" {
 			t.Errorf("receipt %+v, want 21 handed over to the version nextformat", r)
@@ -99,9 +100,10 @@ func TestUnknownFormat(t *testing.T) {
 
 // Back to the older release by a rollback: what can't go along is told.
 func TestRollbackToOlderFormat(t *testing.T) {
+	next := harness.BuildNextFormat(t)
 	c := trialOf(t).WithWorkers(3)
 	s := harness.Start(t, c)
-	s.Install(harness.BuildNextFormat(t))
+	s.Install(next)
 	conn := webs(t, c.Address("web"), 1)[0]
 	replace(t, s, "upgrade")
 	killThree(t, s)

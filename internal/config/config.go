@@ -277,6 +277,8 @@ type HTTP struct {
 
 	// TrustedProxies are those whose X-Forwarded-* and Forwarded are kept.
 	TrustedProxies []netip.Prefix
+	// UnderscoresInHeaders has a proxy pass on fields with underscores in their names.
+	UnderscoresInHeaders bool
 
 	// AccessLog is nil when there is none.
 	AccessLog *AccessLog

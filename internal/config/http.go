@@ -12,6 +12,7 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 	{"max_header", sizeInto(128, 1<<20, func(h *HTTP) *int { return &h.MaxHeader })},
 	{"max_body", sizeInto(0, 1<<40, func(h *HTTP) *int64 { return &h.MaxBody })},
 	{"trusted_proxies", readTrusted},
+	{"underscores_in_headers", boolInto(func(h *HTTP) *bool { return &h.UnderscoresInHeaders })},
 	{"access_log", func(d *decoder, n *node, h *HTTP) {
 		h.AccessLog = &AccessLog{Format: "combined", File: "-"}
 		accessLogObject.read(d, n, h.AccessLog)

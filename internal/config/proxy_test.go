@@ -95,6 +95,9 @@ func TestProxyEverything(t *testing.T) {
 	if got := c.Listeners[0].HTTP.TrustedProxies; !reflect.DeepEqual(got, trusted) {
 		t.Error(got)
 	}
+	if !c.Listeners[0].HTTP.UnderscoresInHeaders {
+		t.Error("underscores_in_headers isn't read")
+	}
 	tcp := TCP{"db", 0, 8 * time.Hour, true, false, &Keepalive{30 * time.Second, 10 * time.Second, 3}}
 	if got := *c.Listeners[4].TCP; !reflect.DeepEqual(got, tcp) || c.Listeners[5].TCP.Keepalive != nil {
 		t.Errorf("%+v", got)

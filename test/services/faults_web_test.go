@@ -346,7 +346,8 @@ func TestWebRetries(t *testing.T) {
 	counted := func(treat func(*net.TCPConn)) func(*net.TCPConn) {
 		return func(c *net.TCPConn) { tried.Add(1); treat(c) }
 	}
-	well := StartIll(t, after(says(okay)))
+	// Its answers say that it closes, or a POST could be put on a connection that is about to end.
+	well := StartIll(t, after(says(strings.Replace(okay, "\r\n", "\r\nConnection: close\r\n", 1))))
 	for _, tt := range []struct {
 		name   string
 		bad    string

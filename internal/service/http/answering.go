@@ -17,7 +17,9 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 			opts, ok = h.optionsOf(r.lines, r.options)
 		}
 		switch {
-		case !ok, k > 0 && r.status == 101 && !(x.upgrade && r.upgrade):
+		// A tunnel begins where the request has ended: what is left of a body would be read
+		// as the new protocol.
+		case !ok, k > 0 && r.status == 101 && !(x.upgrade && r.upgrade && x.sent):
 			h.failed(x, upstream.Malformed)
 			return len(in)
 		case k == 0:
@@ -121,7 +123,7 @@ func (x *exchange) appendContent(buf, in []byte, h *Handler) (grown []byte, n in
 }
 
 // boundless is what a server's chunked body is held to.
-var boundless = limits{head: maxResponseHead, body: 1<<63 - 1}
+var boundless = limits{head: maxResponseHead, body: 1<<63 - 1, blanks: true}
 
 // pass has the client get what was queued, and sees to what comes then. clean says that
 // nothing came behind it.

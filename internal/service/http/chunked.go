@@ -57,7 +57,7 @@ func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 		}
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
-			if len(rest) > maxChunkLine {
+			if len(rest) > maxChunkLine || k.hopeless(rest) {
 				return n, nil, 400
 			}
 			return n, nil, 0
@@ -77,6 +77,17 @@ func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 	return n, nil, 0
 }
 
+// hopeless reports whether the beginning of a line can't become a good one.
+func (k *chunks) hopeless(part []byte) bool {
+	switch {
+	case len(part) == 0:
+		return false
+	case k.step == chunkEnd && part[0] != '\r', k.step == chunkSize && unhex(part[0]) > 15:
+		return true
+	}
+	return bareEnd(part, 0)
+}
+
 // line takes a line without its CRLF.
 func (k *chunks) line(line []byte, lim limits) int {
 	switch k.step {
@@ -86,6 +97,9 @@ func (k *chunks) line(line []byte, lim limits) int {
 			return 400
 		}
 	case chunkSize:
+		if lim.blanks {
+			line = trimRight(line)
+		}
 		size, ok := parseChunkSize(line)
 		if !ok {
 			return 400

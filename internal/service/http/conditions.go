@@ -1,9 +1,30 @@
 package http
 
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
 // validators are what a client's copy of a file is compared by.
 type validators struct {
 	etag     []byte // strong, with its quotes
 	modified int64  // Unix seconds, never in the future (RFC 9110 section 8.8.2.1)
+	// strong says that the second of modified is over, so that no other content can get
+	// the same date (section 8.8.2.2).
+	strong bool
+}
+
+// clockTick bounds how far the kernel's time of files may lag behind its clock:
+// CONFIG_HZ is 100 or more.
+const clockTick = 10 * time.Millisecond
+
+// validatorsOf returns the validators of a file that was looked at at now or later.
+func validatorsOf(etag []byte, st *unix.Stat_t, now time.Time) validators {
+	return validators{
+		etag: etag, modified: min(st.Mtim.Sec, now.Unix()),
+		strong: now.Sub(time.Unix(st.Mtim.Sec+1, 0)) > clockTick,
+	}
 }
 
 // evaluate goes through the preconditions in the order of RFC 9110 section
@@ -33,7 +54,7 @@ func (v *validators) evaluate(q *request) int {
 }
 
 // mayRange evaluates If-Range, RFC 9110 section 13.1.5: a strong tag, or exactly
-// the date that was sent.
+// the date that was sent, if that is strong.
 func (v *validators) mayRange(q *request) bool {
 	if q.ifRange == nil {
 		return true
@@ -42,7 +63,7 @@ func (v *validators) mayRange(q *request) bool {
 		return true
 	}
 	sec, ok := parseHTTPDate(q.ifRange)
-	return ok && sec == v.modified
+	return ok && v.strong && sec == v.modified
 }
 
 // listed tells whether a list of entity tags has the file's, or is "*". weak

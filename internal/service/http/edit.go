@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"strings"
 
 	"reuseportd/internal/config"
@@ -11,6 +12,36 @@ type edit struct {
 	names   []string // lower case: of the fields that don't go through
 	lengths uint64   // bit n: one of them has n bytes, modulo 64
 	set     []byte   // whole lines
+
+	underscored underscored // what becomes of names with underscores
+}
+
+// underscored is what becomes of fields with underscores in their names. CGI, and what goes by
+// it, can't tell X_Forwarded_For from X-Forwarded-For.
+type underscored uint8
+
+const (
+	underscoresPass    underscored = iota // of servers' answers
+	underscoresDropped                    // of requests, if nothing else is said
+	underscoresKept                       // but for those that read like a field that doesn't go through as it came
+)
+
+// takes reports whether a field is dropped for its underscores.
+func (u underscored) takes(name []byte) bool {
+	if u == underscoresPass || bytes.IndexByte(name, '_') < 0 {
+		return false
+	}
+	if u == underscoresDropped || isForwards(name) {
+		return true
+	}
+	var room [len("proxy-authentication-info")]byte
+	dashed := append(room[:0], name[:min(len(name), len(room))]...)
+	for i, b := range dashed {
+		if b == '_' {
+			dashed[i] = '-'
+		}
+	}
+	return len(name) <= len(room) && roleOf(dashed) != roleOther
 }
 
 // newEdit compiles an edit. What says where a message ends, or is for one connection
@@ -39,6 +70,9 @@ func newEdit(c *config.HeaderEdit) (e edit) {
 // takes tells whether a field is removed or replaced. An underscore counts as the dash
 // that CGI makes of both, or a client could bring back what is not to be believed of it.
 func (e *edit) takes(name []byte) bool {
+	if e.underscored.takes(name) {
+		return true
+	}
 	if e.lengths>>(len(name)%64)&1 == 0 {
 		return false
 	}

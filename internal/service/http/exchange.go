@@ -274,9 +274,9 @@ func (to *passage) key(r *request, client netip.Addr) uint64 {
 	}
 	for lines := r.lines; len(lines) > 0; {
 		var name, value []byte
-		if name, value, lines = nextField(lines); same(name, to.pool.hashHeader) {
+		if name, value, lines = nextField(lines); same(name, to.pool.hashHeader) && len(value) > 0 {
 			return upstream.KeyOf(value)
 		}
 	}
-	return upstream.KeyOf(nil)
+	return upstream.KeyOfAddr(client) // or all clients without it would have one server
 }

@@ -80,6 +80,10 @@ func trim(v []byte) []byte {
 	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
 		v = v[1:]
 	}
+	return trimRight(v)
+}
+
+func trimRight(v []byte) []byte {
 	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
 		v = v[:len(v)-1]
 	}
@@ -202,6 +206,9 @@ func parseLength(v []byte) (n int64, ok bool) {
 
 // expects reads Expect, RFC 9110 section 10.1.1. There is one expectation.
 func (f *fields) expects(v []byte) int {
+	if len(v) == 0 {
+		return 0 // a list of none
+	}
 	if !same(v, "100-continue") {
 		return 417
 	}
@@ -253,7 +260,7 @@ func hasMember(list []byte, word string) bool {
 // settle checks what the fields say together, and reads the target.
 func (f *fields) settle(target []byte, scratch *[]byte) int {
 	switch {
-	case f.hosts > 1, f.hosts == 0 && f.minor == 1:
+	case f.hosts > 1, len(f.host) == 0 && f.minor == 1: // none, or an empty one
 		return 400
 	case f.codings > 1, f.codings == 1 && f.lengths > 0, f.lengths > 1:
 		return 400 // framing that can be read in two ways
@@ -264,8 +271,7 @@ func (f *fields) settle(target []byte, scratch *[]byte) int {
 	}
 	f.keepAlive = !f.closes && (f.minor == 1 || f.keeps)
 	f.expect = f.expect && f.minor == 1
-	// A tunnel of HTTP/2 would carry requests that no route has seen; a body before a
-	// tunnel nobody sends.
-	f.upgrade = f.upgrade && f.upgrades && !f.http2 && f.minor == 1 && f.length == 0 && !f.chunked
+	// A tunnel of HTTP/2 would carry requests that no route has seen.
+	f.upgrade = f.upgrade && f.upgrades && !f.http2 && f.minor == 1
 	return f.settleTarget(target, scratch)
 }

@@ -57,7 +57,8 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 	case kind != unix.S_IFREG:
 		a.fail(404)
 	default:
-		a.room.settled = r.cache > 0
+		// What is as young as the clock's second may get another content with the same date.
+		a.room.settled = r.cache > 0 && validatorsOf(nil, st, now).strong
 		a.file(q, now)
 		if a.room.settled && a.status == 200 && q.isGet() && a.fd < 0 {
 			a.room.cache.put(r, a.room.name, now, st, a.body)
@@ -69,15 +70,17 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 // want it.
 func (a *answer) file(q *request, now time.Time) {
 	st := &a.room.stat
-	v := validators{etag: appendETag(a.room.etag[:0], st), modified: min(st.Mtim.Sec, now.Unix())}
+	v := validatorsOf(appendETag(a.room.etag[:0], st), st, now)
 	a.room.etag = v.etag
 	status := v.evaluate(q)
 	if status == 412 {
 		a.fail(412)
 		return
 	}
-	a.fields = append(append(append(a.fields, "ETag: "...), v.etag...), "\r\nLast-Modified: "...)
-	a.fields = append(appendHTTPDate(a.fields, time.Unix(v.modified, 0)), "\r\n"...)
+	a.fields = append(append(append(a.fields, "ETag: "...), v.etag...), "\r\n"...)
+	if v.strong || st.Mtim.Sec > now.Unix() {
+		a.fields = append(appendHTTPDate(append(a.fields, "Last-Modified: "...), time.Unix(v.modified, 0)), "\r\n"...)
+	}
 	if status == 304 {
 		closeFD(a.fd)
 		a.fd, a.status, a.length = -1, 304, -1

@@ -3,6 +3,7 @@ package http
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"reuseportd/internal/config"
 )
@@ -25,6 +26,7 @@ func newProxy(c *config.Proxy, prefix string, trusted []netip.Prefix) *proxy {
 		prefix: prefix, strip: c.StripPrefix, host: c.Host, trusted: trusted,
 		request: newEdit(&c.Request), response: newEdit(&c.Response), conf: c,
 	}
+	p.request.underscored = underscoresDropped
 	p.tells = forwarding{
 		addr: !p.request.has("x-forwarded-for"), proto: !p.request.has("x-forwarded-proto"),
 		host: !p.request.has("x-forwarded-host"), all: !p.request.has("forwarded"),
@@ -110,51 +112,29 @@ func (p *proxy) appendFields(b []byte, r *request, o *origin, opts options, told
 	return b
 }
 
-// appendTarget appends the path that the route was chosen by, and the query. Where decoding
-// was all that it took to choose, the path goes on in the client's own encoding. Else it is
-// encoded anew: what was removed, or a slash of the route's that was sent encoded, would
-// have the server read another path than the one that was judged here.
+// base is the route's path without a slash at its end.
+func (p *proxy) base() string { return strings.TrimSuffix(p.prefix, "/") }
+
+// appendTarget appends the path as it came, but for dot segments, and the query. The route's own
+// path is taken off, or, where its slashes came encoded or twice, said as the route
+// says it: so it is the same path to servers that mind such, and to those that don't.
 func (p *proxy) appendTarget(b []byte, r *request) []byte {
-	cut := 0
-	if p.strip {
-		cut = len(p.prefix)
-		if p.prefix[cut-1] == '/' {
-			cut-- // the rest begins with it
-		}
-	}
-	at, plain := within(r.sent, cut, len(p.prefix))
-	from := len(b)
-	if plain && r.decoded {
-		b = append(b, r.sent[at:]...)
-	} else {
-		b = appendEncoded(b, r.path[cut:])
+	base, from := p.base(), len(b)
+	switch end, plain, ok := within(r.sent, base); {
+	case !ok: // which can't be
+		b = appendEncoded(b, r.path)
+	case p.strip:
+		b = appendBelow(b, r.sent[end:])
+	case plain:
+		b = appendASCII(b, r.sent)
+	default:
+		b = appendBelow(appendEncoded(b, []byte(base)), r.sent[end:])
 	}
 	if len(b) == from {
 		b = append(b, '/')
 	}
 	if r.query != nil {
-		b = append(append(b, '?'), r.query...)
+		b = appendASCII(append(b, '?'), r.query)
 	}
 	return b
-}
-
-// within returns where in a path as it was sent the first cut decoded bytes end. plain is
-// false if a slash among the first n of them, n >= cut, or the one behind, was sent
-// encoded.
-func within(sent []byte, cut, n int) (at int, plain bool) {
-	at = len(sent)
-	for i, k := 0, 0; i < len(sent) && k <= n; k++ {
-		if k == cut {
-			at = i
-		}
-		if sent[i] != '%' {
-			i++
-			continue
-		}
-		if unhex(sent[i+1])<<4|unhex(sent[i+2]) == '/' {
-			return 0, false
-		}
-		i += 3
-	}
-	return at, true
 }

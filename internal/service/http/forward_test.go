@@ -67,12 +67,13 @@ func TestForwardHead(t *testing.T) {
 		"trailers":          {head: "GET / HTTP/1.1\r\n" + host + "TE: gzip;q=1, Trailers\r\nConnection: te\r\n\r\n", want: "GET / HTTP/1.1\r\n…TE: trailers\r\nConnection: TE\r\n"},
 		"upgrade":           {head: "GET / HTTP/1.1\r\n" + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n", want: "GET / HTTP/1.1\r\nUpgrade: websocket\r\n…Connection: Upgrade\r\n"},
 		"upgrade to HTTP/2": {head: "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n", want: "GET / HTTP/1.1\r\n…"},
-		"upgrade with body": {head: "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n", want: "GET / HTTP/1.1\r\nContent-Length: 1\r\n…"},
+		"upgrade with body": {head: "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n", want: "GET / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 1\r\n…Connection: Upgrade\r\n"},
 		"upgrade in 1.0":    {head: "GET / HTTP/1.0\r\n" + host + "Connection: Upgrade\r\nUpgrade: x\r\n\r\n", want: "GET / HTTP/1.1\r\n…"},
-		"underscores":       {head: "GET / HTTP/1.1\r\n" + host + "X_A: 1\r\nx_forwarded_for: 1.1.1.1\r\n\r\n", want: "GET / HTTP/1.1\r\nX_A: 1\r\n…"},
+		"underscores":       {head: "GET / HTTP/1.1\r\n" + host + "X_A: 1\r\nx_forwarded_for: 1.1.1.1\r\n\r\n", want: "GET / HTTP/1.1\r\n…"},
+		"no expectation":    {head: "POST / HTTP/1.1\r\n" + host + "Expect:\r\nContent-Length: 1\r\n\r\n", want: "POST / HTTP/1.1\r\nContent-Length: 1\r\n…"},
 		"a liar":            {head: "GET / HTTP/1.1\r\n" + host + "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: x\r\nX-Forwarded-Port: 1\r\nForwarded: for=1.1.1.1\r\n\r\n", want: "GET / HTTP/1.1\r\n…"},
 		"edited":            {head: "GET / HTTP/1.1\r\n" + host + "Cookie: a\r\nX-A: 1\r\n\r\n", conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "x-a", Value: "2"}, {Name: "X-A", Value: "3"}, {Name: "Content-Length", Value: "9"}, {Name: "host", Value: "9"}}, Remove: []string{"cookie", "Transfer-Encoding"}}}, want: "GET / HTTP/1.1\r\n…x-a: 2\r\nX-A: 3\r\n"},
-		"edited in CGI":     {head: "GET / HTTP/1.1\r\n" + host + "X_User: a\r\nx_set-By: b\r\nX_Us: c\r\n\r\n", conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "X-Set-By", Value: "s"}}, Remove: []string{"X-User"}}}, want: "GET / HTTP/1.1\r\nX_Us: c\r\n…X-Set-By: s\r\n"},
+		"edited in CGI":     {head: "GET / HTTP/1.1\r\n" + host + "X_User: a\r\nx_set-By: b\r\nX_Us: c\r\n\r\n", conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "X-Set-By", Value: "s"}}, Remove: []string{"X-User"}}}, want: "GET / HTTP/1.1\r\n…X-Set-By: s\r\n"},
 		"own forwarding": {
 			head: "GET / HTTP/1.1\r\n" + host + "X-Forwarded-For: 1.1.1.1\r\n\r\n",
 			conf: config.Proxy{Request: config.HeaderEdit{Set: []config.Header{{Name: "X-Forwarded-Proto", Value: "https"}}, Remove: []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded"}}},
@@ -111,7 +112,8 @@ func TestForwardHost(t *testing.T) {
 		{"preserve", "GET / HTTP/1.1\r\nHost: A.b:81\r\n\r\n", "A.b:81"},
 		{"preserve", "GET http://C:82/ HTTP/1.1\r\nHost: a\r\n\r\n", "C:82"},
 		{"preserve", "GET / HTTP/1.0\r\n\r\n", "server:80"},
-		{"preserve", "GET / HTTP/1.1\r\nHost:\r\n\r\n", "server:80"},
+		{"preserve", "GET / HTTP/1.0\r\nHost:\r\n\r\n", "server:80"},
+		{"preserve", "GET / HTTP/1.1\r\nHost: a.example.\r\n\r\n", "a.example."},
 		{"server", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "server:80"},
 		{"app.example", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "app.example"},
 	} {
@@ -122,8 +124,19 @@ func TestForwardHost(t *testing.T) {
 	}
 }
 
-// TestForwardTarget has the targets that are sent: the path is always the one that the
-// route was found by.
+// TestForwardUnderscores: those that are kept are those that nothing else reads as a field that
+// is set or judged here.
+func TestForwardUnderscores(t *testing.T) {
+	p := plainProxy(config.Proxy{})
+	p.request.underscored = underscoresKept
+	got := forwardHead(t, p, "GET / HTTP/1.1\r\nHost: h\r\nX_A: 1\r\nx_forwarded_for: 1\r\nX-Forwarded_Port: 1\r\nContent_Length: 1\r\nTRANSFER_ENCODING: chunked\r\nProxy_Authorization: 1\r\n_: 2\r\n\r\n", friend)
+	if !strings.Contains(got, "X_A: 1\r\n_: 2\r\nX-Forwarded-For: 10.1.2.3\r\n") {
+		t.Error(got)
+	}
+}
+
+// TestForwardTarget has the targets that are sent: the path is the one that came, but for
+// dot segments and the route's own part of it.
 func TestForwardTarget(t *testing.T) {
 	for _, c := range []struct {
 		prefix    string
@@ -135,13 +148,22 @@ func TestForwardTarget(t *testing.T) {
 		{"/", false, "/%61%20b%C3%a9", "/%61%20b%C3%a9"},
 		{"/", false, "/a|b\"<>^`{}\\", "/a|b\"<>^`{}\\"},
 		{"/", false, "/a%2Fb", "/a%2Fb"},
-		{"/", false, "/a%2F%2fb", "/a/b"},
+		{"/", false, "/a%2F%2fb", "/a%2F%2fb"},
 		{"/", false, "/a/../b c"[:7], "/b"},
-		{"/", false, "/a/%2e%2e/b|%41%20", "/b%7CA%20"},
-		{"/", false, "/a//b/./", "/a/b/"},
+		{"/", false, "/a/%2e%2e/b|%41%20", "/b|%41%20"},
+		{"/", false, "/a//b/./", "/a//b/"},
 		{"/", false, "/%252e%252e/", "/%252e%252e/"},
 		{"/", false, "/a/../%252e", "/%252e"},
-		{"/", false, "/../%3f%23%0d%0a", "/%3F%23%0D%0A"},
+		{"/", false, "/../%3f%23%0d%0a", "/%3f%23%0d%0a"},
+		{"/", false, "/a/%2F/b//c/", "/a/%2F/b//c/"},
+		{"/", false, "//a%2f", "//a%2f"},
+		{"/", false, "/.%2e/b/%2E/%2fx/c/..", "/b/%2fx/"},
+		{"/", false, "/a/.", "/a/"},
+		{"/", false, "/…/é?q=é\xff", "/%E2%80%A6/%C3%A9?q=%C3%A9%FF"},
+		{"/api/", false, "//api//%2F/x", "/api//%2F/x"},
+		{"/api", false, "//api//%2F/x", "/api//%2F/x"},
+		{"/api", true, "/api/%2F/x//", "/%2F/x//"},
+		{"/api/v1/", false, "/api%2fv1//x", "/api/v1//x"},
 		{"/", false, "http://h?x=1", "/?x=1"},
 		{"/", false, "http://h/y", "/y"},
 		{"/", true, "/x/", "/x/"},
@@ -150,7 +172,7 @@ func TestForwardTarget(t *testing.T) {
 		{"/api/", false, "/%61pi/a", "/%61pi/a"},
 		{"/api/", true, "/api/a%2Fb?q", "/a%2Fb?q"},
 		{"/api/", true, "/api/", "/"},
-		{"/api/", true, "/api%2Fa|", "/a%7C"},
+		{"/api/", true, "/api%2Fa|", "/a|"},
 		{"/api/", true, "/%61p%69/%2561", "/%2561"},
 		{"/api/", true, "/x/../api/y", "/y"},
 		{"/api", true, "/api", "/"},
@@ -158,7 +180,7 @@ func TestForwardTarget(t *testing.T) {
 		{"/api", true, "/api/x", "/x"},
 		{"/api", true, "/api%2Fx", "/x"},
 		{"/api", false, "/api%2Fx%20", "/api/x%20"},
-		{"/api", true, "/api//x", "/x"},
+		{"/api", true, "/api//x", "//x"},
 		{"/a b", true, "/a%20b/c%20", "/c%20"},
 	} {
 		p := newProxy(&config.Proxy{Host: "preserve", StripPrefix: c.strip}, c.prefix, nil)
@@ -223,7 +245,7 @@ func FuzzForward(f *testing.F) {
 		if m != len(out) || status != 0 {
 			t.Fatalf("%q became %q, of which %d are a head: %d", in[:n], out, m, status)
 		}
-		if !bytes.Equal(r.method, again.method) || !bytes.Equal(r.path, again.path) || !bytes.Equal(r.query, again.query) ||
+		if !bytes.Equal(r.method, again.method) || !bytes.Equal(r.path, again.path) || !bytes.Equal(appendASCII(nil, r.query), again.query) ||
 			r.chunked != again.chunked || r.length != again.length || r.expect != again.expect || r.upgrade != again.upgrade {
 			t.Fatalf("%q became %q:\n%+v\n%+v", in[:n], out, r, again)
 		}

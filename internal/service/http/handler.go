@@ -138,6 +138,9 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	}
 	route := h.site.find(&h.req)
 	switch {
+	case route != nil && route.proxy != nil && h.site.ambiguous(&h.req, route, &h.scratch):
+		h.refuse(c, 400)
+		return len(in)
 	case route != nil && route.proxy != nil:
 		return h.forward(c, &h.passages[route.proxy.number], in, n)
 	case h.req.chunked || h.req.length > int64(len(in)-n):

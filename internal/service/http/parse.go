@@ -7,6 +7,9 @@ type limits struct {
 	line int // the request line, without its CRLF: 414
 	head int // all of it, with the empty line: 431
 	body int64
+	// blanks are let through behind a chunk's size, as old servers pad it. What goes on is
+	// written anew.
+	blanks bool
 }
 
 // maxEmptyLines bounds the empty lines before a request line, which RFC 9112
@@ -72,8 +75,17 @@ func incomplete(in []byte, from int, lim limits) int {
 	case len(in) > lim.head:
 		return 431
 	}
-	// A line feed of its own ends no line here. Waiting for the end of a head
-	// that nobody can see would be no answer.
+	// A line feed or a carriage return of its own ends no line here. Waiting for the end of
+	// a head that nobody can see would be no answer.
+	if bareEnd(in, from) {
+		return 400
+	}
+	return 0
+}
+
+// bareEnd reports whether there is a CR or LF without the other, in[from:] being what was
+// not looked at before. A CR at the very end may still be one of a pair.
+func bareEnd(in []byte, from int) bool {
 	for i := from; i < len(in); i++ {
 		k := bytes.IndexByte(in[i:], '\n')
 		if k < 0 {
@@ -81,10 +93,20 @@ func incomplete(in []byte, from int, lim limits) int {
 		}
 		i += k
 		if i == 0 || in[i-1] != '\r' {
-			return 400
+			return true
 		}
 	}
-	return 0
+	for i := from; i < len(in)-1; i++ {
+		k := bytes.IndexByte(in[i:len(in)-1], '\r')
+		if k < 0 {
+			break
+		}
+		i += k
+		if in[i+1] != '\n' {
+			return true
+		}
+	}
+	return false
 }
 
 // parseLine reads the request line, RFC 9112 section 3.
@@ -140,8 +162,8 @@ var isToken = func() (t [256]bool) {
 // isTarget has the bytes that a target may have in any of its forms; which is which,
 // settleTarget tells.
 var isTarget = func() (t [256]bool) {
-	for b := byte('!'); b < 0x7f; b++ {
-		t[b] = b != '#'
+	for b := '!'; b <= 0xff; b++ {
+		t[b] = b != '#' && b != 0x7f // raw UTF-8 is sent on encoded
 	}
 	return t
 }()

@@ -103,7 +103,8 @@ func TestTargets(t *testing.T) {
 		{"http://B:1/x?q", "a", "b", "/x", "q"},
 		{"http://b", "a", "b", "/", ""},
 		{"HTTPS://b?q", "a", "b", "/", "q"},
-		{"/", "", "", "/", ""},
+		{"/é", "a", "a", "/é", ""},
+		{"/", "A.example.:80", "a.example", "/", ""},
 	} {
 		var r request
 		var scratch []byte

@@ -21,6 +21,7 @@ func (p *proxy) appendResponse(b []byte, r *response, y *reply) []byte {
 		b = append(b, reason(r.status)...)
 	}
 	b = append(b, "\r\n"...)
+	upgrade := false
 	dated := r.status < 200 || p.response.has("date")
 	for lines := r.lines; len(lines) > 0; {
 		var name, value []byte
@@ -32,11 +33,16 @@ func (p *proxy) appendResponse(b []byte, r *response, y *reply) []byte {
 		case role == roleDate:
 			dated = true
 		case role == roleUpgrade && r.status == 101:
+		case role == roleUpgrade && r.status == 426:
+			upgrade = true // what the client is to speak instead: RFC 9110 section 15.5.22
 		case role == roleTrailer && y.framing == framedChunks && r.chunked:
 		case role >= roleHop && role <= roleUpgrade, y.opts.take(name):
 			continue
 		}
 		b = appendField(b, name, value)
+	}
+	if upgrade {
+		b = append(b, "Connection: Upgrade\r\n"...) // which section 7.8 wants beside it
 	}
 	if !dated {
 		b = append(b, y.date...)

@@ -19,8 +19,8 @@ type request struct {
 	// For passing the request on.
 	lines     []byte // the fields, each good and with its CRLF
 	authority []byte // host and port as they came, in the target if it has them
-	sent      []byte // the path as it came
-	decoded   bool   // path is sent decoded, and nothing else was done to it
+	sent      []byte // the path as it came, but for dot segments
+	resolved  bool   // there were some
 	options   int    // in Connection, but for those that are known here
 	upgrade   bool   // to a protocol that a tunnel is made for
 	trailers  bool   // TE: trailers

@@ -117,7 +117,7 @@ func TestReplyHead(t *testing.T) {
 		"304":          {config.Proxy{}, framedNone, "HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304 X\r\nDate: now\r\nContent-Length: 5\r\n"},
 		"103":          {edited, framedNone, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nServer: y\r\nContent-Length: 3\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n"},
 		"101":          {config.Proxy{}, framedNone, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: ws\r\nSec-A: b\r\n\r\n", "HTTP/1.1 101 X\r\nUpgrade: ws\r\nSec-A: b\r\n"},
-		"hop by hop":   {config.Proxy{}, framedNone, "HTTP/1.1 426 X\r\nConnection: close, A\r\nA: b\r\nUpgrade: ws\r\nKeep-Alive: 3\r\nProxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 426 X\r\nDate: now\r\nContent-Length: 0\r\n"},
+		"hop by hop":   {config.Proxy{}, framedNone, "HTTP/1.1 426 X\r\nConnection: close, A\r\nA: b\r\nUpgrade: ws\r\nKeep-Alive: 3\r\nProxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 426 X\r\nUpgrade: ws\r\nConnection: Upgrade\r\nDate: now\r\nContent-Length: 0\r\n"},
 		"set cookies":  {config.Proxy{}, framedNone, "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: now\r\nContent-Length: 0\r\n"},
 		"edited":       {edited, framedNone, "HTTP/1.1 200 X\r\nServer: a\r\nx-a: 1\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nDate: now\r\nContent-Length: 0\r\nX-A: 2\r\n"},
 		"date removed": {config.Proxy{Response: config.HeaderEdit{Remove: []string{"Date"}}}, framedNone, "HTTP/1.1 200 X\r\nDate: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nContent-Length: 0\r\n"},

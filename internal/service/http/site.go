@@ -95,6 +95,9 @@ func (s *Site) newRoute(c *config.Route) (route, error) {
 		r.files = root
 	case c.Proxy != nil:
 		r.proxy = newProxy(c.Proxy, c.Path, s.conf.TrustedProxies)
+		if s.conf.UnderscoresInHeaders {
+			r.proxy.request.underscored = underscoresKept
+		}
 		r.proxy.number = len(s.proxies)
 		s.proxies = append(s.proxies, r.proxy)
 	default:
@@ -149,13 +152,15 @@ func (r *route) close() {
 
 // find returns the route of a request: of those for its host the one with the
 // longest path, else of those for any host. It returns nil if there is none.
-func (s *Site) find(r *request) *route {
+func (s *Site) find(r *request) *route { return s.findPath(r.host, r.path) }
+
+func (s *Site) findPath(host, path []byte) *route {
 	if len(s.hosts) > 0 {
-		if found := longestPrefix(s.hosts[string(r.host)], r.path); found != nil {
+		if found := longestPrefix(s.hosts[string(host)], path); found != nil {
 			return found
 		}
 	}
-	return longestPrefix(s.rest, r.path)
+	return longestPrefix(s.rest, path)
 }
 
 func longestPrefix(routes []route, path []byte) *route {

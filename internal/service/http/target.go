@@ -29,6 +29,11 @@ func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 			return 400
 		}
 	}
+	// "example.test." is example.test, said so that no search list is tried (RFC 1034 section
+	// 3.1). The authority goes on as it came.
+	if n := len(host); n > 1 && host[n-1] == '.' {
+		host = host[:n-1]
+	}
 	r.host, r.authority = host, authority
 	if q := bytes.IndexByte(t, '?'); q >= 0 {
 		t, r.query = t[:q], t[q+1:]
@@ -36,9 +41,17 @@ func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 	if len(t) == 0 {
 		t = slash // "http://host?query": an empty path means "/"
 	}
-	r.sent = t
-	if r.path, r.decoded, ok = clean(t, scratch); !ok {
+	if r.path, ok = clean(t, scratch); !ok {
 		return 400
+	}
+	if r.sent = t; t[0] == '/' && len(r.path) > 0 && &r.path[0] != &t[0] {
+		r.sent, r.resolved = resolveDots(t, scratch)
+		if again, _ := clean(r.sent, scratch); hasMixedDots(r.sent) || !bytes.Equal(again, r.path) {
+			// Which dots are segments is read in two ways, too: the server gets ours.
+			from := len(*scratch)
+			*scratch = appendEncoded(*scratch, r.path)
+			r.sent, r.resolved = (*scratch)[from:], true
+		}
 	}
 	return 0
 }
@@ -169,9 +182,8 @@ func isHost(b byte) bool { return hostByte[b] == hostPlain || hostByte[b] == hos
 // clean decodes a path and removes its dot segments and repeated slashes, in
 // that order, so that no encoding hides anything from what comes after it. A
 // path that would climb above the root stays there (RFC 3986 section 5.2.4). It
-// returns t itself where nothing is to be done; decoded is false where something
-// was removed.
-func clean(t []byte, scratch *[]byte) (path []byte, decoded, ok bool) {
+// returns t itself where nothing is to be done.
+func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
 	plain := true
 	for i, b := range t {
 		if b == '%' || (b == '.' || b == '/') && i > 0 && t[i-1] == '/' {
@@ -180,7 +192,7 @@ func clean(t []byte, scratch *[]byte) (path []byte, decoded, ok bool) {
 		}
 	}
 	if plain {
-		return t, true, true
+		return t, true
 	}
 	from := len(*scratch)
 	s := *scratch
@@ -188,22 +200,21 @@ func clean(t []byte, scratch *[]byte) (path []byte, decoded, ok bool) {
 		b := t[i]
 		if b == '%' {
 			if i+2 >= len(t) {
-				return nil, false, false
+				return nil, false
 			}
 			hi, lo := unhex(t[i+1]), unhex(t[i+2])
 			if hi > 15 || lo > 15 {
-				return nil, false, false
+				return nil, false
 			}
 			if b = hi<<4 | lo; b == 0 {
-				return nil, false, false
+				return nil, false
 			}
 			i += 2
 		}
 		s = append(s, b)
 	}
 	*scratch = s
-	path = removeDots(s[from:])
-	return path, len(path) == len(s)-from, true
+	return removeDots(s[from:]), true
 }
 
 func unhex(b byte) byte {

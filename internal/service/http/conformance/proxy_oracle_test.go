@@ -101,7 +101,9 @@ func ask(t testing.TB, network, addr, request, method string) string {
 // net/http/httputil.ReverseProxy: what arrives at either end is the same, but for ownFields.
 func TestProxyLikeReverseProxy(t *testing.T) {
 	rec := record(t)
-	s, _ := front(t, "tcp", proxying(), app(rec.addr))
+	conf := proxying()
+	conf.UnderscoresInHeaders = true
+	s, _ := front(t, "tcp", conf, app(rec.addr))
 	target, _ := url.Parse("http://" + rec.addr)
 	other := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
