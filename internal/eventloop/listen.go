@@ -148,7 +148,7 @@ func (l *Loop) accept(ln *Listener) {
 		step = min(n, acceptStep)
 	}
 	accepted, empty := 0, false
-	for accepted < n && !empty && l.rest == 0 && !l.late(l.now+acceptTime) {
+	for accepted < n && !empty && l.rest == 0 && (accepted == 0 || !l.late(l.now+acceptTime)) {
 		var fresh []int32
 		room := l.admit(min(step, n-accepted))
 		if room == 0 {

@@ -62,7 +62,7 @@ func TestMovedTimersAgainstModel(t *testing.T) {
 			}
 			nearest := l.nearest()
 			h.due = nil
-			l.expire()
+			expireAll(l)
 			got := slices.Clone(h.due)
 			slices.Sort(got)
 			slices.Sort(want)
@@ -92,7 +92,7 @@ func TestMovedTimersInOrder(t *testing.T) {
 	moved(l, cs[5], id, 1000) // the other loop's class was longer
 	var order []int32
 	for l.now = 0; l.now <= 100; l.now += 10 {
-		l.expire()
+		expireAll(l)
 	}
 	for _, fd := range h.due {
 		order = append(order, fd-cs[0].fd)

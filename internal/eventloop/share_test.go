@@ -62,8 +62,7 @@ func TestGreedyDoNotStarve(t *testing.T) {
 // Nor do those who come first starve those who come behind: each turn has a part for them.
 func TestPoliteDoNotStarve(t *testing.T) {
 	calls1 := 0 // of the greedy one
-	var s *server
-	s = one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
+	s := one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
 		if in[0] == 'g' {
 			calls1++
 			c.Spend(1 << 30)
