@@ -38,7 +38,6 @@ type Handler interface {
 // are served to their ends. It never removes the socket
 // from the file system: the next master serves on the same one.
 func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
-	l.SetUnlinkOnClose(false)
 	_ = ownListener(l) // else clients are told of an earlier master's process
 	s := &server{h: h}
 	// Requests outlive ctx by answerGrace: an upgrade's last act is to answer
