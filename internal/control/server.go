@@ -34,11 +34,10 @@ type Handler interface {
 }
 
 // Serve answers clients on l until ctx ends, then closes l, lets the requests
-// in progress have their answers, and returns nil. If l is closed before, those who have come
-// are served to their ends. It never removes the socket
-// from the file system: the next master serves on the same one.
+// in progress have their answers, and returns nil. If l is closed before, those who have
+// come are served to their ends. It never removes the socket from the file system: the
+// next master serves on the same one.
 func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
-	l.SetUnlinkOnClose(false)
 	_ = ownListener(l) // else clients are told of an earlier master's process
 	s := &server{h: h}
 	// Requests outlive ctx by answerGrace: an upgrade's last act is to answer
