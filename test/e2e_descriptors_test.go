@@ -125,7 +125,7 @@ func TestSmallLimits(t *testing.T) {
 // A worker whose limit was lowered below what it has open can't even take the message that names its heir:
 // it says so, and is told again when there is room.
 func TestHeirsWithoutDescriptors(t *testing.T) {
-	c := harness.Default(t).WithWorkers(1)
+	c := harness.Default(t).WithWorkers(1).AsRoot() // whose limits a test may lower
 	s := harness.Start(t, c)
 	conns := echoes(t, c.Address("echo"), 50)
 	old := only(t, s.Status()).PID
