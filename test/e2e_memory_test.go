@@ -152,7 +152,7 @@ func TestMaxMemory(t *testing.T) {
 // Bodies that a slow server doesn't take, and answers that slow clients don't read, are ended when they
 // are too many, and others served.
 func TestBodiesAreShed(t *testing.T) {
-	dir := t.TempDir()
+	dir := harness.Dir(t)
 	deaf, err := net.Listen("unix", filepath.Join(dir, "deaf")) // whose buffers are small
 	must(t, err)
 	defer deaf.Close()
