@@ -3,6 +3,7 @@
 # make bench  measure beside other servers, half an hour; installs what is missing
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
+# make prove-slow      slowhttptest in its four modes beside nginx, five minutes; installs what is missing
 # make microbench      benchmarks of the hot paths; see below how to compare two
 # make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
 
@@ -10,7 +11,7 @@ GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals microbench pgo fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals prove-slow microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -52,6 +53,9 @@ bench-handover:
 
 bench-rivals:
 	$(GO) run ./bench/rivals
+
+prove-slow:
+	$(GO) run ./bench/slow
 
 # Before and after a change, which go tool benchstat then tells apart from noise:
 #   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt
