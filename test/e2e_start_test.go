@@ -138,8 +138,10 @@ func TestEcho(t *testing.T) {
 }
 
 func TestStopFinishesRequests(t *testing.T) {
-	c := harness.Default(t)
+	c := harness.Default(t).WithWorkers(1)
 	s := harness.Start(t, c)
+	asking := dial(t, c.Address("web"))
+	asking.get()
 	half := dial(t, c.Address("web"))
 	half.send(get[:20])
 	whole := dial(t, c.Address("web"))
@@ -147,6 +149,11 @@ func TestStopFinishesRequests(t *testing.T) {
 	pid := s.PID()
 	s.Signal(syscall.SIGTERM)
 	s.Wait("the address to be closed", func() bool { return refused(c.Address("web")) })
+	s.Wait("the worker to have heard of it", func() bool {
+		asking.send(get)
+		resp, _ := asking.answer()
+		return resp.Close
+	})
 	half.send(get[20:])
 	resp, text := half.answer()
 	if !resp.Close || text != "hello\n" {

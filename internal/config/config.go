@@ -275,6 +275,11 @@ type HTTP struct {
 	MaxHeader      int   // bytes of the whole head; beyond it 431
 	MaxBody        int64 // bytes; beyond it 413
 
+	// A connection's last answer is that of its MaxRequests-th request, or the first one after
+	// MaxLifetime; 0 is no bound.
+	MaxRequests int
+	MaxLifetime time.Duration
+
 	// TrustedProxies are those whose X-Forwarded-* and Forwarded are kept.
 	TrustedProxies []netip.Prefix
 	// UnderscoresInHeaders has a proxy pass on fields with underscores in their names.

@@ -11,6 +11,8 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 	{"max_request_line", sizeInto(64, 1<<20, func(h *HTTP) *int { return &h.MaxRequestLine })},
 	{"max_header", sizeInto(128, 1<<20, func(h *HTTP) *int { return &h.MaxHeader })},
 	{"max_body", sizeInto(0, 1<<40, func(h *HTTP) *int64 { return &h.MaxBody })},
+	{"max_requests", intInto(0, 1<<30, func(h *HTTP) *int { return &h.MaxRequests })},
+	{"max_lifetime", durationInto(0, func(h *HTTP) *time.Duration { return &h.MaxLifetime })},
 	{"trusted_proxies", readTrusted},
 	{"underscores_in_headers", boolInto(func(h *HTTP) *bool { return &h.UnderscoresInHeaders })},
 	{"access_log", func(d *decoder, n *node, h *HTTP) {

@@ -52,11 +52,13 @@ type Conn struct {
 	prev, next *Conn // in the list of its timeout class
 	deadline   int64 // nanoseconds on the loop's clock; while away, 0 is none
 
-	fd    int32
-	gen   uint32 // distinguishes the uses of a descriptor
-	class Class  // whose list it is on
-	want  Class  // what SetTimeout asked for
-	flags flag
+	fd     int32
+	gen    uint32 // distinguishes the uses of a descriptor
+	born   uint32 // Age, in ageUnit on the loop's clock
+	served uint32 // CountServed
+	class  Class  // whose list it is on
+	want   Class  // what SetTimeout asked for
+	flags  flag
 }
 
 func (c *Conn) has(f flag) bool { return c.flags&f != 0 }

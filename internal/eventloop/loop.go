@@ -71,6 +71,7 @@ type Loop struct {
 	closing   []*Conn // closed in this turn, descriptors still open
 	driven    *Conn   // nil between two
 	cause     unix.Errno
+	expired   Class
 	buffers   buffers
 	outputs   Spare[*output]
 	ties      Spare[*tie]
@@ -349,7 +350,7 @@ func (l *Loop) timedOut(c *Conn) {
 		l.cut(c, unix.ETIMEDOUT)
 		return
 	}
-	c.want = 0
+	l.expired, c.want = c.want, 0
 	c.svc.handler.TimedOut(c)
 	l.drive(c)
 }

@@ -45,6 +45,9 @@ type Parcel struct {
 	State []byte // Mover.Freeze
 	Files []int  // Mover.Freeze
 
+	Age    time.Duration // Conn.Age; of a partner it isn't known
+	Served uint32        // Conn.Served; likewise
+
 	// Of a connection that is joined to another: Conn.Passing, Conn.Passed, and, in the
 	// client's parcel, the other one, which has no Partner.
 	Passing int64
@@ -250,7 +253,7 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 	l.unpipe(c)
 	*p = Parcel{
 		FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind(c),
-		Passing: c.Passing(), Passed: c.Passed(),
+		Passing: c.Passing(), Passed: c.Passed(), Age: c.Age(), Served: c.served,
 	}
 	if o := c.out; o != nil {
 		p.Out, p.Tail = o.buf[o.done:], o.tail
@@ -406,6 +409,8 @@ func (l *Loop) receive(s *Service, p *Parcel) *Conn {
 			l.budget.take(1)
 		}
 	}
+	c.born -= uint32(p.Age >> ageShift)
+	c.served = p.Served
 	if p.Due > 0 {
 		c.deadline = l.now + int64(p.Due)
 	}

@@ -54,7 +54,7 @@ func (t *table) each(f func(*Conn)) {
 func (l *Loop) open(fd int32, s *Service, flags flag) *Conn {
 	c := l.table.at(fd)
 	gen := (c.gen + 1) &^ special
-	*c = Conn{fd: fd, gen: gen, svc: s, flags: open | flags}
+	*c = Conn{fd: fd, gen: gen, svc: s, flags: open | flags, born: l.ticks()}
 	l.live++
 	if c.has(outgoing) {
 		l.count.UpstreamOpen++

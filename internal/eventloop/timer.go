@@ -125,6 +125,9 @@ func (l *Loop) disarm(c *Conn) {
 	c.prev, c.next, c.class = nil, nil, 0
 }
 
+// Expired returns the class of the timeout that Handler.TimedOut is called for.
+func (l *Loop) Expired() Class { return l.expired }
+
 // expire serves the timeouts that are due, as far as a turn's time allows.
 func (l *Loop) expire() {
 	until := int64(0)

@@ -116,6 +116,7 @@ type Grant struct {
 type Offer struct {
 	Seq    uint64 `json:"seq"`
 	Format int    `json:"format"`
+	Lives  []byte `json:"lives,omitempty"` // handover.EncodeLives; none of an earlier release
 }
 
 // Answer makes the taker the owner of the connections of an offer, but for the

@@ -135,7 +135,7 @@ func (lp *loop) give() {
 		return
 	}
 	_ = failpoint.Hit("handover-offer")
-	err := sendOffer(g.heirs[id], wire.Offer{Seq: seq, Format: format}, b, fds)
+	err := sendOffer(g.heirs[id], wire.Offer{Seq: seq, Format: format, Lives: handover.EncodeLives(g.items)}, b, fds)
 	switch {
 	case err == nil:
 		_ = failpoint.Hit("handover-offered")

@@ -122,6 +122,9 @@ func unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := handover.DecodeLives(b.Lives, items); err != nil {
+		return nil, err
+	}
 	_ = unix.Close(m.Take(0))
 	return items, nil
 }

@@ -76,7 +76,7 @@ func (h *Handler) begin(x *exchange, opts options, in []byte) (n int) {
 		}
 	}
 	// Whose request isn't read to its end can't begin another.
-	x.closing = !x.keeps || !x.sent || x.bare || x.last && x.client.Leaving()
+	x.closing = !x.keeps || !x.sent || x.bare || x.last && x.client.Leaving() || h.life.over(x.client)
 	buf := x.client.Reserve(len(r.lines) + len(x.to.response.set) + min(len(in), maxHeld) + 320)
 	buf = x.to.appendResponse(buf, r, &y)
 	buf = appendConnection(buf, x.minor, x.closing)
@@ -199,7 +199,7 @@ func (h *Handler) idle(c *eventloop.Conn, closing, linger bool) {
 func (h *Handler) letClient(c *eventloop.Conn) {
 	h.release(c)
 	c.Duplex(false)
-	c.SetTimeout(h.keepalive)
+	h.rest(c)
 	c.Release()
 }
 

@@ -89,6 +89,7 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 		return len(in)
 	}
 	h.loop.Count().Requests++
+	c.CountServed()
 	st := h.state(c)
 	st.phase = inExchange
 	x := h.newExchange(c, to)

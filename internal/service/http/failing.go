@@ -94,7 +94,7 @@ func (h *Handler) fail(x *exchange, status int) {
 		return
 	}
 	h.recallOf(x)
-	closing := !x.keeps || !x.sent || x.last && c.Leaving()
+	closing := !x.keeps || !x.sent || x.last && c.Leaving() || h.life.over(c)
 	h.req.keepAlive = x.keeps || !x.sent // so that next waits for the client
 	h.sever(x)
 	h.letClient(c)

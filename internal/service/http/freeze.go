@@ -75,7 +75,7 @@ func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
 		return errState
 	}
 	if len(b) == 0 {
-		c.SetTimeout(h.keepalive)
+		h.rest(c)
 		return wantFiles(fds, 0)
 	}
 	r := pack.NewReader(b)

@@ -19,6 +19,7 @@ type Handler struct {
 	// fresh and keepalive are of connections that nothing was read from, or nothing since the last
 	// answer: they make room for others where that is needed.
 	fresh, header, body, keepalive eventloop.Class
+	life                           lifetime
 
 	req     request
 	ans     answer
@@ -57,6 +58,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 		second:    -1,
 		peers:     make(map[*eventloop.Conn]netip.Addr),
 	}
+	h.life = newLifetime(l, s.conf.MaxRequests, s.conf.MaxLifetime, max(s.conf.KeepaliveTimeout, s.conf.HeaderTimeout))
 	l.OnTrim(h.trim)
 	if s.log != nil {
 		h.log = s.log.ring()
@@ -72,7 +74,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 }
 
 // Opened waits for a first request.
-func (h *Handler) Opened(c *eventloop.Conn) { c.SetTimeout(h.fresh) }
+func (h *Handler) Opened(c *eventloop.Conn) { h.life.wait(c, h.fresh, h.site.conf.HeaderTimeout) }
 
 // freshGrace is how long a connection has for its first byte before another may have its place.
 const freshGrace = time.Second
@@ -230,6 +232,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	switch {
 	case !ok && c.Congested():
 		c.SetTimeout(h.keepalive) // an answer is still on its way
+	case !ok && h.life.waitsOn(c):
 	case !ok, st.phase == inHead && st.blank:
 		c.Finish(true)
 	case st.phase == inHead:

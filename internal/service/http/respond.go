@@ -15,7 +15,8 @@ const inlineBody = 16 << 10
 func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 	r := &h.req
 	h.loop.Count().Requests++
-	closing := !r.keepAlive || last && c.Leaving()
+	c.CountServed()
+	closing := !r.keepAlive || last && c.Leaving() || h.life.over(c)
 	if len(r.path) == 1 && r.path[0] == '*' {
 		h.ans.reset()
 		h.ans.status, h.ans.length = 204, -1
@@ -127,7 +128,7 @@ func (h *Handler) next(c *eventloop.Conn, closing bool) {
 		c.Finish(h.req.keepAlive)
 		return
 	}
-	c.SetTimeout(h.keepalive)
+	h.rest(c)
 }
 
 // send sends h.ans.
@@ -181,7 +182,7 @@ func (h *Handler) nextPart(c *eventloop.Conn, st *state) {
 		if closing {
 			c.Finish(true)
 		} else {
-			c.SetTimeout(h.keepalive)
+			h.rest(c)
 		}
 		return
 	}

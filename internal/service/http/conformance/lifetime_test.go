@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"reuseportd/internal/config"
+	service "reuseportd/internal/service/http"
+)
+
+// wants sends a GET and wants an answer that says whether the connection ends with it.
+func wants(t testing.TB, c io.Writer, r *bufio.Reader, path string, closes bool) {
+	t.Helper()
+	_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n")
+	if a := read(t, r, "GET"); a.status != 200 || a.close != closes {
+		t.Fatalf("%s: %d, close %v, want %v", path, a.status, a.close, closes)
+	}
+	if closes {
+		nothingMore(t, r)
+	}
+}
+
+// TestMaxRequests: the answer to the last one says so, of whichever kind it is.
+func TestMaxRequests(t *testing.T) {
+	b := listen(t, again("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+	conf := proxying()
+	conf.MaxRequests = 3
+	conf.Routes = append(conf.Routes, config.Route{Path: "/fixed", Respond: &config.Respond{Status: 200, Body: []byte("b")}})
+	s, _ := front(t, "tcp", conf, app(b.addr))
+	for _, last := range []string{"/fixed", "/passed"} {
+		c := s.dial(t)
+		r := bufio.NewReader(c)
+		wants(t, c, r, "/passed", false)
+		wants(t, c, r, "/fixed", false)
+		wants(t, c, r, last, true)
+	}
+	t.Run("pipelined", func(t *testing.T) {
+		raw := s.feed(t, strings.Repeat("GET /fixed HTTP/1.1\r\nHost: h\r\n\r\n", 10))
+		if got := statuses(parseAll(t, undated(raw))); got != "200 200 200" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// TestMaxRequestsMoved: requests count wherever they were answered.
+func TestMaxRequestsMoved(t *testing.T) {
+	conf := base("")
+	conf.MaxRequests = 2
+	first, second := twoServers(t, "tcp", conf)
+	c := first.dial(t)
+	r := bufio.NewReader(c)
+	wants(t, c, r, "/", false)
+	if parcels, err := first.hand(t, second); err != nil || len(parcels) != 1 || parcels[0].Served != 1 {
+		t.Fatalf("%+v, %v", parcels, err)
+	}
+	wants(t, c, r, "/", true)
+}
+
+// TestMaxLifetime: an idle connection is closed when its time is over, not before, also one
+// that has just been opened, however much longer it might have waited for a request.
+func TestMaxLifetime(t *testing.T) {
+	conf := base("")
+	conf.MaxLifetime = 300 * time.Millisecond
+	s := serve(t, "tcp", conf, service.Options{AccessLog: -1})
+	for name, requests := range map[string]int{"fresh": 0, "kept": 3} {
+		t.Run(name, func(t *testing.T) {
+			before := time.Now()
+			c := s.dial(t)
+			r := bufio.NewReader(c)
+			for range requests {
+				wants(t, c, r, "/", false)
+			}
+			nothingMore(t, r)
+			if took := time.Since(before); took < conf.MaxLifetime || took > conf.KeepaliveTimeout/2 {
+				t.Errorf("closed after %v", took)
+			}
+		})
+	}
+}
+
+// TestMaxLifetimeAnswer: a request that comes to its end when the time is over is answered.
+func TestMaxLifetimeAnswer(t *testing.T) {
+	conf := base("")
+	conf.MaxLifetime = 50 * time.Millisecond
+	s := serve(t, "tcp", conf, service.Options{AccessLog: -1})
+	start := time.Now()
+	c := s.dial(t)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\na")
+	s.waitFor(t, "age", func(eventCounters) bool { return time.Since(start) > 4*conf.MaxLifetime })
+	_, _ = io.WriteString(c, "b")
+	r := bufio.NewReader(c)
+	if a := read(t, r, "POST"); a.status != 200 || !a.close {
+		t.Errorf("%+v", a)
+	}
+	nothingMore(t, r)
+}
