@@ -36,6 +36,8 @@ const (
 	unheard                     // not watched for input, while it waits
 	bothWays                    // Duplex
 	crammed                     // what it sends at once is more work than a share
+	foreign                     // came from another process, which may have a duplicate of its socket
+	answered                    // connecting, and epoll has said how it went
 )
 
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and

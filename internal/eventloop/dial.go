@@ -81,33 +81,22 @@ func (l *Loop) dial(s *Service, to *Address) (*Conn, error) {
 	return l.open(int32(fd), s, outgoing|connecting|registered|watchOut), nil
 }
 
-// connected ends a connect, by the event that came for it.
-func (l *Loop) connected(c *Conn, events uint32) {
+// connected ends a connect, if epoll has said how it went.
+func (l *Loop) connected(c *Conn) {
+	if !c.has(answered) {
+		return
+	}
 	defer l.guard(c)
-	var errno unix.Errno
-	switch {
-	case events&unix.EPOLLERR != 0:
-		errno = socketError(c.fd)
-	case events&unix.EPOLLHUP != 0: // without an error: it was there, and has gone since
-		errno = pendingError(c.fd)
+	if c.has(gone) { // or it was there, and has gone since
+		if errno := pendingError(c.fd); errno != 0 {
+			l.fail(c, errno)
+			return
+		}
 	}
-	switch {
-	case errno != 0:
-		l.fail(c, errno)
-	case events&unix.EPOLLOUT != 0:
-		c.flags &^= connecting
-		if events&^unix.EPOLLOUT != 0 {
-			c.flags |= readable
-		}
-		if events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
-			c.flags |= hangup
-		}
-		if events&unix.EPOLLHUP != 0 {
-			c.flags |= gone
-		}
-		c.svc.handler.Opened(c)
-		l.drive(c)
-	}
+	c.flags &^= connecting | answered
+	l.done += connectWork
+	c.svc.handler.Opened(c)
+	l.drive(c)
 }
 
 // Outgoing tells whether Dial made the connection.

@@ -37,6 +37,10 @@ func (l *Loop) advance(c *Conn) {
 				return
 			}
 			l.fill(c)
+		case c.has(tailDone) && !c.has(finishing) && l.left <= 0:
+			l.later(c)
+			l.settle(c)
+			return
 		case c.has(tailDone) && !c.has(finishing):
 			c.flags &^= tailDone
 			c.svc.handler.Flushed(c)
@@ -177,6 +181,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 	if len(in) == 0 {
 		return
 	}
+	before := l.left
 	n := c.svc.handler.Received(c, in)
 	if !c.has(open) {
 		return
@@ -184,7 +189,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 	rest := in[n:]
 	if l.left > 0 {
 		c.flags &^= crammed
-	} else if len(rest) > 0 {
+	} else if len(rest) > 0 || before-l.left > len(in) {
 		c.flags |= crammed
 	}
 	if c.has(finishing) {

@@ -32,6 +32,7 @@ func (c *Conn) Lingering() bool { return c.has(lingering) }
 func (c *Conn) Timeout() Class  { return c.class }
 func (c *Conn) Queued() bool    { return c.has(queued) }
 func (c *Conn) Paused() bool    { return c.has(paused) }
+func (c *Conn) Readable() bool  { return c.has(readable) }
 
 // Due is how long until the connection's timeout.
 func (c *Conn) Due() time.Duration { return time.Duration(c.deadline - c.svc.loop.now) }
@@ -101,3 +102,23 @@ func (l *Loop) Queued() int { return l.polite.len() + l.greedy.len() }
 // Lent and Spared are the bytes that connections hold, and those that are kept for later.
 func (l *Loop) Lent() int   { return l.mem.lent }
 func (l *Loop) Spared() int { return l.mem.kept }
+
+// Closing returns how many descriptors of closed connections are open still.
+func (l *Loop) Closing() int { return len(l.closing) }
+
+// QueueMoves returns how many connections a queue of n has copied for so many pushes, each after a pop.
+func QueueMoves(n, pushes int) (moved int) {
+	var q queue
+	for range n {
+		q.push(mark{})
+	}
+	for range pushes {
+		q.pop()
+		head, length, room := q.head, q.len(), cap(q.marks)
+		q.push(mark{})
+		if cap(q.marks) != room || q.head < head {
+			moved += length
+		}
+	}
+	return moved
+}

@@ -83,6 +83,8 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 			o.piped -= n
 		}
 		return n, false, errno // its short counts too
+	case c.has(foreign):
+		return l.sendCopied(c, o)
 	default:
 		// Its short counts have other reasons too.
 		n, err := unix.Sendfile(int(c.fd), int(o.fd), &o.off, int(min(o.left, sendMax)))
@@ -100,6 +102,32 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	o.done += k
 	o.tail = o.tail[n-k:] // stays non-nil, so that flush knows there was one
 	return n, n < len(head)+len(tail), 0
+}
+
+// copyMax is how much of a file is copied at once, in bytes.
+const copyMax = 64 << 10
+
+// sendCopied is send for a part of a file to a socket that another process may have a duplicate
+// of. sendfile(2) and splice(2) wait where that has cleared O_NONBLOCK; send(2) can be told
+// not to.
+func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
+	buf := l.buffers.get(copyMax)
+	defer l.buffers.put(buf)
+	k, err := unix.Pread(int(o.fd), buf[:min(o.left, copyMax)], o.off)
+	if err != nil {
+		errno, _ := err.(unix.Errno)
+		return 0, false, errno
+	}
+	if k == 0 {
+		return 0, false, 0
+	}
+	n, errno = write(c.fd, buf[:k], 0)
+	if errno != 0 {
+		return 0, false, errno
+	}
+	o.off += int64(n)
+	o.left -= int64(n)
+	return n, n < k, 0
 }
 
 // block waits for the peer to make room: EPOLLOUT from now on (it stays watched:

@@ -293,10 +293,8 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 		return
 	}
 	if c.has(connecting) {
-		l.connected(c, ev.Events)
-		return
-	}
-	if c.has(waiting|held) && !c.has(unheard) && ev.Events&^unix.EPOLLOUT == unix.EPOLLIN {
+		c.flags |= answered
+	} else if c.has(waiting|held) && !c.has(unheard) && ev.Events&^unix.EPOLLOUT == unix.EPOLLIN {
 		l.unhear(c)
 	}
 	if ev.Events&^unix.EPOLLOUT != 0 {

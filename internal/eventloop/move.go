@@ -391,7 +391,7 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 
 // receive opens a connection with what waits in it.
 func (l *Loop) receive(s *Service, p *Parcel) *Conn {
-	c := l.open(int32(p.FD), s, away|flag(p.Facts)&carried)
+	c := l.open(int32(p.FD), s, away|foreign|flag(p.Facts)&carried)
 	l.budget.take(1)
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
@@ -481,7 +481,7 @@ func (l *Loop) revive(c *Conn) {
 	}
 	for _, c := range both {
 		if c != nil && c.has(open) {
-			l.run(c)
+			l.again(c)
 		}
 	}
 }

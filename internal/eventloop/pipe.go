@@ -90,7 +90,8 @@ func (l *Loop) unpipe(c *Conn) {
 }
 
 // splice moves up to n bytes between a socket and a pipe, either way: splice(2). Both are
-// non-blocking, so RawSyscall is sound.
+// non-blocking, so RawSyscall is sound. SPLICE_F_NONBLOCK speaks for the pipe alone, which is why no
+// foreign socket is spliced.
 func splice(from, to int32, n int) (int, unix.Errno) {
 	r, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
 		unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)

@@ -33,10 +33,10 @@ func (l *Loop) passKept(c *Conn) {
 
 // pump reads once and passes on what came. The partner has room.
 func (l *Loop) pump(c *Conn) {
-	if c.tie.bulk && l.pumpPipe(c) {
+	to := c.tie.peer
+	if c.tie.bulk && !c.has(foreign) && !to.has(foreign) && l.pumpPipe(c) {
 		return
 	}
-	to := c.tie.peer
 	room := l.scratch[:l.maxMessage]
 	if left := c.tie.left; left > 0 {
 		room = room[:min(left, int64(len(room)))]
@@ -125,7 +125,9 @@ func (l *Loop) topUp(c *Conn, o *output) {
 	if o.pipe == nil || len(c.in) > 0 || !c.has(readable) || room < bulkEnd {
 		return
 	}
-	if n := l.pourMore(c, o.pipe, int(room)); n > 0 {
+	n := l.pourMore(c, o.pipe, int(room))
+	l.left -= n + callWork
+	if n > 0 {
 		o.piped += n
 		l.passed(c, n)
 	}

@@ -6,7 +6,11 @@ import "time"
 // system call and a request count as so many bytes. The figures need only be right to a
 // factor: they keep one connection from taking the time of thousands.
 const (
-	callWork = 8 << 10 // a system call on a socket
+	callWork  = 8 << 10  // a system call on a socket
+	closeWork = 32 << 10 // closing one
+	// connectWork is what making a connection to a server takes: four calls, of which one may go as far as
+	// that server's queue.
+	connectWork = 128 << 10
 	// RequestWork is what a handler counts for a request that it answers from memory.
 	RequestWork = 4 << 10
 	// FileWork is what it counts for looking a file up on a disk's cache.
@@ -88,7 +92,12 @@ func (l *Loop) serve(q *queue, n int, until int64) {
 		if m.c.has(away) {
 			continue
 		}
-		l.run(m.c)
+		if m.c.has(connecting) {
+			l.connected(m.c)
+		} else {
+			l.run(m.c)
+		}
+		l.reap()
 		if l.late(until) {
 			return
 		}
@@ -119,7 +128,7 @@ type queue struct {
 func (q *queue) len() int { return len(q.marks) - q.head }
 
 func (q *queue) push(m mark) {
-	if q.head > 0 && len(q.marks) == cap(q.marks) {
+	if q.head > len(q.marks)/2 && len(q.marks) == cap(q.marks) { // else it grows: so each is moved once or so
 		q.marks = q.marks[:copy(q.marks, q.marks[q.head:])]
 		q.head = 0
 	}

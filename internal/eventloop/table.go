@@ -148,10 +148,15 @@ func (l *Loop) endFor(c *Conn, how way, errno unix.Errno) {
 // did.
 func (l *Loop) Cause() unix.Errno { return l.cause }
 
-// reap closes the descriptors of the connections that were closed in this turn.
-// It runs when no event of the turn is left, so that the kernel can't hand out a
-// descriptor that a waiting event still means.
+// reap closes the descriptors of the connections that were closed since it last did.
+// It runs while no event of the turn is left, so that the kernel can't hand out a
+// descriptor that a waiting event still means; and after each connection, for a close is work
+// too: more than all else that is done for one whose peer has closed.
 func (l *Loop) reap() {
+	if len(l.closing) == 0 {
+		return
+	}
+	l.done += len(l.closing) * closeWork
 	for i, c := range l.closing {
 		l.closing[i] = nil
 		fd := c.fd

@@ -138,6 +138,7 @@ func (l *Loop) expire() {
 			}
 			l.disarm(c)
 			l.timedOut(c)
+			l.reap()
 			l.done += callWork
 			if l.late(until) {
 				return // nearest says at once

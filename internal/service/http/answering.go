@@ -82,6 +82,7 @@ func (h *Handler) begin(x *exchange, opts options, in []byte) (n int) {
 	buf = appendConnection(buf, x.minor, x.closing)
 	buf, n, done, ok := x.appendContent(buf, in, h)
 	x.client.Commit(buf)
+	x.client.Spend(x.chunks.work())
 	h.pass(x, done, ok, n == len(in))
 	return n
 }

@@ -9,6 +9,7 @@ type chunks struct {
 	total int64 // data bytes so far
 	lines int   // bytes of trailer section and extensions so far
 	last  bool  // recode has written the last chunk
+	lined int   // lines read since work was called
 }
 
 type chunkStep uint8
@@ -20,6 +21,16 @@ const (
 	chunkTrailer
 	chunkDone
 )
+
+// lineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
+const lineWork = 256
+
+// work returns the work that was done since it was last called, beyond that of moving bytes.
+func (k *chunks) work() int {
+	n := k.lined * lineWork
+	k.lined = 0
+	return n
+}
 
 // maxChunkLine bounds a size with its extensions, and each trailer field, in bytes.
 const maxChunkLine = 1 << 10
@@ -66,6 +77,7 @@ func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 			return n, nil, 400
 		}
 		n += end + 1
+		k.lined++
 		line, trailer := rest[:end-1], k.step == chunkTrailer
 		if status := k.line(line, lim); status != 0 {
 			return n, nil, status

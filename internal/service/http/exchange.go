@@ -239,7 +239,7 @@ func (h *Handler) forwardBody(c *eventloop.Conn, x *exchange, in []byte) int {
 	buf, n, status := x.body.recode(buf, in, h.site.limit, &x.to.request, false)
 	x.out += uint64(len(buf) - before)
 	u.Commit(buf)
-	if status != 0 {
+	if c.Spend(x.body.work()); status != 0 {
 		h.fail(x, status)
 		return len(in)
 	}

@@ -109,6 +109,10 @@ func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	return n
 }
 
+// headWork is what a byte of a head takes, as work of the event loop: in the worst case, of fields of
+// a byte each, it is three times that.
+const headWork = 8
+
 // readHead answers one request, if its head is complete.
 func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	from := 0
@@ -133,6 +137,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	if partial {
 		h.release(c)
 	}
+	c.Spend(n * headWork)
 	switch {
 	case h.req.length > h.site.limit.body:
 		h.refuse(c, 413)
@@ -177,7 +182,8 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 		st.length -= int64(n)
 	} else {
 		var status int
-		if n, status = st.body.discard(in, h.site.limit); status != 0 {
+		n, status = st.body.discard(in, h.site.limit)
+		if c.Spend(st.body.work()); status != 0 {
 			h.recall(st)
 			h.refuse(c, status)
 			return len(in)

@@ -1,0 +1,116 @@
+package eventloop_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/eventloop"
+)
+
+// clearNonblock does what a hostile giver can do through the duplicate that it kept, at any time.
+func clearNonblock(t *testing.T, s *server) {
+	t.Helper()
+	s.do(func() {
+		n := 0
+		for fd := range 1 << 10 {
+			if s.Find(fd) != nil {
+				n++
+				if err := unix.SetNonblock(fd, false); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if n == 0 {
+			t.Error("no connection")
+		}
+	})
+}
+
+// A connection that came from elsewhere and whose socket was made blocking since keeps its loop
+// neither reading nor writing nor sending a file.
+func TestForeignBlocks(t *testing.T) {
+	const size = 32 << 20
+	name := filepath.Join(t.TempDir(), "file")
+	body := pattern(3, size)
+	if err := os.WriteFile(name, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, answer := range map[string]func(c *eventloop.Conn){
+		"write": func(c *eventloop.Conn) { c.Write(body) },
+		"tail": func(c *eventloop.Conn) {
+			c.Write(body[:1])
+			c.WriteStatic(body[1:])
+		},
+		"file": func(c *eventloop.Conn) {
+			fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			c.SendFile(fd, 0, size)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			const most = 1024
+			r := newRelay(t, config{
+				Options: eventloop.Options{MaxMessage: most},
+				handler: func(*eventloop.Loop) eventloop.Handler {
+					return &mover{calls: calls{received: func(c *eventloop.Conn, in []byte) int {
+						answer(c)
+						return len(in)
+					}}}
+				},
+			})
+			c := r.from.dial()
+			r.from.until("it is there", func() bool { return r.from.Open() == 1 })
+			conn := r.move()
+			clearNonblock(t, r.to)
+			release := r.to.hold(nil)
+			if _, err := c.Write(make([]byte, most)); err != nil { // all that one read takes: it is read once more
+				t.Fatal(err)
+			}
+			await(conn.FD())
+			release()
+			r.to.until("its client takes no more", conn.Blocked)
+			got := make([]byte, size)
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, body) {
+				t.Errorf("other bytes came, error %v", err)
+			}
+		})
+	}
+}
+
+// Nor does a pair, whose bytes are spliced elsewhere.
+func TestForeignPairBlocks(t *testing.T) {
+	const size = 16 << 20
+	r, client, far := movingPair(t)
+	r.drain()
+	if n := len(r.from.pass(r.to)); n != 1 {
+		t.Fatalf("%d pairs moved", n)
+	}
+	clearNonblock(t, r.to)
+	for _, way := range []struct {
+		from, to *tcp
+		moved    func(n *eventloop.Counters) uint64
+	}{
+		{client, far, func(n *eventloop.Counters) uint64 { return n.UpstreamOut }},
+		{far, client, func(n *eventloop.Counters) uint64 { return n.BytesOut }},
+	} {
+		var last uint64
+		want := pattern(1, size)
+		go func() { _, _ = way.from.Write(want) }()
+		r.to.until("nothing moves any more", func() bool {
+			before := last
+			last = way.moved(r.to.Count())
+			return last > 0 && last == before && r.to.Queued() == 0
+		})
+		got := make([]byte, size)
+		if _, err := io.ReadFull(way.to, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("other bytes came, error %v", err)
+		}
+	}
+}
