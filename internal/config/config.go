@@ -280,6 +280,9 @@ type HTTP struct {
 	MaxRequests int
 	MaxLifetime time.Duration
 
+	// TunnelTimeout is how long nothing may move in a tunnel; 0 is no bound.
+	TunnelTimeout time.Duration
+
 	// TrustedProxies are those whose X-Forwarded-* and Forwarded are kept.
 	TrustedProxies []netip.Prefix
 	// UnderscoresInHeaders has a proxy pass on fields with underscores in their names.

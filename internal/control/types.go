@@ -127,6 +127,7 @@ type Totals struct {
 	IdleClosed   uint64 `json:"idle_closed"`   // kept connections, of clients and to servers, closed to make room
 	NoRoom       uint64 `json:"no_room"`       // connections to servers and files that there was no descriptor for
 	Stayed       uint64 `json:"stayed"`        // of draining workers, that nobody could take over
+	Quiet        uint64 `json:"quiet"`         // of echo, tcp and tunnels, ended because nothing had moved
 	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had

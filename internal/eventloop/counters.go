@@ -37,6 +37,7 @@ type Counters struct {
 	IdleClosed   uint64 // kept connections, clients' and servers', closed to make room for others
 	NoRoom       uint64 // connections to servers, and files, that there was no descriptor for
 	Stayed       uint64 // connections of a draining worker that no other would take
+	Quiet        uint64 // echo, tcp and tunnel connections ended because nothing had moved
 }
 
 // in and out count bytes of a connection.

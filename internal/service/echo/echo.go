@@ -38,7 +38,10 @@ func (h *Handler) Flushed(*eventloop.Conn) {}
 func (h *Handler) Ended(c *eventloop.Conn) { c.Finish(false) }
 
 // TimedOut closes an idle connection.
-func (h *Handler) TimedOut(c *eventloop.Conn) { c.Finish(true) }
+func (h *Handler) TimedOut(c *eventloop.Conn) {
+	c.Loop().Count().Quiet++
+	c.Finish(true)
+}
 
 // Closed has nothing to let go.
 func (h *Handler) Closed(*eventloop.Conn) {}

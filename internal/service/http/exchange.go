@@ -55,6 +55,8 @@ type exchange struct {
 	chunks  chunks
 	content int64 // bytes that came, for the access log
 
+	unsent int64 // in a tunnel that was quiet: what lay in the sockets then, in bytes
+
 	in, out uint64 // bytes that came from servers and went to them, unless they were passed
 }
 

@@ -139,6 +139,8 @@ func (h *Handler) sever(x *exchange) {
 func (h *Handler) serverTimedOut(x *exchange) {
 	u := x.link.conn
 	switch {
+	case x.phase == inTunnel:
+		h.tunnelTimedOut(x)
 	case u.Connecting():
 		h.failed(x, upstream.ConnectTimeout)
 	case x.client.Unsent() > 0:

@@ -47,6 +47,7 @@ func (h *Handler) thawTunnel(c *eventloop.Conn, b []byte, fds []int) error {
 	}
 	x := &exchange{h: h, to: to, pool: l.pool, client: c, link: l, server: l.server, phase: inTunnel, sent: true, status: 101}
 	l.x, l.adopted = x, false
+	u.SetTimeout(h.quiet)
 	st := h.state(c)
 	st.phase, st.x = inExchange, x
 	return nil

@@ -19,6 +19,7 @@ type Handler struct {
 	// fresh and keepalive are of connections that nothing was read from, or nothing since the last
 	// answer: they make room for others where that is needed.
 	fresh, header, body, keepalive eventloop.Class
+	quiet                          eventloop.Class // of tunnels
 	life                           lifetime
 
 	req     request
@@ -54,6 +55,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 		header:    l.Class(s.conf.HeaderTimeout),
 		body:      l.Class(s.conf.BodyTimeout),
 		keepalive: l.SpareClass(s.conf.KeepaliveTimeout, 0),
+		quiet:     l.Class(s.conf.TunnelTimeout),
 		scratch:   make([]byte, 0, 1024),
 		second:    -1,
 		peers:     make(map[*eventloop.Conn]netip.Addr),

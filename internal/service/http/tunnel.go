@@ -17,7 +17,7 @@ func (h *Handler) tunnel(x *exchange, opts options) {
 	buf := x.to.appendResponse(c.Reserve(len(h.resp.lines)+128), &h.resp, &reply{opts: opts})
 	c.Commit(append(buf, "Connection: Upgrade\r\n\r\n"...))
 	h.logExchange(x)
-	u.SetTimeout(0)
+	u.SetTimeout(h.quiet) // the server's: its client may have a deadline
 	u.KeepAlive(tunnelKeepalive)
 	u.Pass(-1)
 	c.Pass(-1)
@@ -25,8 +25,20 @@ func (h *Handler) tunnel(x *exchange, opts options) {
 	c.Push()
 }
 
-// tunnelKeepalive finds a server that has gone: a tunnel has no timeout of its own.
+// tunnelKeepalive finds a server that has gone before the tunnel has been quiet for long enough.
 var tunnelKeepalive = eventloop.Keepalive{Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
+
+// tunnelTimedOut ends a tunnel in which nothing has moved. What one side
+// takes slowly moves, though nothing comes from the other meanwhile.
+func (h *Handler) tunnelTimedOut(x *exchange) {
+	if left := x.client.Unsent() + x.link.conn.Unsent(); left > 0 && left != x.unsent {
+		x.unsent = left
+		x.link.conn.SetTimeout(h.quiet)
+		return
+	}
+	h.loop.Count().Quiet++
+	x.client.Close()
+}
 
 // tunnelEnded passes an end on. When both sides have ended the tunnel has.
 func (h *Handler) tunnelEnded(x *exchange, from, to *eventloop.Conn) {

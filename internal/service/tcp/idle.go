@@ -52,6 +52,7 @@ func (h *Handler) look(st *session, c *eventloop.Conn) {
 	if m := st.movement(); m != st.moved {
 		st.moved, st.quiet = m, 0
 	} else if st.quiet++; st.quiet >= looks {
+		h.loop.Count().Quiet++
 		h.close(st, (*eventloop.Conn).Close)
 		return
 	}

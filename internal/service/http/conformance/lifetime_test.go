@@ -3,6 +3,8 @@ package conformance
 import (
 	"bufio"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -96,4 +98,74 @@ func TestMaxLifetimeAnswer(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	nothingMore(t, r)
+}
+
+// TestTunnelTimeout: a tunnel ends when nothing has moved either way for so long, wherever it is by
+// then, and though a deadline is set as well.
+func TestTunnelTimeout(t *testing.T) {
+	for name, total := range map[string]time.Duration{"alone": 0, "with a deadline": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			b := listen(t, upgrades)
+			conf := proxying()
+			conf.TunnelTimeout, conf.Routes[0].Proxy.TotalTimeout = 300*time.Millisecond, total
+			from, _ := front(t, "tcp", conf, app(b.addr))
+			to, _ := front(t, "tcp", conf, app(b.addr))
+			quiet := func(s *server) {
+				t.Helper()
+				s.waitFor(t, "the end", func(k eventCounters) bool { return k.Open == 0 && k.UpstreamOpen == 0 && k.Quiet == 1 })
+			}
+			start := time.Now()
+			_, r := tunnelled(t, from, "")
+			if got, err := io.ReadAll(r); err != nil || string(got) != "first;" {
+				t.Errorf("%q, %v", got, err)
+			}
+			if took := time.Since(start); took < conf.TunnelTimeout {
+				t.Errorf("ended after %v", took)
+			}
+			quiet(from)
+			_, r = tunnelled(t, from, "")
+			if n, _, err := from.handPooled(t, to); err != nil || n != 1 {
+				t.Fatalf("%d moved, %v", n, err)
+			}
+			if got, err := io.ReadAll(r); err != nil || string(got) != "first;" {
+				t.Errorf("%q, %v", got, err)
+			}
+			quiet(to)
+		})
+	}
+}
+
+// TestTunnelMoves: what goes either way puts the end off, though the other way is silent.
+func TestTunnelMoves(t *testing.T) {
+	for _, way := range []string{"up", "down"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			far := make(chan net.Conn, 1)
+			ended := make(chan struct{})
+			b := listen(t, func(c net.Conn, _ int) {
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+				_, _ = io.WriteString(c, switched)
+				far <- c
+				<-ended
+			})
+			defer close(ended)
+			conf := proxying()
+			conf.TunnelTimeout = 2 * time.Second
+			s, _ := front(t, "tcp", conf, app(b.addr))
+			c, _ := tunnelled(t, s, "")
+			from, to := c, <-far
+			if way == "down" {
+				from, to = to, from
+			}
+			one := make([]byte, 1)
+			for start := time.Now(); time.Since(start) < conf.TunnelTimeout+conf.TunnelTimeout/4; time.Sleep(20 * time.Millisecond) {
+				if _, err := from.Write(one); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := to.Read(one); err != nil {
+					t.Fatalf("%v after %v", err, time.Since(start))
+				}
+			}
+		})
+	}
 }
