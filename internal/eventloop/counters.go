@@ -37,6 +37,10 @@ type Counters struct {
 	IdleClosed   uint64 // kept connections, clients' and servers', closed to make room for others
 	NoRoom       uint64 // connections to servers, and files, that there was no descriptor for
 	Stayed       uint64 // connections of a draining worker that no other would take
+	// ClientRefused is connections whose client had as many as it may; each is closed too.
+	ClientRefused uint64
+	// ClientUncounted is connections of clients with a bound that there was no room to count.
+	ClientUncounted uint64
 }
 
 // in and out count bytes of a connection.
