@@ -232,6 +232,8 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.ShedHeads, "half requests ended for want of memory"},
 		{t.ShedBodies, "requests and answers under way ended for want of memory"},
 		{t.ShedIdle, "idle connections ended for want of memory"},
+		{t.ClientRefused, "connections refused at max_connections_per_client"},
+		{t.ClientUncounted, "connections served uncounted, past max_connections_per_client's table"},
 		{t.Panics, "panics, each of which cost a connection"},
 		{t.LogDropped, "access-log lines dropped"},
 	} {

@@ -18,6 +18,7 @@ import (
 var may = map[string][]string{
 	"acceptbench":       {"control", "loadgen", "rig"},
 	"cgroup":            {},
+	"clients":           {"memfd"},
 	"config":            {"sandbox"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
@@ -42,9 +43,9 @@ var may = map[string][]string{
 	"stats":             {"eventloop", "memfd"},
 	"wire":              {"memfd"},
 	"upstream":          {"config", "eventloop", "memfd"},
-	"worker":            {"config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
+	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "stats", "upstream", "wire"},
 	"upgrade": {
-		"cgroup", "config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sandbox", "sdnotify",
+		"cgroup", "clients", "config", "control", "custody", "eventloop", "failpoint", "logging", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "stats", "upstream", "wire",
 	},
 	"service/failure":    {},

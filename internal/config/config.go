@@ -218,6 +218,10 @@ type Listener struct {
 	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
 	DeferAccept bool
 
+	// ClientConnections is how many connections a client address may have here at a
+	// time; 0 is no bound. It is 0 with a Unix socket.
+	ClientConnections int
+
 	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
 	Mode    fs.FileMode // permissions of a Unix socket
 

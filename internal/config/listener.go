@@ -30,6 +30,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"steering", choiceInto(steerings, func(l *Listener) *Steering { return &l.Steering })},
 	{"steering_fallback", choiceInto(steerings[:3], func(l *Listener) *Steering { return &l.Fallback })},
 	{"defer_accept", boolInto(func(l *Listener) *bool { return &l.DeferAccept })},
+	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
 	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
@@ -88,6 +89,10 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 	d.accept(g, l)
 	if l.Network == "unix" && l.DeferAccept {
 		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
+	}
+	if l.Network == "unix" && l.ClientConnections > 0 {
+		d.rep.add(g.entries["max_connections_per_client"].pos, "remove it; max_connections bounds all",
+			"max_connections_per_client is for TCP only: those at a Unix socket have no address")
 	}
 	if l.Network != "unix" {
 		if l.Network != "" && g.has("mode") {

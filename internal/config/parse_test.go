@@ -88,7 +88,7 @@ func TestEverything(t *testing.T) {
 	if six.HTTP.MaxRequests != 1000 || six.HTTP.MaxLifetime != 2*time.Hour {
 		t.Errorf("a connection's life: %+v", six.HTTP)
 	}
-	if six.Key() != "tcp6![::1]:8081" || six.Accept != AcceptExclusive || six.HTTP.MaxBody != 16<<20 || six.HTTP.KeepaliveTimeout != 5*time.Second {
+	if six.Key() != "tcp6![::1]:8081" || six.Accept != AcceptExclusive || six.ClientConnections != 64 || six.HTTP.MaxBody != 16<<20 || six.HTTP.KeepaliveTimeout != 5*time.Second {
 		t.Errorf("%+v", six)
 	}
 	if unix.Mode != 0o660 || unix.Backlog != 128 || unix.Echo.IdleTimeout != 5*time.Minute {

@@ -134,6 +134,10 @@ type Totals struct {
 	ShedHeads    uint64 `json:"shed_heads"`    // ended for want of memory: part of a request had arrived
 	ShedBodies   uint64 `json:"shed_bodies"`   // …a request or an answer was under way
 	ShedIdle     uint64 `json:"shed_idle"`     // …that were idle
+	// Connections whose client had as many as it may (max_connections_per_client), and those
+	// that there was no room to count.
+	ClientRefused   uint64 `json:"client_refused"`
+	ClientUncounted uint64 `json:"client_uncounted"`
 }
 
 // Receipt is what a change answers.

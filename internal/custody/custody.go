@@ -42,10 +42,11 @@ const (
 	FileLock    = "lock"
 	FileControl = "control"
 	FileLedger  = "ledger"
-	FileBoard   = "board"  // of upstreams; older masters and workers have none
-	FileImage   = "image"  // the sender's binary
-	FileConfig  = "config" // what to serve in place of the file's content
-	FileLoad    = "load:"  // + ID of a generation: its load.Table; older masters skip it
+	FileBoard   = "board"   // of upstreams; older masters and workers have none
+	FileClients = "clients" // the clients.Table; likewise
+	FileImage   = "image"   // the sender's binary
+	FileConfig  = "config"  // what to serve in place of the file's content
+	FileLoad    = "load:"   // + ID of a generation: its load.Table; older masters skip it
 )
 
 // Shards comes with the descriptors of a group's shards from First on.
@@ -106,6 +107,8 @@ type End struct {
 	// have written anything into the memory itself. Older masters send none.
 	LedgerFormat string `json:"ledger_format,omitempty"`
 	BoardFormat  string `json:"board_format,omitempty"`
+	// ClientsFormat is clients.Table.Format, without which the table is of no use.
+	ClientsFormat string `json:"clients_format,omitempty"`
 }
 
 // Essence is what a master needs to know of a generation's configuration. Another

@@ -60,6 +60,7 @@ type Conn struct {
 	served uint32 // CountServed
 	class  Class  // whose list it is on
 	want   Class  // what SetTimeout asked for
+	seat   uint16 // of a bound; 0: none
 	flags  flag
 }
 

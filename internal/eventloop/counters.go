@@ -38,6 +38,10 @@ type Counters struct {
 	NoRoom       uint64 // connections to servers, and files, that there was no descriptor for
 	Stayed       uint64 // connections of a draining worker that no other would take
 	Quiet        uint64 // echo, tcp and tunnel connections ended because nothing had moved
+	// ClientRefused is connections whose client had as many as it may; each is closed too.
+	ClientRefused uint64
+	// ClientUncounted is connections of clients with a bound that there was no room to count.
+	ClientUncounted uint64
 }
 
 // in and out count bytes of a connection.

@@ -15,7 +15,8 @@ type Service struct {
 	upstreams    *Service // of what its connections are joined to
 	noDelay      bool     // of those that Dial makes
 	writeTimeout Class
-	stays        bool // its connections end here
+	stays        bool  // its connections end here
+	bound        Bound // nil: of none
 }
 
 // SetUpstreams says which service has the other end of pairs that come from another
@@ -282,7 +283,15 @@ func (l *Loop) keepReserve() error {
 // already sent before it is watched: a short exchange is over without epoll having
 // heard of it.
 func (l *Loop) welcome(fd int32, s *Service) {
+	var seat uint16
+	if s.bound != nil {
+		var ok bool
+		if seat, ok = l.enter(fd, s); !ok {
+			return
+		}
+	}
 	c := l.open(fd, s, readable)
+	c.seat = seat
 	defer l.guard(c)
 	if l.moving {
 		l.leave(c)

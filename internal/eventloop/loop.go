@@ -86,6 +86,7 @@ type Loop struct {
 
 	count       *Counters
 	memory      *Memory
+	bound       Bound // any service's
 	load        publisher
 	maxMessage  int
 	polling     luck // asking for events without blocking

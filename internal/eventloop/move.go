@@ -393,6 +393,7 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 func (l *Loop) receive(s *Service, p *Parcel) *Conn {
 	c := l.open(int32(p.FD), s, away|foreign|flag(p.Facts)&carried)
 	l.budget.take(1)
+	l.join(c)
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
 	}

@@ -9,16 +9,15 @@ import (
 
 // Local asks the kernel for the connection's own address, which is the one that the
 // client connected to; it is the zero AddrPort for a Unix socket. getsockname(2).
-func (c *Conn) Local() netip.AddrPort { return c.name(unix.SYS_GETSOCKNAME) }
+func (c *Conn) Local() netip.AddrPort { return c.svc.loop.name(c.fd, unix.SYS_GETSOCKNAME) }
 
 // Remote asks the kernel for the peer's address; it is the zero AddrPort for a
 // Unix socket or a peer that has gone. getpeername(2).
-func (c *Conn) Remote() netip.AddrPort { return c.name(unix.SYS_GETPEERNAME) }
+func (c *Conn) Remote() netip.AddrPort { return c.svc.loop.name(c.fd, unix.SYS_GETPEERNAME) }
 
-func (c *Conn) name(call uintptr) netip.AddrPort {
-	l := c.svc.loop
+func (l *Loop) name(fd int32, call uintptr) netip.AddrPort {
 	size := uint32(unix.SizeofSockaddrAny)
-	_, _, errno := unix.RawSyscall(call, uintptr(c.fd),
+	_, _, errno := unix.RawSyscall(call, uintptr(fd),
 		uintptr(unsafe.Pointer(&l.peer)), uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
 		return netip.AddrPort{}

@@ -67,6 +67,7 @@ func (l *Loop) open(fd int32, s *Service, flags flag) *Conn {
 
 // forget undoes open, for a connection whose descriptor is not the loop's yet.
 func (l *Loop) forget(c *Conn) {
+	l.exit(c)
 	l.drop(c)
 	l.disarm(c)
 	l.budget.give(1)
@@ -99,6 +100,7 @@ const (
 func (l *Loop) end(c *Conn, how way) {
 	c.flags &^= open
 	l.closing = append(l.closing, c)
+	l.exit(c)
 	l.disarm(c)
 	l.drop(c)
 	if c.out != nil {

@@ -38,6 +38,7 @@ type Record struct {
 	Refused string    `json:"refused,omitempty"` // why the file's present content does not serve
 	Ledger  Memory    `json:"ledger"`
 	Board   Memory    `json:"board"`
+	Clients Memory    `json:"clients"` // of the clients.Table; older masters have none
 	Groups  []Group   `json:"groups"`
 	// Generations are those that are not gone, oldest first.
 	Generations []Generation `json:"generations"`

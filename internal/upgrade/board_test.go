@@ -29,6 +29,9 @@ func aMaster(t *testing.T) *coordinator {
 		if b := co.core.board; b != nil {
 			_ = b.Close()
 		}
+		if c := co.core.clients; c != nil {
+			_ = c.Close()
+		}
 	})
 	return co
 }

@@ -24,11 +24,11 @@ type brought struct {
 	gen *record.Generation
 	w   *record.Worker
 
-	ledger, board, load int // -1 when none
-	raw                 []byte
-	shards              map[string]map[int]int // by key and index
-	leases              map[lease]bool
-	files, said         map[string]bool
+	ledger, board, clients, load int // -1 when none
+	raw                          []byte
+	shards                       map[string]map[int]int // by key and index
+	leases                       map[lease]bool
+	files, said                  map[string]bool
 }
 
 // maxFiles bounds the names of descriptors in Part.Files; a newer release may have some
@@ -37,7 +37,7 @@ const maxFiles = 32
 
 func newBrought(rec *record.Record, gen *record.Generation, w *record.Worker) *brought {
 	return &brought{
-		rec: rec, gen: gen, w: w, ledger: -1, board: -1, load: -1,
+		rec: rec, gen: gen, w: w, ledger: -1, board: -1, clients: -1, load: -1,
 		shards: make(map[string]map[int]int), leases: make(map[lease]bool),
 		files: make(map[string]bool), said: make(map[string]bool),
 	}
@@ -164,6 +164,10 @@ func (b *brought) takeFiles(names []string, m wire.Message) error {
 			if b.rec.Board.Is(fd) {
 				b.board = m.Take(i)
 			}
+		case custody.FileClients:
+			if b.rec.Clients.Is(fd) { // likewise
+				b.clients = m.Take(i)
+			}
 		case fmt.Sprint(custody.FileLoad, b.gen.ID):
 			id, err := shard.LoadID(fd)
 			if b.gen.Load == 0 || err != nil || id != b.gen.Load {
@@ -188,12 +192,12 @@ func (b *brought) complete() error {
 
 // close lets go of everything.
 func (b *brought) close() {
-	for _, fd := range []int{b.ledger, b.board, b.load} {
+	for _, fd := range []int{b.ledger, b.board, b.clients, b.load} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
-	b.ledger, b.board, b.load = -1, -1, -1
+	b.ledger, b.board, b.clients, b.load = -1, -1, -1, -1
 	for key, shards := range b.shards {
 		for _, fd := range shards {
 			_ = unix.Close(fd)

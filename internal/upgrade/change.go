@@ -41,6 +41,7 @@ func (c *core) bringUp(conf *config.Config) {
 			return
 		}
 		c.board.ClearRows(w.page, len(w.slots))
+		c.clients.ClearRows(w.page, len(w.slots))
 		g.workers = append(g.workers, w)
 	}
 	c.makeLoad(g)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/stats"
@@ -41,6 +42,7 @@ type core struct {
 	refused  string           // why the file's present content does not serve
 	loaded   time.Time        // when the serving configuration was
 	ledger   *stats.Ledger    // the counters of all workers, alive and gone
+	clients  *clients.Table   // how many connections each client has
 	board    *upstream.Board  // what they know of the servers of upstreams
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64

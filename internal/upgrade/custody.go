@@ -27,8 +27,8 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 		return err
 	}
 	defer unix.Close(listener)
-	names := []string{custody.FileLock, custody.FileControl, custody.FileLedger, custody.FileBoard}
-	fds := []int{co.lock.FD(), listener, co.core.ledger.FD(), co.core.board.FD()}
+	names := []string{custody.FileLock, custody.FileControl, custody.FileLedger, custody.FileBoard, custody.FileClients}
+	fds := []int{co.lock.FD(), listener, co.core.ledger.FD(), co.core.board.FD(), co.core.clients.FD()}
 	if image, err := os.Open("/proc/self/exe"); err == nil {
 		defer image.Close()
 		names, fds = append(names, custody.FileImage), append(fds, int(image.Fd()))
@@ -63,6 +63,7 @@ func (c *core) numbers() custody.End {
 	end := custody.End{
 		LastID: c.lastID, Seq: c.seq, Receipts: c.receipts, Refused: c.refused, Loaded: c.loaded,
 		LedgerFormat: stats.Format, BoardFormat: upstream.Format,
+		ClientsFormat: c.clients.Format(),
 	}
 	if c.change != nil {
 		end.Action, end.Cause, end.Started = c.change.action, c.change.cause, c.change.started
@@ -153,6 +154,7 @@ func (l link) close() {
 type holdings struct {
 	lock, control int      // descriptors, -1 when none
 	ledger, board int      // likewise
+	clients       int      // likewise
 	image         *os.File // nil when none
 	config        []byte   // nil when it is the file's content that counts
 	shards        map[string][]int
@@ -166,7 +168,7 @@ type holdings struct {
 
 func newHoldings() *holdings {
 	return &holdings{
-		lock: -1, control: -1, ledger: -1, board: -1,
+		lock: -1, control: -1, ledger: -1, board: -1, clients: -1,
 		shards: make(map[string][]int), retiring: make(map[string]int),
 		workers:   make(map[*worker]link),
 		unordered: make(map[string]bool), loads: make(map[string]int),
@@ -264,6 +266,8 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 				cu.ledger = m.Take(i)
 			case custody.FileBoard:
 				cu.board = m.Take(i)
+			case custody.FileClients:
+				cu.clients = m.Take(i)
 			case custody.FileImage:
 				cu.image = os.NewFile(uintptr(m.Take(i)), custody.FileImage)
 			case custody.FileConfig:

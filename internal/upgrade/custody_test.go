@@ -34,6 +34,10 @@ func channel(t *testing.T) (a, b *wire.Conn) {
 func TestCustodyOfWorkers(t *testing.T) {
 	co := &coordinator{log: zerolog.Nop()}
 	co.core = newCore(co, co.log, "test", 1, time.Now())
+	if err := co.takeClients(-1, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = co.core.clients.Close() })
 	g := &generation{id: 7, state: serving, conf: config.Default()}
 	control, _ := channel(t)
 	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)

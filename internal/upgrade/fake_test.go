@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/stats"
@@ -103,10 +104,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.core.ledger, w.core.keeper = ledger, true
+	if w.core.clients, err = clients.New(); err != nil {
+		t.Fatal(err)
+	}
 	if w.core.board, err = upstream.NewBoard(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if err := w.core.clients.Close(); err != nil {
+			t.Error(err)
+		}
 		if err := w.core.board.Close(); err != nil {
 			t.Error(err)
 		}

@@ -30,6 +30,9 @@ func (co *coordinator) inherit(a *adoption) error {
 	if err := co.takeBoard(cu.board, a.rec.Board.Format); err != nil {
 		return err
 	}
+	if err := co.takeClients(cu.clients, a.rec.Clients.Format); err != nil {
+		return err
+	}
 	cu.end.LastID, cu.end.Seq = max(co.core.lastID, a.rec.LastID), max(co.core.seq, a.rec.Seq)
 	cu.end.Loaded, cu.end.Refused = a.rec.Loaded, a.rec.Refused
 	if co.pred == nil {
@@ -166,6 +169,7 @@ func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
 	}
 	keep(&cu.ledger, &b.ledger)
 	keep(&cu.board, &b.board)
+	keep(&cu.clients, &b.clients)
 	name := fmt.Sprint(custody.FileLoad, g.id)
 	if _, known := cu.loads[name]; !known && b.load >= 0 {
 		cu.loads[name], b.load = b.load, -1

@@ -18,6 +18,7 @@ func (c *core) record() *record.Record {
 	r := &record.Record{Master: record.Process{PID: c.pid, Start: start}, LastID: c.lastID, Seq: c.seq, Loaded: c.loaded, Refused: c.refused}
 	r.Ledger, _ = record.MemoryOf(c.ledger.FD(), stats.Format)
 	r.Board, _ = record.MemoryOf(c.board.FD(), upstream.Format)
+	r.Clients, _ = record.MemoryOf(c.clients.FD(), c.clients.Format())
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[key]
 		cookies, err := g.Cookies()

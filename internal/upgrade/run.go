@@ -130,6 +130,9 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if err := co.takeBoard(-1, ""); err != nil {
 		return 0, err
 	}
+	if err := co.takeClients(-1, ""); err != nil {
+		return 0, err
+	}
 	orphans, err := co.adoptOrphans(patience)
 	if err == nil {
 		co.sweepPprofs()

@@ -64,9 +64,10 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	msg := wire.Start{
 		Generation: g.id, Index: w.index, Slots: w.slots, Path: g.conf.Path, Page: w.page,
 		Workers: g.conf.Workers, CPUs: g.conf.CPUs, Memory: w.share,
-		Files: []string{wire.FileConfig, wire.FileStats, wire.FileBoard},
+		Files:   []string{wire.FileConfig, wire.FileStats, wire.FileBoard, wire.FileClients},
+		Clients: co.core.clients.Format(),
 	}
-	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD()}
+	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), co.core.clients.FD()}
 	if rescue >= 0 {
 		msg.Files, fds = append(msg.Files, wire.FileRescue), append(fds, rescue)
 	}

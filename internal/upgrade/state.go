@@ -225,5 +225,6 @@ func (c *core) sweep() {
 	for _, run := range left {
 		c.ledger.Fold(run.First, run.N)
 		c.board.ClearRows(run.First, run.N)
+		c.clients.ClearRows(run.First, run.N)
 	}
 }

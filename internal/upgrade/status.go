@@ -127,5 +127,6 @@ func totals(c eventloop.Counters) control.Totals {
 		IdleClosed: c.IdleClosed, NoRoom: c.NoRoom, Stayed: c.Stayed, Quiet: c.Quiet,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 		ShedHeads: c.ShedHeads, ShedBodies: c.ShedBodies, ShedIdle: c.ShedIdle,
+		ClientRefused: c.ClientRefused, ClientUncounted: c.ClientUncounted,
 	}
 }

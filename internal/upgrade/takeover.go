@@ -131,6 +131,9 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if err := co.takeBoard(p.cu.board, p.cu.end.BoardFormat); err != nil {
 		return nil, err
 	}
+	if err := co.takeClients(p.cu.clients, p.cu.end.ClientsFormat); err != nil {
+		return nil, err
+	}
 	return conf, co.core.adoptSockets(p.cu)
 }
 

@@ -116,6 +116,7 @@ func (c *core) account(w *worker, status string) {
 		page.Open, page.UpstreamOpen = 0, 0
 	}
 	c.board.ClearRows(w.page, len(w.slots))
+	c.clients.ClearRows(w.page, len(w.slots))
 }
 
 // respawn replaces a dead worker: at once the first time, later and later when

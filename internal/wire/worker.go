@@ -5,15 +5,16 @@ import "time"
 // What each of the descriptors in Start and Logs is: one of these names, or
 // FileAccess followed by the path from the configuration.
 const (
-	FileConfig = "config"  // sealed memfd with the configuration's bytes
-	FileStats  = "stats"   // memfd of the stats.Ledger
-	FileBoard  = "board"   // memfd of the upstream.Board; older masters send none
-	FileLoad   = "load"    // load.Table of the generation, when it is steered by load
-	FileRescue = "rescue"  // listening socket at which an orphan waits for a master
-	FileRunDir = "run-dir" // the runtime directory, held by a shared flock; not to be used otherwise
-	FilePprof  = "pprof"   // socket at which the worker gives profiles, if it is to
-	FileLog    = "log"     // the error log, open for appending
-	FileAccess = "access:" // + path: an access log, open for appending
+	FileConfig  = "config"  // sealed memfd with the configuration's bytes
+	FileStats   = "stats"   // memfd of the stats.Ledger
+	FileBoard   = "board"   // memfd of the upstream.Board; older masters send none
+	FileClients = "clients" // memfd of the clients.Table; older masters send none
+	FileLoad    = "load"    // load.Table of the generation, when it is steered by load
+	FileRescue  = "rescue"  // listening socket at which an orphan waits for a master
+	FileRunDir  = "run-dir" // the runtime directory, held by a shared flock; not to be used otherwise
+	FilePprof   = "pprof"   // socket at which the worker gives profiles, if it is to
+	FileLog     = "log"     // the error log, open for appending
+	FileAccess  = "access:" // + path: an access log, open for appending
 )
 
 // Start makes a fresh process the worker Index of a generation. Its
@@ -26,9 +27,11 @@ type Start struct {
 	Page       int    `json:"page"`  // of the ledger: its first loop's; the others follow
 	// Workers and CPUs are config.Config's as the master has resolved them: what
 	// this process may use is another matter.
-	Workers int      `json:"workers"`
-	CPUs    []int    `json:"cpus,omitempty"`
-	Memory  int64    `json:"memory,omitempty"` // as in Memory
+	Workers int   `json:"workers"`
+	CPUs    []int `json:"cpus,omitempty"`
+	Memory  int64 `json:"memory,omitempty"` // as in Memory
+	// Clients is clients.Table.Format of FileClients.
+	Clients string   `json:"clients,omitempty"`
 	Files   []string `json:"files"`
 }
 

@@ -98,7 +98,7 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 		}
 		lp.services[l.Key()] = s
 	}
-	return nil
+	return lp.bindClients(page)
 }
 
 // loadOf returns where a loop tells how it does, nil when nobody wants to know.

@@ -112,6 +112,10 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	counted, err := openClients(files.take(wire.FileClients), start.Clients)
+	if err != nil {
+		return nil, err
+	}
 	out := os.Stderr
 	if fd := files.take(wire.FileLog); fd >= 0 {
 		out = os.NewFile(uintptr(fd), wire.FileLog)
@@ -125,7 +129,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	w := &worker{
 		ch: ch, conf: conf, files: files, logFile: out,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
-		region: region, board: board, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
+		region: region, board: board, clients: counted, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
 		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
 			Uint64("generation", start.Generation).Logger(),
 	}

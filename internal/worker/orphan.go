@@ -188,7 +188,11 @@ func (lp *loop) shards() []shardOf {
 // handIn sends what the worker is and has.
 func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
 	_ = ch.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	err := ch.Send(wire.KindCustody, custody.Part{Files: []string{custody.FileLedger, custody.FileBoard}}, w.region.FD(), w.board.FD())
+	names, fds := []string{custody.FileLedger, custody.FileBoard}, []int{w.region.FD(), w.board.FD()}
+	if w.clients != nil {
+		names, fds = append(names, custody.FileClients), append(fds, w.clients.FD())
+	}
+	err := ch.Send(wire.KindCustody, custody.Part{Files: names}, fds...)
 	var leases []custody.Lease
 	for len(shards) > 0 && err == nil {
 		batch := shards[:min(len(shards), wire.MaxFDs)]

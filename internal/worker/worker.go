@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
@@ -36,6 +37,7 @@ type worker struct {
 	sites     []*http.Site
 	region    *stats.Region
 	board     *upstream.Board
+	clients   *clients.Table // nil if the master has none
 	upstreams *upstream.Set
 	// unwatchUpstreams ends what looks up names and checks servers.
 	unwatchUpstreams func()

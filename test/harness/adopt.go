@@ -167,5 +167,6 @@ func less(a, b control.Totals) bool {
 		a.HandedOver < b.HandedOver || a.TakenOver < b.TakenOver || a.Finished < b.Finished || a.Cut < b.Cut ||
 		a.AcceptPaused < b.AcceptPaused || a.AcceptNoFD < b.AcceptNoFD || a.AcceptErrors < b.AcceptErrors ||
 		a.Panics < b.Panics || a.LogDropped < b.LogDropped ||
+		a.ClientRefused < b.ClientRefused || a.ClientUncounted < b.ClientUncounted ||
 		a.UpstreamIn < b.UpstreamIn || a.UpstreamOut < b.UpstreamOut || a.UpstreamKept < b.UpstreamKept
 }

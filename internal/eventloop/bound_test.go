@@ -1,0 +1,142 @@
+package eventloop_test
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"reuseportd/internal/eventloop"
+)
+
+// seats is a bound of all clients together, which checks that each seat is given back once.
+type seats struct {
+	t     *testing.T
+	most  int
+	taken map[uint16]bool
+}
+
+func (s *seats) Enter(a netip.Addr) (uint16, bool) {
+	if len(s.taken) >= s.most {
+		return 0, false
+	}
+	return s.Join(a), true
+}
+
+func (s *seats) Join(a netip.Addr) uint16 {
+	if a.String() != "127.0.0.1" {
+		s.t.Errorf("client %v", a)
+	}
+	for i := uint16(1); ; i++ {
+		if !s.taken[i] {
+			s.taken[i] = true
+			return i
+		}
+	}
+}
+
+func (s *seats) Leave(seat uint16) {
+	if !s.taken[seat] {
+		s.t.Errorf("seat %d is given back, and nobody has it", seat)
+	}
+	delete(s.taken, seat)
+}
+
+// boundRelay is two loops whose services let in that many. With refuse the second takes nothing.
+func boundRelay(t *testing.T, most int, refuse bool) (*relay, map[*eventloop.Loop]*seats) {
+	all := make(map[*eventloop.Loop]*seats)
+	o := config{handler: func(l *eventloop.Loop) eventloop.Handler {
+		all[l] = &seats{t, most, make(map[uint16]bool)}
+		m := &mover{calls: calls{received: echoes}}
+		if refuse && len(all) == 2 {
+			m.thaw = func(*eventloop.Conn, []int) error { return errors.New("as ordered") }
+		}
+		return m
+	}}
+	r := newRelay(t, o)
+	for _, s := range []*server{r.from, r.to} {
+		s.do(func() { s.service.SetBound(all[s.Loop]) })
+	}
+	return r, all
+}
+
+func TestBoundRefuses(t *testing.T) {
+	r, all := boundRelay(t, 2, false)
+	var let []*tcp
+	for range 2 {
+		c := r.from.dial()
+		ping(t, c)
+		let = append(let, c)
+	}
+	c := r.from.dial()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("one too many sees %v", err)
+	}
+	if n := r.from.count(); n.Accepted != 3 || n.Open != 2 || n.Closed != 1 || n.ClientRefused != 1 || n.ClientUncounted != 0 {
+		t.Errorf("counted %+v", n)
+	}
+	let[0].Close()
+	r.from.until("one has left", func() bool { return len(all[r.from.Loop].taken) == 1 })
+	ping(t, r.from.dial())
+	ping(t, let[1])
+}
+
+// A seat goes along with a connection, whatever its new loop's sum, and one that comes to nothing
+// leaves none.
+func TestBoundMoves(t *testing.T) {
+	count := func(s *server, all map[*eventloop.Loop]*seats) (n int) {
+		s.do(func() { n = len(all[s.Loop].taken) })
+		return n
+	}
+	want := func(t *testing.T, r *relay, all map[*eventloop.Loop]*seats, from, to int) {
+		t.Helper()
+		if a, b := count(r.from, all), count(r.to, all); a != from || b != to {
+			t.Errorf("%d and %d are counted, want %d and %d", a, b, from, to)
+		}
+	}
+	t.Run("taken", func(t *testing.T) {
+		r, all := boundRelay(t, 1, false)
+		ping(t, r.to.dial())
+		c := r.from.dial()
+		ping(t, c)
+		r.move()
+		want(t, r, all, 0, 2)
+		ping(t, c)
+	})
+	t.Run("discarded", func(t *testing.T) {
+		r, all := boundRelay(t, 1, false)
+		c := r.from.dial()
+		ping(t, c)
+		r.drain()
+		d := r.from.depart(1)[0]
+		conn, err := r.to.arrive(&d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, r, all, 1, 1)
+		r.to.do(func() { r.to.Discard(conn) })
+		r.from.do(func() { r.from.Return(&d, false) })
+		want(t, r, all, 1, 0)
+		ping(t, c)
+	})
+	t.Run("refused", func(t *testing.T) {
+		r, all := boundRelay(t, 1, true)
+		c := r.from.dial()
+		ping(t, c)
+		r.drain()
+		d := r.from.depart(1)[0]
+		if _, err := r.to.arrive(&d); err == nil {
+			t.Error("taken")
+		}
+		want(t, r, all, 1, 0)
+		r.from.do(func() { r.from.Return(&d, false) })
+		_ = c.CloseWrite()
+		_ = c.SetReadDeadline(time.Now().Add(limit))
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
+		r.from.until("it has left", func() bool { return len(all[r.from.Loop].taken) == 0 })
+	})
+}

@@ -1,0 +1,30 @@
+package upgrade
+
+import "reuseportd/internal/clients"
+
+// takeClients goes on with what an earlier master's workers have counted of clients. Without it,
+// as of an older release or of one whose form is another, they count anew: that is no reason
+// to fail.
+func (co *coordinator) takeClients(fd int, format string) error {
+	if fd >= 0 {
+		table, err := clients.Adopt(fd, format)
+		if err == nil {
+			co.core.setClients(table)
+			return nil
+		}
+		co.log.Warn().Err(err).Msg("how many connections each client has can't be read; new workers count anew")
+	}
+	if co.core.clients != nil {
+		return nil // made at first start: nobody has another
+	}
+	table, err := clients.New()
+	co.core.setClients(table)
+	return err
+}
+
+func (c *core) setClients(t *clients.Table) {
+	if c.clients != nil {
+		_ = c.clients.Close()
+	}
+	c.clients = t
+}
