@@ -32,6 +32,7 @@ func (c *Conn) Lingering() bool { return c.has(lingering) }
 func (c *Conn) Timeout() Class  { return c.class }
 func (c *Conn) Queued() bool    { return c.has(queued) }
 func (c *Conn) Paused() bool    { return c.has(paused) }
+func (c *Conn) MakeForeign()    { c.flags |= foreign }
 func (c *Conn) Readable() bool  { return c.has(readable) }
 
 // Due is how long until the connection's timeout.

@@ -2,10 +2,12 @@ package eventloop_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -112,5 +114,44 @@ func TestForeignPairBlocks(t *testing.T) {
 		if _, err := io.ReadFull(way.to, got); err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("other bytes came, error %v", err)
 		}
+	}
+}
+
+// BenchmarkSendFile is a file of 16 MiB: by sendfile(2), and copied as for a connection that came from another
+// process.
+func BenchmarkSendFile(b *testing.B) {
+	const size = 16 << 20
+	name := filepath.Join(b.TempDir(), "file")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for _, foreign := range []bool{false, true} {
+		b.Run(fmt.Sprintf("foreign=%v", foreign), func(b *testing.B) {
+			s := one(b, &calls{received: func(c *eventloop.Conn, in []byte) int {
+				fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+				if err != nil {
+					b.Error(err)
+				}
+				if foreign {
+					c.MakeForeign()
+				}
+				c.SendFile(fd, 0, size)
+				return len(in)
+			}})
+			c := s.dial()
+			_ = c.SetDeadline(time.Time{})
+			room := make([]byte, 256<<10)
+			b.SetBytes(size)
+			for b.Loop() {
+				_, _ = c.Write([]byte("x"))
+				for got := 0; got < size; {
+					n, err := c.Read(room)
+					if err != nil {
+						b.Fatal(err)
+					}
+					got += n
+				}
+			}
+		})
 	}
 }

@@ -162,6 +162,7 @@ func (l *Loop) accept(ln *Listener) {
 		for _, fd := range fresh {
 			l.welcome(fd, ln.svc)
 		}
+		l.reap()
 		accepted += len(fresh)
 		if ln.broken {
 			break

@@ -118,3 +118,30 @@ func TestAcceptBesideMuch(t *testing.T) {
 		}
 	})
 }
+
+// Of a peer whose bytes are each much work little is read at once, though its handler consumes them all.
+func TestDearBytesAreReadInSmallPieces(t *testing.T) {
+	const size = 1 << 20
+	var reads []int
+	var s *server
+	s = one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
+		reads = append(reads, len(in))
+		c.Spend(256 * len(in))
+		return len(in)
+	}})
+	c := s.dial()
+	s.until("it is there", func() bool { return s.Open() == 1 })
+	if _, err := c.Write(pattern(1, size)); err != nil {
+		t.Fatal(err)
+	}
+	s.until("all is read", func() bool { return s.Count().BytesIn == size })
+	s.do(func() {
+		last := 0
+		for _, n := range reads {
+			if n > 4<<10 && last > 4<<10 {
+				t.Fatalf("a large read follows a large one: %v", reads)
+			}
+			last = n
+		}
+	})
+}

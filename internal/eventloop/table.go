@@ -151,9 +151,9 @@ func (l *Loop) endFor(c *Conn, how way, errno unix.Errno) {
 func (l *Loop) Cause() unix.Errno { return l.cause }
 
 // reap closes the descriptors of the connections that were closed since it last did.
-// It runs while no event of the turn is left, so that the kernel can't hand out a
-// descriptor that a waiting event still means; and after each connection, for a close is work
-// too: more than all else that is done for one whose peer has closed.
+// It runs while none is driven: an event of this turn that still means one of them has another
+// generation than whoever gets the descriptor next. And it runs after each connection, for a close
+// is work too: more than all else that is done for one whose peer has closed.
 func (l *Loop) reap() {
 	if len(l.closing) == 0 {
 		return
