@@ -160,7 +160,7 @@ func TestClientBoundUnderPressure(t *testing.T) {
 	var refused atomic.Uint64
 	done := make(chan struct{})
 	var all sync.WaitGroup
-	visit := func(n int) {
+	stay := func(n int) {
 		conn, err := enter(n+1, address)
 		if err != nil {
 			refused.Add(1)
@@ -193,7 +193,7 @@ func TestClientBoundUnderPressure(t *testing.T) {
 					case <-done:
 						return
 					default:
-						visit(n)
+						stay(n)
 					}
 				}
 			})
@@ -221,4 +221,55 @@ func TestClientBoundUnderPressure(t *testing.T) {
 	close(done)
 	all.Wait()
 	s.WaitStatus("all refusals to be counted", func(st *control.Status) bool { return st.Totals.ClientRefused == refused.Load() })
+}
+
+// A handover refuses nobody who is below the bound, though connections are with two owners then.
+func TestClientBoundInHandover(t *testing.T) {
+	const most = 60
+	c := bounded(t, 3, most)
+	s := harness.Start(t, c)
+	v := &visitors{t: t, address: c.Address("echo")}
+	for range most - 1 {
+		v.enter(1)
+	}
+	done := make(chan struct{})
+	var visits atomic.Int64
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := visit(1, v.address); err != nil {
+				t.Errorf("visit %d, of a client that has %d of %d connections: %v", visits.Load(), most-1, most, err)
+				return
+			}
+			visits.Add(1)
+		}
+	})
+	for _, change := range []string{"reload", "upgrade", "reload", "reload"} {
+		before := visits.Load()
+		s.ChangeOver(change)
+		s.Wait("more visits", func() bool { return visits.Load() > before+20 || t.Failed() })
+	}
+	close(done)
+	all.Wait()
+}
+
+// visit is served once and has left, by the server's count too, when it returns.
+func visit(n int, address string) error {
+	c, err := enter(n, address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("at the end: %w", err)
+	}
+	return nil
 }

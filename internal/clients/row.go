@@ -28,6 +28,7 @@ func (t *Table) row(i int) *row {
 type Row struct {
 	table *Table
 	own   *row
+	moves *atomic.Uint64
 }
 
 // Row makes the row of a loop that begins ready, with nothing counted. Rows of a table are made
@@ -46,7 +47,7 @@ func (t *Table) Row(i int) (*Row, error) {
 	t.ClearRows(i, 1)
 	t.used[i/64].Or(1 << (i % 64))
 	t.words.Or(1 << (i / 64))
-	return &Row{table: t, own: t.row(i)}, nil
+	return &Row{table: t, own: t.row(i), moves: &t.moves[i]}, nil
 }
 
 // Bound is how many connections each client may have at a listener, as one loop keeps it.
@@ -66,13 +67,39 @@ func (r *Row) Bound(listener string, n int) *Bound {
 
 // Enter counts a connection in unless its client has as many as it may: then ok is
 // false. A seat is to be given to Leave, 0 says that there was no room to count the connection.
-func (b *Bound) Enter(a netip.Addr) (seat uint16, ok bool) {
+//
+// A connection that goes to another loop is counted at both ends for a moment. If any was on its
+// way meanwhile, doubt says that the sum may have been too high.
+func (b *Bound) Enter(a netip.Addr) (seat uint16, ok, doubt bool) {
 	c := b.row.table.key.client(b.listener, a)
-	if seat = b.row.sit(&c); seat != 0 && b.row.table.count(&c) > b.max {
+	if seat, ok = b.enter(&c); ok {
+		return seat, true, false
+	}
+	// Once more, with an eye on what moves.
+	before, moving := b.row.table.moving()
+	if seat, ok = b.enter(&c); ok {
+		return seat, true, false
+	}
+	after, still := b.row.table.moving()
+	return 0, false, moving || still || before != after
+}
+
+func (b *Bound) enter(c *client) (seat uint16, ok bool) {
+	if seat = b.row.sit(c); seat != 0 && b.row.table.count(c) > b.max {
 		b.Leave(seat)
 		return 0, false
 	}
 	return seat, true
+}
+
+// Depart says that a connection that is counted is on its way, and Settle that it is no more.
+func (b *Bound) Depart() { b.row.moves.Add(1<<countBits + 1) }
+
+// Settle undoes Depart.
+func (b *Bound) Settle() {
+	if word := b.row.moves.Load(); word&maxCount != 0 { // else somebody has spoilt it
+		b.row.moves.Store(word - 1)
+	}
 }
 
 // Join counts in a connection that has been let in before.
@@ -126,21 +153,37 @@ func (r *Row) sit(c *client) uint16 {
 	return uint16(best*ways+free) + 1
 }
 
-// count adds up what all loops have of a client.
-func (t *Table) count(c *client) uint64 {
-	sum := uint64(0)
+// each calls f for every row in use.
+func (t *Table) each(f func(i int)) {
 	for words := t.words.Load(); words != 0; words &= words - 1 {
 		w := bits.TrailingZeros64(words)
 		for set := t.used[w].Load(); set != 0; set &= set - 1 {
-			r := t.row(w*64 + bits.TrailingZeros64(set))
-			for _, s := range c.set {
-				for i := range r[s] {
-					if word := r[s][i].Load(); word>>countBits == c.mark {
-						sum += word & maxCount
-					}
+			f(w*64 + bits.TrailingZeros64(set))
+		}
+	}
+}
+
+// count adds up what all loops have of a client.
+func (t *Table) count(c *client) (sum uint64) {
+	t.each(func(i int) {
+		r := t.row(i)
+		for _, s := range c.set {
+			for w := range r[s] {
+				if word := r[s][w].Load(); word>>countBits == c.mark {
+					sum += word & maxCount
 				}
 			}
 		}
-	}
+	})
 	return sum
+}
+
+// moving reports whether a connection is on its way; stamp changes with each that sets out.
+func (t *Table) moving() (stamp uint64, moving bool) {
+	t.each(func(i int) {
+		word := t.moves[i].Load()
+		stamp += word >> countBits
+		moving = moving || word&maxCount != 0
+	})
+	return stamp, moving
 }

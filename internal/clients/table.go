@@ -29,7 +29,7 @@ const (
 	slots = sets * ways
 
 	rowSize   = slots * 8
-	headSize  = 4096
+	headSize  = 9 * 4096
 	tableSize = headSize + int64(Rows)*rowSize
 )
 
@@ -45,13 +45,17 @@ type Table struct {
 	cells []byte // nil until a row is used: the master needs none
 }
 
-// head is the first page of the memory.
+// head is the first pages of the memory.
 type head struct {
 	// words has a bit for each word of used that may have one. None is taken away.
 	words atomic.Uint64
 	_     [7]uint64
 	// used has a bit for each row that may hold other than zeros: only those are read.
 	used [Rows / 64]atomic.Uint64
+	_    [512 - 8 - Rows/64]uint64
+	// moves has for each row how many of its connections ever began to go to or come from another
+	// loop, and in the lowest bits how many are on their way.
+	moves [Rows]atomic.Uint64
 }
 
 // A seat is a uint16, and 0 is none; this doesn't compile if that can't be.
@@ -126,6 +130,7 @@ func (t *Table) ClearRows(first, n int) {
 	}
 	for i := first; i < first+n; i++ {
 		t.used[i/64].And(^(uint64(1) << (i % 64)))
+		t.moves[i].Store(t.moves[i].Load() &^ maxCount)
 	}
 	// Whatever the bits say, which a worker may have changed. Nothing can be against it: the
 	// memory is not sealed against writing.

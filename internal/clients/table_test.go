@@ -147,7 +147,7 @@ func TestRandomOperations(t *testing.T) {
 			open[i] = open[i][1:]
 			open[to] = append(open[to], held{seat, h.who})
 		default:
-			seat, ok := bounds[i].Enter(address(who))
+			seat, ok, _ := bounds[i].Enter(address(who))
 			if ok != (count[who] < most) || ok && seat == 0 {
 				t.Fatalf("client %d has %d of %d, let in: %v (seat %d)", who, count[who], most, ok, seat)
 			}
@@ -181,7 +181,7 @@ func TestBoundHoldsBesideOthers(t *testing.T) {
 		all.Go(func() {
 			for n := range 50_000 {
 				who := n % 2
-				seat, ok := b.Enter(address(who))
+				seat, ok, _ := b.Enter(address(who))
 				if !ok {
 					continue
 				}
@@ -196,11 +196,53 @@ func TestBoundHoldsBesideOthers(t *testing.T) {
 	all.Wait()
 }
 
+// A connection that moves is counted twice for a moment, and who is refused meanwhile is told so.
+func TestDoubt(t *testing.T) {
+	table := newTable(t)
+	from, to, third := bound(t, again(t, table), 1, 2), bound(t, again(t, table), 2, 2), bound(t, again(t, table), 3000, 2)
+	want := func(ok, doubt bool) {
+		t.Helper()
+		seat, in, unsure := third.Enter(address(1))
+		if in != ok || unsure != doubt {
+			t.Errorf("let in: %v, in doubt: %v; want %v and %v", in, unsure, ok, doubt)
+		}
+		if in {
+			third.Leave(seat)
+		}
+	}
+	seat, _, _ := from.Enter(address(1))
+	want(true, false)
+	from.Depart()
+	want(true, false)
+	to.Join(address(1))
+	to.Depart()
+	want(false, true)
+	to.Settle()
+	want(false, true)
+	from.Leave(seat)
+	from.Settle()
+	want(true, false)
+	to.Join(address(1))
+	want(false, false)
+	from.Settle() // one too many
+	want(false, false)
+	from.Depart()
+	want(false, true)
+	table.ClearRows(1, 1)
+	want(false, false)
+	before, _ := table.moving()
+	to.Depart()
+	to.Settle()
+	if after, moving := table.moving(); moving || after == before {
+		t.Errorf("moving: %v, stamp %d, before %d", moving, after, before)
+	}
+}
+
 func TestFullTableLetsIn(t *testing.T) {
 	b := bound(t, newTable(t), Rows-1, 1)
 	counted := 0
 	for i := range 2 * slots {
-		seat, ok := b.Enter(address(i))
+		seat, ok, _ := b.Enter(address(i))
 		if !ok {
 			t.Fatalf("client %d is turned away", i)
 		}
@@ -244,6 +286,7 @@ func TestSpoiltMemory(t *testing.T) {
 			table.used[i].Store(rand.Uint64())
 		}
 		table.words.Store(rand.Uint64() & 0xf)
+		table.moves[7].Store(rand.Uint64())
 		for range 2000 {
 			c := table.key.client(b.listener, address(rand.IntN(50)))
 			r := table.row(rand.IntN(256))
@@ -257,9 +300,12 @@ func TestSpoiltMemory(t *testing.T) {
 			r[c.set[rand.IntN(2)]][rand.IntN(ways)].Store(word)
 		}
 		for range 2000 {
-			seat, _ := b.Enter(address(rand.IntN(50)))
+			seat, _, _ := b.Enter(address(rand.IntN(50)))
 			b.Join(address(rand.IntN(50)))
 			b.Leave(seat)
+			b.Depart()
+			b.Settle()
+			b.Settle()
 			b.Leave(uint16(rand.Uint32()))
 		}
 	}
@@ -280,7 +326,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	b := bound(t, newTable(t), 0, 2)
 	a := netip.MustParseAddr("2001:db8::1")
 	if n := testing.AllocsPerRun(100, func() {
-		seat, _ := b.Enter(a)
+		seat, _, _ := b.Enter(a)
 		b.Leave(seat)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -302,7 +348,7 @@ func BenchmarkEnter(b *testing.B) {
 	}
 	bound := r.Bound("tcp4!127.0.0.1:80", 10)
 	for i := range b.N {
-		seat, _ := bound.Enter(address(i % 1000))
+		seat, _, _ := bound.Enter(address(i % 1000))
 		bound.Leave(seat)
 	}
 }

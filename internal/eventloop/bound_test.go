@@ -16,13 +16,14 @@ type seats struct {
 	t     *testing.T
 	most  int
 	taken map[uint16]bool
+	away  int
 }
 
-func (s *seats) Enter(a netip.Addr) (uint16, bool) {
+func (s *seats) Enter(a netip.Addr) (uint16, bool, bool) {
 	if len(s.taken) >= s.most {
-		return 0, false
+		return 0, false, s.away > 0
 	}
-	return s.Join(a), true
+	return s.Join(a), true, false
 }
 
 func (s *seats) Join(a netip.Addr) uint16 {
@@ -44,11 +45,14 @@ func (s *seats) Leave(seat uint16) {
 	delete(s.taken, seat)
 }
 
+func (s *seats) Depart() { s.away++ }
+func (s *seats) Settle() { s.away-- }
+
 // boundRelay is two loops whose services let in that many. With refuse the second takes nothing.
 func boundRelay(t *testing.T, most int, refuse bool) (*relay, map[*eventloop.Loop]*seats) {
 	all := make(map[*eventloop.Loop]*seats)
 	o := config{handler: func(l *eventloop.Loop) eventloop.Handler {
-		all[l] = &seats{t, most, make(map[uint16]bool)}
+		all[l] = &seats{t: t, most: most, taken: make(map[uint16]bool)}
 		m := &mover{calls: calls{received: echoes}}
 		if refuse && len(all) == 2 {
 			m.thaw = func(*eventloop.Conn, []int) error { return errors.New("as ordered") }
@@ -83,6 +87,51 @@ func TestBoundRefuses(t *testing.T) {
 	ping(t, let[1])
 }
 
+// Who would be one too many by a count that may be too high is refused, or let in, when it is known; or
+// with the loop's end.
+func TestBoundInDoubt(t *testing.T) {
+	for _, end := range []string{"let in", "refused", "cut"} {
+		t.Run(end, func(t *testing.T) {
+			r, all := boundRelay(t, 1, false)
+			mine := all[r.from.Loop]
+			r.from.do(func() { mine.away, mine.taken[9] = 1, true })
+			c := r.from.dial()
+			r.from.until("it is in doubt", func() bool { return r.from.Open() == 1 })
+			if n := r.from.count(); n.Accepted != 1 || n.Open != 0 || n.Closed != 0 {
+				t.Errorf("counted %+v", n)
+			}
+			r.from.do(func() {
+				switch end {
+				case "let in":
+					delete(mine.taken, 9)
+				case "cut":
+					r.from.Cut()
+				}
+				mine.away = 0
+			})
+			if end == "let in" {
+				ping(t, c)
+				return
+			}
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("sees %v", err)
+			}
+			if n := r.from.count(); n.Closed != 1 || n.ClientRefused != 1 || r.from.Open() != 0 {
+				t.Errorf("counted %+v", n)
+			}
+		})
+	}
+}
+
+// A doubt that never ends is a refusal after a while.
+func TestBoundInDoubtForEver(t *testing.T) {
+	r, all := boundRelay(t, 0, false)
+	r.from.do(func() { all[r.from.Loop].away = 1 })
+	if _, err := r.from.dial().Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("sees %v", err)
+	}
+}
+
 // A seat goes along with a connection, whatever its new loop's sum, and one that comes to nothing
 // leaves none.
 func TestBoundMoves(t *testing.T) {
@@ -96,6 +145,16 @@ func TestBoundMoves(t *testing.T) {
 			t.Errorf("%d and %d are counted, want %d and %d", a, b, from, to)
 		}
 	}
+	still := func(t *testing.T, r *relay, all map[*eventloop.Loop]*seats) {
+		t.Helper()
+		for _, s := range []*server{r.from, r.to} {
+			s.do(func() {
+				if n := all[s.Loop].away; n != 0 {
+					t.Errorf("%d connections are on their way for ever", n)
+				}
+			})
+		}
+	}
 	t.Run("taken", func(t *testing.T) {
 		r, all := boundRelay(t, 1, false)
 		ping(t, r.to.dial())
@@ -104,6 +163,7 @@ func TestBoundMoves(t *testing.T) {
 		r.move()
 		want(t, r, all, 0, 2)
 		ping(t, c)
+		still(t, r, all)
 	})
 	t.Run("discarded", func(t *testing.T) {
 		r, all := boundRelay(t, 1, false)
@@ -120,6 +180,7 @@ func TestBoundMoves(t *testing.T) {
 		r.from.do(func() { r.from.Return(&d, false) })
 		want(t, r, all, 1, 0)
 		ping(t, c)
+		still(t, r, all)
 	})
 	t.Run("refused", func(t *testing.T) {
 		r, all := boundRelay(t, 1, true)
@@ -138,5 +199,6 @@ func TestBoundMoves(t *testing.T) {
 			t.Errorf("at the end: %v", err)
 		}
 		r.from.until("it has left", func() bool { return len(all[r.from.Loop].taken) == 0 })
+		still(t, r, all)
 	})
 }

@@ -280,9 +280,7 @@ func (l *Loop) keepReserve() error {
 	return nil
 }
 
-// welcome opens a fresh connection. As long as that pays, it is served with what it has
-// already sent before it is watched: a short exchange is over without epoll having
-// heard of it.
+// welcome opens a fresh connection if its client may have another one.
 func (l *Loop) welcome(fd int32, s *Service) {
 	var seat uint16
 	if s.bound != nil {
@@ -291,6 +289,13 @@ func (l *Loop) welcome(fd int32, s *Service) {
 			return
 		}
 	}
+	l.greet(fd, s, seat)
+}
+
+// greet opens a fresh connection. As long as that pays, it is served with what it has
+// already sent before it is watched: a short exchange is over without epoll having
+// heard of it.
+func (l *Loop) greet(fd int32, s *Service, seat uint16) {
 	c := l.open(fd, s, readable)
 	c.seat = seat
 	defer l.guard(c)

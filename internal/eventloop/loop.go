@@ -87,6 +87,7 @@ type Loop struct {
 	count       *Counters
 	memory      *Memory
 	bound       Bound // any service's
+	doubts      []doubt
 	load        publisher
 	maxMessage  int
 	polling     luck // asking for events without blocking
@@ -218,7 +219,7 @@ func (l *Loop) Run() error {
 		if l.load.Load != nil {
 			l.turned()
 		}
-		if l.draining && l.live == 0 && !l.emptied {
+		if l.draining && l.Open() == 0 && !l.emptied {
 			l.emptied = true
 			if l.empty != nil {
 				l.empty()
@@ -432,6 +433,7 @@ func (l *Loop) closeQuietly(c *Conn) {
 // Cut closes every connection and counts each as cut, with the Cause ECANCELED, unless all
 // that it still waited for was the peer's close.
 func (l *Loop) Cut() {
+	l.refuseAll()
 	l.table.each(func(c *Conn) {
 		defer l.guard(c)
 		if c.has(lingering) {
@@ -452,8 +454,8 @@ func (l *Loop) Now() time.Time { return l.wall }
 // Count returns the loop's counters, for services that count requests.
 func (l *Loop) Count() *Counters { return l.count }
 
-// Open returns the number of open connections, those to servers among them.
-func (l *Loop) Open() int { return l.live }
+// Open returns the number of open connections, those to servers and those in doubt among them.
+func (l *Loop) Open() int { return l.live + len(l.doubts) }
 
 func (l *Loop) free() {
 	for _, ln := range l.listeners {
@@ -468,6 +470,9 @@ func (l *Loop) free() {
 		}
 		closeFile(c.fd)
 	})
+	for _, d := range l.doubts {
+		closeFile(d.fd)
+	}
 	for _, p := range l.pipes.idle {
 		p.close()
 	}

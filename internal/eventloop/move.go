@@ -271,6 +271,9 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 // suspend stops all that could move a connection. Its epoll registration belongs
 // to the open file description, which lives on elsewhere: it is removed by name.
 func (l *Loop) suspend(c *Conn) {
+	if c.seat != 0 {
+		l.bound.Depart()
+	}
 	c.flags = c.flags&^unheard | away
 	if c.has(registered) {
 		c.flags &^= registered
@@ -489,6 +492,9 @@ func (l *Loop) revive(c *Conn) {
 
 func (l *Loop) wake(c *Conn) {
 	defer l.guard(c)
+	if c.seat != 0 {
+		l.bound.Settle()
+	}
 	c.flags &^= away
 	id := c.want
 	switch {

@@ -30,14 +30,14 @@ func TestClientsGoOn(t *testing.T) {
 		return r.Bound("tcp4!0.0.0.0:80", 1)
 	}
 	dies, other := at(old.core.clients, 7), at(next.core.clients, 8)
-	if _, ok := dies.Enter(who); !ok {
+	if _, ok, _ := dies.Enter(who); !ok {
 		t.Fatal("the first is turned away")
 	}
-	if _, ok := other.Enter(who); ok {
+	if _, ok, _ := other.Enter(who); ok {
 		t.Fatal("two are let in")
 	}
 	w.core.account(&worker{gen: &generation{}, page: 7, slots: []int{0}}, "killed")
-	if _, ok := other.Enter(who); !ok {
+	if _, ok, _ := other.Enter(who); !ok {
 		t.Error("what a dead worker had counted still counts")
 	}
 }
