@@ -194,11 +194,14 @@ func TestTakenOverWorker(t *testing.T) {
 		{"open " + filepath.Join(s.RuntimeDir, "reuseportd.pid"), "permission denied"},
 		{"open /proc/1/cmdline", map[bool]string{false: "permission denied", true: "done"}[harness.Raced]}, // the detector's own need
 		{"create /tmp/reuseportd-was-here", "permission denied"},
-		{"bind 127.0.0.1:0", "function not implemented"},
+		{"bind 0", "function not implemented"},
 		{fmt.Sprintf("socket %d", unix.AF_PACKET), "address family not supported"},
 		{fmt.Sprintf("socket %d", unix.AF_NETLINK), "address family not supported"},
 		{fmt.Sprintf("connect unix:@rp%d", os.Getpid()), "not permitted"},
 		{fmt.Sprintf("signal %d", sibling.Process.Pid), "not permitted"},
+		{fmt.Sprintf("own %d", sibling.Process.Pid), "not permitted"},
+		{fmt.Sprintf("option %d", unix.SO_KEEPALIVE), "done"},
+		{fmt.Sprintf("option %d", unix.SO_DETACH_REUSEPORT_BPF), "not permitted"},
 		{fmt.Sprintf("call %d", unix.SYS_SETRESUID), "function not implemented"},
 		{fmt.Sprintf("call %d", unix.SYS_CLONE3), "function not implemented"},
 	} {

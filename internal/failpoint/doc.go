@@ -7,6 +7,6 @@
 // beside it and does what the file says: `pause` (until the file is removed),
 // `kill` (SIGKILL to itself), `exit`, `panic` or `error`. `try WHAT …` does what an
 // attacker would who has taken the process over, and writes what came of it to NAME.tried.PID:
-// `try open PATH`, `try exec PATH`, `try connect ADDRESS`, `try bind ADDRESS`, `try signal PID`,
+// `try open PATH`, `try exec PATH`, `try connect ADDRESS`, `try bind PORT`, `try signal PID`, `try own PID`, `try option NUMBER`,
 // `try socket FAMILY`.
 package failpoint

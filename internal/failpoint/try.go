@@ -37,14 +37,22 @@ func attempt(text string) error {
 			return c.Close()
 		}
 		return err
-	case "bind":
-		l, err := net.Listen("tcp", arg)
-		if err == nil {
-			return l.Close()
-		}
-		return err
+	case "bind": // to a port of 127.0.0.1
+		return withSocket(func(fd int) error {
+			return syscall.Bind(fd, &syscall.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}})
+		})
 	case "signal":
 		return syscall.Kill(number, 0)
+	case "own": // has a process sent the signals of a socket
+		return withSocket(func(fd int) error {
+			_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETOWN, uintptr(number))
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		})
+	case "option": // of SOL_SOCKET
+		return withSocket(func(fd int) error { return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, number, 0) })
 	case "socket":
 		fd, err := syscall.Socket(number, syscall.SOCK_RAW, 0)
 		if err == nil {
@@ -59,6 +67,16 @@ func attempt(text string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown attempt %q", what)
+}
+
+// withSocket calls f with a TCP socket.
+func withSocket(f func(fd int) error) error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	return f(fd)
 }
 
 // outcome is an error in words, `done` for none.

@@ -28,6 +28,24 @@ func StartTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[start-first], 10, 64)
 }
 
+// RealUID returns the user of a process, whoever its files in /proc belong to: those of one that
+// isn't dumpable are root's.
+func RealUID(pid int) (uint32, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if fields := strings.Fields(ids); len(fields) > 0 {
+				uid, err := strconv.ParseUint(fields[0], 10, 32)
+				return uint32(uid), err
+			}
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status names no user", pid)
+}
+
 // errOther says that a process is not the one that is meant: that one has ended.
 var errOther = errors.New("it has ended")
 

@@ -11,14 +11,14 @@ var allowed = [...]uint32{
 	// Bytes and descriptors.
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREAD64, unix.SYS_PWRITE64,
 	unix.SYS_SENDFILE, unix.SYS_SPLICE, unix.SYS_TEE, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_FLOCK,
-	unix.SYS_CLOSE, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_FCNTL, unix.SYS_PIPE2, unix.SYS_EVENTFD2, unix.SYS_MEMFD_CREATE,
+	unix.SYS_CLOSE, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_EVENTFD2, unix.SYS_MEMFD_CREATE,
 	unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_GETDENTS64, unix.SYS_READLINKAT,
 	unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_FADVISE64,
 	// Sockets that are there.
 	unix.SYS_LISTEN, // at a new rescue, should somebody remove the runtime directory; bind(2) is not there
 	unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT, unix.SYS_SHUTDOWN, unix.SYS_SENDTO, unix.SYS_RECVFROM,
 	unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
-	unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT,
+	unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME, unix.SYS_GETSOCKOPT,
 	// Waiting.
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
 	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_YIELD,
@@ -56,34 +56,56 @@ var fatal = [...]uint32{
 
 // rules are the calls whose arguments decide.
 func rules(pid uint32) []rule {
-	self := []test{{arg: 0, is: []uint32{pid}}}
+	one := func(tests ...test) [][]test { return [][]test{tests} }
+	self := one(test{arg: 0, is: []uint32{pid}})
 	const namespaces = unix.CLONE_NEWCGROUP | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWNS |
 		unix.CLONE_NEWPID | unix.CLONE_NEWUSER | unix.CLONE_NEWUTS
-	noCode := []test{{arg: 2, mask: unix.PROT_EXEC, is: []uint32{0}}}
+	noCode := one(test{arg: 2, mask: unix.PROT_EXEC, is: []uint32{0}})
 	if !static {
-		noCode = nil
+		noCode = one()
 	}
-	family := []test{{arg: 0, is: []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}}}
 	return []rule{
-		{unix.SYS_SOCKET, family, unix.EAFNOSUPPORT},
-		{unix.SYS_SOCKETPAIR, []test{{arg: 0, is: []uint32{unix.AF_UNIX}}}, unix.EAFNOSUPPORT},
+		// TCP, UDP and Unix sockets: to ask for another protocol has the kernel load it.
+		{unix.SYS_SOCKET, one(
+			test{arg: 0, is: []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}},
+			test{arg: 1, mask: 0xf, is: []uint32{unix.SOCK_STREAM, unix.SOCK_DGRAM}},
+			test{arg: 2, is: []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP}},
+		), unix.EAFNOSUPPORT},
+		{unix.SYS_SOCKETPAIR, one(test{arg: 0, is: []uint32{unix.AF_UNIX}}), unix.EAFNOSUPPORT},
+		// The loops' options, and those that Go's resolver sets. A program for a group of shards
+		// (SO_ATTACH_REUSEPORT_CBPF) would take new connections from all other workers.
+		{unix.SYS_SETSOCKOPT, [][]test{
+			option(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE, unix.SO_BROADCAST),
+			option(unix.IPPROTO_TCP, unix.TCP_NODELAY, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT),
+			option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY),
+		}, unix.EPERM},
+		// An owner (F_SETOWN, F_SETSIG) would be sent any signal, past the rule for kill.
+		{unix.SYS_FCNTL, one(test{arg: 1, is: []uint32{
+			unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_SETLK,
+			unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ, unix.F_ADD_SEALS, unix.F_GET_SEALS,
+		}}), unix.EPERM},
 		{unix.SYS_MMAP, noCode, unix.EPERM},
 		{unix.SYS_MPROTECT, noCode, unix.EPERM},
 		// Threads, and no processes. clone3(2) can't be looked into: libc falls back to this.
-		{unix.SYS_CLONE, []test{{arg: 0, mask: unix.CLONE_THREAD | namespaces, is: []uint32{unix.CLONE_THREAD}}}, unix.EPERM},
+		{unix.SYS_CLONE, one(test{arg: 0, mask: unix.CLONE_THREAD | namespaces, is: []uint32{unix.CLONE_THREAD}}), unix.EPERM},
 		{unix.SYS_KILL, self, unix.EPERM},
 		{unix.SYS_TGKILL, self, unix.EPERM},
 		{unix.SYS_PIDFD_OPEN, self, unix.EPERM},
 		// Pinning a loop to its CPU: the calling thread. Another process's affinity can't be changed.
-		{unix.SYS_SCHED_SETAFFINITY, []test{{arg: 0, is: []uint32{0}}}, unix.EPERM},
+		{unix.SYS_SCHED_SETAFFINITY, one(test{arg: 0, is: []uint32{0}}), unix.EPERM},
 		// Reading a limit of its own.
-		{unix.SYS_PRLIMIT64, []test{
-			{arg: 0, is: []uint32{0, pid}},
-			{arg: 2, is: []uint32{0}},
-			{arg: 2, high: true, is: []uint32{0}},
-		}, unix.EPERM},
+		{unix.SYS_PRLIMIT64, one(
+			test{arg: 0, is: []uint32{0, pid}},
+			test{arg: 2, is: []uint32{0}},
+			test{arg: 2, high: true, is: []uint32{0}},
+		), unix.EPERM},
 		// Go and the race detector name their memory, libc its threads.
-		{unix.SYS_PRCTL, []test{{arg: 0, is: []uint32{unix.PR_SET_VMA, unix.PR_SET_NAME, unix.PR_GET_NAME}}}, unix.EPERM},
-		{unix.SYS_IOCTL, []test{{arg: 1, is: []uint32{unix.TIOCINQ, unix.TIOCOUTQ, unix.TCGETS}}}, unix.ENOTTY},
+		{unix.SYS_PRCTL, one(test{arg: 0, is: []uint32{unix.PR_SET_VMA, unix.PR_SET_NAME, unix.PR_GET_NAME}}), unix.EPERM},
+		{unix.SYS_IOCTL, one(test{arg: 1, is: []uint32{unix.TIOCINQ, unix.TIOCOUTQ, unix.TCGETS}}), unix.ENOTTY},
 	}
+}
+
+// option tests that setsockopt(2) sets one of these of a level.
+func option(level uint32, names ...uint32) []test {
+	return []test{{arg: 1, is: []uint32{level}}, {arg: 2, is: names}}
 }

@@ -53,10 +53,11 @@ type test struct {
 	is   []uint32
 }
 
-// rule is a system call that is allowed if all tests hold, and else fails with errno.
+// rule is a system call that is allowed if all tests of one of the lists hold, and else fails
+// with errno.
 type rule struct {
 	call  uint32
-	tests []test
+	any   [][]test
 	errno unix.Errno
 }
 
@@ -130,21 +131,31 @@ func search(s []span) []unix.SockFilter {
 
 // body is what follows once the number is known to be r's.
 func (r *rule) body() (b []unix.SockFilter) {
-	for _, t := range r.tests {
-		at := offsetArgs + 8*t.arg
-		if t.high {
-			at += 4
-		}
-		b = append(b, load(uint32(at)))
-		if t.mask != 0 {
-			b = append(b, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: t.mask})
-		}
-		for i, v := range t.is {
-			b = append(b, equal(v, uint8(len(t.is)-i), 0)) // over the others and the refusal
-		}
-		b = append(b, ret(fails(r.errno)))
+	for _, tests := range r.any {
+		b = append(b, all(tests)...)
 	}
-	return append(b, ret(allow))
+	return append(b, ret(fails(r.errno)))
+}
+
+// all allows a call if all tests hold, and else goes on behind itself.
+func all(tests []test) []unix.SockFilter {
+	if len(tests) == 0 {
+		return []unix.SockFilter{ret(allow)}
+	}
+	t, rest := tests[0], all(tests[1:])
+	at := offsetArgs + 8*t.arg
+	if t.high {
+		at += 4
+	}
+	b := []unix.SockFilter{load(uint32(at))}
+	if t.mask != 0 {
+		b = append(b, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: t.mask})
+	}
+	for i, v := range t.is {
+		b = append(b, equal(v, uint8(len(t.is)-i), 0)) // over the others and the way out
+	}
+	b = append(b, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(rest))})
+	return append(b, rest...)
 }
 
 func load(offset uint32) unix.SockFilter {

@@ -52,7 +52,7 @@ func openLogs(c *config.Config) (*logFiles, error) {
 // openLog opens one file without waiting: a FIFO that nobody reads is an error
 // (ENXIO), and one that is read, or a terminal, is written to like a file.
 func openLog(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_APPEND|unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o640)
+	fd, err := openTrusted(path, unix.O_APPEND|unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}

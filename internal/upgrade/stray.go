@@ -66,12 +66,12 @@ func (s *stray) end() error {
 	if s.peer.PIDFD < 0 {
 		return errors.New("its process can't be told")
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d", s.peer.PID), &st); err != nil {
+	uid, err := record.RealUID(s.peer.PID)
+	if err != nil {
 		return err
 	}
-	if st.Uid != s.peer.UID && st.Uid != 0 { // root's: a process that isn't dumpable
-		return fmt.Errorf("it belongs to uid %d, and uid %d listened", st.Uid, s.peer.UID)
+	if uid != s.peer.UID {
+		return fmt.Errorf("it belongs to uid %d, and uid %d listened", uid, s.peer.UID)
 	}
 	if err := unix.PidfdSendSignal(s.peer.PIDFD, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
