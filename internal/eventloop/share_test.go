@@ -123,8 +123,7 @@ func TestAcceptBesideMuch(t *testing.T) {
 func TestDearBytesAreReadInSmallPieces(t *testing.T) {
 	const size = 1 << 20
 	var reads []int
-	var s *server
-	s = one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
+	s := one(t, &calls{received: func(c *eventloop.Conn, in []byte) int {
 		reads = append(reads, len(in))
 		c.Spend(256 * len(in))
 		return len(in)
