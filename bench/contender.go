@@ -27,6 +27,7 @@ const (
 	doorTCP       door = "tcp"       // TCP, passed on to an echo
 	doorScaling   door = "scaling"   // small, of servers with one loop and with two
 	doorModels    door = "models"    // small, of servers with processes and with threads
+	doorLockout   door = "lockout"   // small, of servers with few descriptors
 )
 
 // contender is one server under measurement, with an address for each load that it can take.
@@ -35,6 +36,8 @@ type contender struct {
 	doors map[door]string
 	// reload tells the server to reload; nil if it can't.
 	reload func(context.Context) error
+	// lastCut is how many connections the last reload has cut by the server's own account; nil if it keeps none.
+	lastCut func(context.Context) (uint64, error)
 }
 
 const (
@@ -47,6 +50,7 @@ type place struct {
 	dir    string // of this contender alone: a server's processes are known by their binary's path
 	binary string // reuseportd's
 	site   string // the directory below /static/
+	nofile uint64 // descriptors that each of its processes may have; 0 is as many as there can be
 	behind *behind
 }
 
@@ -60,17 +64,20 @@ type entrant struct {
 // many are the doors of a server whose small door takes everything that may come.
 var many = []door{doorPipelined, doorIdle}
 
-// entrants are in the order of columns.
+// entrants are in the order of columns. One that is made twice under its name is two servers with different doors.
 var entrants = []entrant{
 	{ours, reuseportd(loops{workers, 1}), append([]door{doorScaling, doorModels, doorFair}, many...)},
 	{"reuseportd with defer_accept", deferring, nil},
 	{"reuseportd, 1 loop", only(doorScaling, reuseportd(loops{1, 1})), nil},
 	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},
+	{ours, limited(reuseportd(loops{workers, 1})), nil},
 	{"nginx", nginx(workers, ""), append([]door{doorScaling}, many...)},
+	{"nginx", limited(nginx(workers, "")), nil},
 	{"nginx, 1 worker", only(doorScaling, nginx(1, "")), nil},
 	{"nginx, sendfile off", only(doorStatic, nginxOf(workers, "", "sendfile off;")), nil},
 	{"nginx with proxy_buffer_size 64k", only(doorBulk, nginx(workers, "proxy_buffer_size 64k;")), nil},
 	{"HAProxy", haproxy("", splice), append([]door{doorFair}, many...)},
+	{"HAProxy", limited(haproxy("", splice)), nil},
 	{"HAProxy splice-auto", only(doorBulk, haproxy("", spliceAuto)), nil},
 	{"HAProxy with tune.pipesize 1 MiB", only(doorBulk, haproxy("tune.pipesize 1048576", splice)), nil},
 	{"h2o", func(ctx context.Context, p place) (*contender, error) { return h2o(ctx, p.dir, p.site, p.behind.http) }, many},

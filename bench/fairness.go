@@ -5,17 +5,13 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"reuseportd/internal/rig"
 )
@@ -48,13 +44,6 @@ var floods = []flood{
 	{"64 flooding, file", doorFairFile, 64, 0},
 	{"1000 flooding, file", doorFairFile, 1000, 0},
 }
-
-// probers is how many polite clients there are, each of which pauses for probePause between two requests.
-const (
-	probers      = 4
-	probePause   = 10 * time.Millisecond
-	probeTimeout = 10 * time.Second
-)
 
 // fairness puts each flood on a contender, and asks it politely beside that.
 func fairness(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
@@ -122,104 +111,14 @@ func beside(ctx context.Context, binary string, f flood, address, path string, d
 	if err := rig.Sleep(ctx, time.Second); err != nil { // it takes its time to be at its worst
 		return nil, err
 	}
-	p := probe(ctx, address, path, d)
+	probing, stop := context.WithTimeout(ctx, d)
+	defer stop()
+	p := probe(probing, question{address: address, path: path, timeout: probeTimeout})
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	var bytes, size float64
 	if _, err := fmt.Fscan(words, &bytes, &size); err != nil {
 		return nil, fmt.Errorf("the flood: %w %s", err, errOut.String())
 	}
-	of := func(percent float64) float64 { return float64(p.latency.ValueAtPercentile(percent)) / 1000 }
-	return []reading{
-		{f.name + ": probe p50", "ms", of(50), false},
-		{f.name + ": probe p99", "ms", of(99), false},
-		{f.name + ": probes without an answer", "", float64(p.failed), true},
-		{f.name + ": requests answered", "/s", bytes / size / (d + time.Second).Seconds(), true},
-	}, nil
-}
-
-// probed is what polite clients have seen.
-type probed struct {
-	latency *hdrhistogram.Histogram // µs; one without an answer counts with the time that was waited
-	failed  int
-}
-
-func probe(ctx context.Context, address, path string, d time.Duration) probed {
-	p := probed{latency: hdrhistogram.New(1, int64(2*probeTimeout/time.Microsecond), 3)}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	end := time.Now().Add(d)
-	for range probers {
-		wg.Go(func() {
-			kept := &asker{address: address, path: path}
-			fresh := &asker{address: address, path: path}
-			defer kept.close()
-			for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
-				a := kept
-				if i%2 == 1 {
-					a = fresh
-				}
-				began := time.Now()
-				err := a.ask()
-				took := time.Since(began)
-				if err != nil || a == fresh {
-					a.close()
-				}
-				mu.Lock()
-				_ = p.latency.RecordValue(took.Microseconds())
-				if err != nil {
-					p.failed++
-				}
-				mu.Unlock()
-				_ = rig.Sleep(ctx, probePause)
-			}
-		})
-	}
-	wg.Wait()
-	return p
-}
-
-// asker makes one request at a time.
-type asker struct {
-	address, path string
-	conn          net.Conn
-	r             *bufio.Reader
-}
-
-func (a *asker) ask() error {
-	if a.conn == nil {
-		conn, err := net.DialTimeout("tcp", a.address, probeTimeout)
-		if err != nil {
-			return err
-		}
-		a.conn, a.r = conn, bufio.NewReader(conn)
-	}
-	_ = a.conn.SetDeadline(time.Now().Add(probeTimeout))
-	if _, err := fmt.Fprintf(a.conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", a.path); err != nil {
-		return err
-	}
-	length := int64(-1)
-	for {
-		line, err := a.r.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		if line = strings.ToLower(strings.TrimSpace(line)); line == "" {
-			break
-		}
-		if v, ok := strings.CutPrefix(line, "content-length:"); ok {
-			_, _ = fmt.Sscan(v, &length)
-		}
-	}
-	if length < 0 {
-		return fmt.Errorf("an answer without a length")
-	}
-	_, err := io.CopyN(io.Discard, a.r, length)
-	return err
-}
-
-func (a *asker) close() {
-	if a.conn != nil {
-		_ = a.conn.Close()
-		a.conn = nil
-	}
+	return append(p.readings(f.name),
+		reading{f.name + ": requests answered", "/s", bytes / size / (d + time.Second).Seconds(), true}), nil
 }

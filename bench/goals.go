@@ -52,7 +52,7 @@ var goals = append([]goal{
 	{load: "scaling", figure: "100 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 	{load: "scaling", figure: "1000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
 	{load: "scaling", figure: "8000 connections: CPU", rivals: []string{"reuseportd, 1 loop"}, bound: 1.10},
-}, fair()...)
+}, slices.Concat(fair(), open())...)
 
 // fair are the goals of the fairness load: each flood's against the server that did best in it.
 func fair() (all []goal) {
@@ -64,6 +64,19 @@ func fair() (all []goal) {
 		all = append(all, goal{load: "fairness", figure: f.name + ": probe p99", rivals: []string{to}, bound: 1})
 	}
 	return all
+}
+
+// open are the goals of the lockout load: nobody is locked out, and a reload at the limit loses nothing.
+func open() (all []goal) {
+	for _, when := range phases {
+		all = append(all,
+			goal{load: "lockout", figure: when + ": probe p99", rivals: []string{"nginx"}, bound: 1},
+			goal{load: "lockout", figure: when + ": " + probesFailed, bound: 0, always: true})
+	}
+	return append(all,
+		goal{load: "lockout", figure: arrivalsFailed, bound: 0, always: true},
+		goal{load: "lockout", figure: endedByReload, bound: 0, always: true},
+		goal{load: "lockout", figure: cutByReload, bound: 0, always: true})
 }
 
 // text is the bound in words.

@@ -12,10 +12,11 @@ import (
 
 // haproxyConf is for master-worker mode: at a reload, listeners go from the old process to the new one through the
 // stats socket (management guide, section 4). Of the options for splicing, those that always splice are cheaper than
-// splice-auto, whose heuristics seldom do. maxconn by itself is half of the descriptor limit, as if all was proxied.
+// splice-auto, whose heuristics seldom do. maxconn by itself is half of the descriptor limit, as if all was proxied; where
+// that is to be met, the manual says to leave it out (configuration manual, "maxconn").
 const haproxyConf = `global
   nbthread %[1]d
-  maxconn 15000
+  %[12]s
   no strict-limits
   stats socket %[2]s/stats.sock mode 600 level admin expose-fd listeners
   %[3]s
@@ -66,8 +67,13 @@ func haproxy(global, splicing string) func(context.Context, place) (*contender, 
 			doorSmall: h.Address, doorChurn: h.Address, doorProxied: a[0], doorBulk: a[1], doorTCP: a[2],
 		}}
 		c.reload = func(ctx context.Context) error { return haproxyReload(ctx, h) }
+		h.NoFile = p.nofile
+		maxconn := "maxconn 15000"
+		if p.nofile > 0 {
+			maxconn = ""
+		}
 		text := fmt.Sprintf(haproxyConf, workers, p.dir, global, h.Address,
-			a[0], p.behind.http, a[1], splicing, p.behind.bulk, a[2], p.behind.echo())
+			a[0], p.behind.http, a[1], splicing, p.behind.bulk, a[2], p.behind.echo(), maxconn)
 		return c, os.WriteFile(h.Conf, []byte(text), 0o644)
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +45,29 @@ func TestTakers(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %v, want %s", name, got, want)
 		}
+	}
+}
+
+// Servers with few descriptors are others than those of the same names that have many, and only lockout meets them.
+func TestLimitedTakeNoOtherPart(t *testing.T) {
+	made := func(_ context.Context, p place) (*contender, error) {
+		s := &rig.Server{Name: ours, NoFile: p.nofile}
+		return &contender{Server: s, doors: map[door]string{doorSmall: "a", doorChurn: "a"}}, nil
+	}
+	many, _ := made(t.Context(), place{})
+	few, err := limited(made)(t.Context(), place{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range loads {
+		for _, c := range l.takers([]*contender{many, few}) {
+			if c.NoFile > 0 != (l.name == "lockout") {
+				t.Errorf("%s is put on a server with a limit of %d", l.name, c.NoFile)
+			}
+		}
+	}
+	if got := loads[slices.IndexFunc(loads, func(l load) bool { return l.name == "lockout" })].takers([]*contender{few}); len(got) != 1 {
+		t.Error("lockout is put on nobody")
 	}
 }
 

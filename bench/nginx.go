@@ -62,6 +62,7 @@ func nginxOf(workers int, stream, static string) func(context.Context, place) (*
 		if stream == "" && workers > 1 {
 			c.doors[doorFairFile] = a[1]
 		}
+		n.NoFile = p.nofile
 		n.HTTP = fmt.Sprintf(nginxHTTP, p.behind.http, a[0], a[1], p.site, static)
 		if _, err := os.Stat(rig.NginxStream); err == nil {
 			c.doors[doorBulk], c.doors[doorTCP] = a[2], a[3]

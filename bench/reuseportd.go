@@ -48,7 +48,16 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
 		}}
 		c.reload = hangUp(r.Master)
-		return c, r.Configure(l.workers, 30*time.Second)
+		c.lastCut = func(ctx context.Context) (uint64, error) {
+			s, err := r.Status(ctx)
+			return s.LastChange.Cut, err
+		}
+		r.NoFile = p.nofile
+		drain := 30 * time.Second
+		if p.nofile > 0 {
+			drain = lockoutDrain
+		}
+		return c, r.Configure(l.workers, drain)
 	}
 }
 

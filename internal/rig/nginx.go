@@ -43,15 +43,19 @@ func NewNginx(dir string) (*Nginx, error) {
 	return n, nil
 }
 
-// Configure writes the configuration, with a backlog as others have it by default, and more connections than any load has:
-// of the last sixteenth nginx closes idle ones. It becomes a daemon: as its parent's
+// Configure writes the configuration, with a backlog as others have it by default, and more connections than any load has,
+// or as many as NoFile is if that is set: of the last sixteenth nginx closes idle ones. It becomes a daemon: as its parent's
 // child it would ignore the signal to replace its binary.
 func (n *Nginx) Configure(workers int) error {
+	files, connections := uint64(16384), uint64(10240)
+	if n.NoFile > 0 {
+		files, connections = n.NoFile, n.NoFile
+	}
 	text := fmt.Sprintf(`%[4]sworker_processes %[3]d;
-worker_rlimit_nofile 16384;
+worker_rlimit_nofile %[7]d;
 pid %[1]s/nginx.pid;
 error_log %[1]s/nginx.log;
-events { worker_connections 10240; }
+events { worker_connections %[8]d; }
 http {
   access_log off;
   keepalive_requests 100000000;
@@ -60,7 +64,7 @@ http {
   fastcgi_temp_path %[1]s/nginx-fcgi; uwsgi_temp_path %[1]s/nginx-uwsgi; scgi_temp_path %[1]s/nginx-scgi;
   server { listen %[2]s reuseport backlog=4096; location / { return 200 "hello\n"; } }
 %[6]s}
-%[5]s`, n.dir, n.Address, workers, n.Head, n.Tail, n.HTTP)
+%[5]s`, n.dir, n.Address, workers, n.Head, n.Tail, n.HTTP, files, connections)
 	return os.WriteFile(n.conf, []byte(text), 0o644)
 }
 

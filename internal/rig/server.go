@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -22,8 +23,11 @@ type Server struct {
 	// Path is what is executed, if that is not Args[0]. A link, as /proc/self/exe, is
 	// looked at again, so that a binary that is renamed stays known.
 	Path string
-	Quit syscall.Signal // ends it gracefully
-	Log  string         // path of what it prints
+	// NoFile is the limit of descriptors (RLIMIT_NOFILE, soft and hard) of each of the server's processes; 0 is ours.
+	// A server that has one can't have a Path.
+	NoFile uint64
+	Quit   syscall.Signal // ends it gracefully
+	Log    string         // path of what it prints
 
 	ended chan error
 }
@@ -37,10 +41,7 @@ func (s *Server) Launch() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(s.Args[0], s.Args[1:]...)
-	if s.Path != "" {
-		cmd.Path, cmd.Err = s.Path, nil
-	}
+	cmd := s.command()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: s.Quit}
 	started, ended := make(chan error, 1), make(chan error, 1)
@@ -56,6 +57,20 @@ func (s *Server) Launch() error {
 	}()
 	s.ended = ended
 	return <-started
+}
+
+// command is what Launch starts. A limit is set by a shell that becomes the server: it holds before the server's first
+// instruction, and nobody else has it meanwhile.
+func (s *Server) command() *exec.Cmd {
+	if s.NoFile > 0 {
+		limited := []string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.FormatUint(s.NoFile, 10)}
+		return exec.Command("/bin/sh", append(limited, s.Args...)...)
+	}
+	cmd := exec.Command(s.Args[0], s.Args[1:]...)
+	if s.Path != "" {
+		cmd.Path, cmd.Err = s.Path, nil
+	}
+	return cmd
 }
 
 // Ended gives the end of the process that Launch started: nil for status 0.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +53,46 @@ func TestStopAfterARename(t *testing.T) {
 	s.Stop()
 	if err := <-s.Ended(); err == nil || !strings.Contains(err.Error(), "terminated") {
 		t.Error(err)
+	}
+}
+
+// The limit is the server's own from its start, soft and hard.
+func TestNoFile(t *testing.T) {
+	if err := Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat, err := exec.LookPath("cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Args: []string{filepath.Join(dir, "cat"), "/proc/self/limits"}, Log: filepath.Join(dir, "log"), NoFile: 99}
+	if err := CopyBinary(cat, s.Args[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-s.Ended(); err != nil {
+		t.Fatal(err)
+	}
+	limits, err := os.ReadFile(s.Log)
+	if err != nil || !regexp.MustCompile(`Max open files +99 +99 `).Match(limits) {
+		t.Errorf("%s, %v", limits, err)
+	}
+}
+
+func TestNginxKeepsToTheLimit(t *testing.T) {
+	n := &Nginx{Server: &Server{NoFile: 99}, conf: filepath.Join(t.TempDir(), "nginx.conf")}
+	if err := n.Configure(2); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(n.conf)
+	if err != nil || !strings.Contains(string(text), "worker_rlimit_nofile 99;") || !strings.Contains(string(text), "worker_connections 99;") {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 
