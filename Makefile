@@ -4,6 +4,7 @@
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
 # make prove-slow      slowhttptest in its four modes beside nginx, five minutes; installs what is missing
+# make prove-hostile   hostile workers, next masters and local users, HOSTILE=10m; as root
 # make microbench      benchmarks of the hot paths; see below how to compare two
 # make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
 
@@ -11,7 +12,7 @@ GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals prove-slow microbench pgo fmt clean
+.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals prove-slow prove-hostile microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -56,6 +57,12 @@ bench-rivals:
 
 prove-slow:
 	$(GO) run ./bench/slow
+
+# The same run again, in all but timing: HOSTILE_SEED, which each prints.
+HOSTILE ?= 10m
+HOSTILE_SEED ?=
+prove-hostile:
+	REUSEPORTD_HOSTILE=$(HOSTILE) REUSEPORTD_HOSTILE_SEED=$(HOSTILE_SEED) GOFLAGS=-pgo=off $(GO) test -count 1 -v -timeout 0 -run TestHostile ./test/hostile
 
 # Before and after a change, which go tool benchstat then tells apart from noise:
 #   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt

@@ -43,6 +43,7 @@ func (co *coordinator) StartUpgrade(back *prior) {
 		return
 	}
 	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
+	ch.RefuseFDs() // a next master has none to send
 	u := &upgrade{co: co, ch: ch, back: back, done: make(chan error, 1), listened: make(chan struct{})}
 	co.upgrade = u
 	go func() {
@@ -64,6 +65,7 @@ func (co *coordinator) StartTakeover(answer func(control.Response)) {
 		return
 	}
 	_ = ch.SetWriteDeadline(time.Now().Add(time.Minute))
+	ch.RefuseFDs() // a next master has none to send
 	u := &upgrade{co: co, ch: ch, asked: true, done: make(chan error, 1), listened: make(chan struct{})}
 	co.upgrade = u
 	answer(control.Response{File: far})
