@@ -38,6 +38,7 @@ type Counters struct {
 	NoRoom       uint64 // connections to servers, and files, that there was no descriptor for
 	Stayed       uint64 // connections of a draining worker that no other would take
 	Quiet        uint64 // echo, tcp and tunnel connections ended because nothing had moved
+	Slow         uint64 // connections ended because the peer was slower than min_rate
 }
 
 // in and out count bytes of a connection.

@@ -15,7 +15,8 @@ type Service struct {
 	upstreams    *Service // of what its connections are joined to
 	noDelay      bool     // of those that Dial makes
 	writeTimeout Class
-	stays        bool // its connections end here
+	stays        bool  // its connections end here
+	minRate      int64 // SetMinRate
 }
 
 // SetUpstreams says which service has the other end of pairs that come from another
