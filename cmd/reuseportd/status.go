@@ -228,6 +228,7 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.NoRoom, "connections to servers, and files, without a descriptor for them"},
 		{t.Stayed, "connections not handed over, which ended with their old worker"},
 		{t.Quiet, "echo, tcp and tunnel connections ended because nothing had moved"},
+		{t.Slow, "connections ended because the client was slower than min_rate"},
 		{t.AcceptErrors, "accepting failed"},
 		{t.ShedHeads, "half requests ended for want of memory"},
 		{t.ShedBodies, "requests and answers under way ended for want of memory"},

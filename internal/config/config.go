@@ -284,6 +284,10 @@ type HTTP struct {
 	MaxRequests int
 	MaxLifetime time.Duration
 
+	// MinRate is what a client must send of a body, or take of an answer, in bytes a second; 0 is
+	// no bound.
+	MinRate int64
+
 	// TunnelTimeout is how long nothing may move in a tunnel; 0 is no bound.
 	TunnelTimeout time.Duration
 

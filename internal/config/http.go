@@ -14,6 +14,7 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 	{"max_body", sizeInto(0, 1<<40, func(h *HTTP) *int64 { return &h.MaxBody })},
 	{"max_requests", intInto(0, 1<<30, func(h *HTTP) *int { return &h.MaxRequests })},
 	{"max_lifetime", durationInto(0, func(h *HTTP) *time.Duration { return &h.MaxLifetime })},
+	{"min_rate", sizeInto(0, 1<<30, func(h *HTTP) *int64 { return &h.MinRate })},
 	{"trusted_proxies", readTrusted},
 	{"underscores_in_headers", boolInto(func(h *HTTP) *bool { return &h.UnderscoresInHeaders })},
 	{"access_log", func(d *decoder, n *node, h *HTTP) {

@@ -51,7 +51,7 @@ listeners:
 		t.Errorf("%+v", a)
 	}
 	h := a.HTTP
-	if h.MaxRequests != 0 || h.MaxLifetime != 0 {
+	if h.MaxRequests != 0 || h.MaxLifetime != 0 || h.MinRate != 0 || h.TunnelTimeout != time.Hour {
 		t.Errorf("a connection's life has bounds: %+v", h)
 	}
 	if h.HeaderTimeout != 10*time.Second || h.BodyTimeout != 30*time.Second || h.KeepaliveTimeout != 75*time.Second ||
@@ -85,7 +85,7 @@ func TestEverything(t *testing.T) {
 		t.Errorf("%+v", cr)
 	}
 	six, unix := c.Listeners[1], c.Listeners[2]
-	if six.HTTP.MaxRequests != 1000 || six.HTTP.MaxLifetime != 2*time.Hour {
+	if six.HTTP.MaxRequests != 1000 || six.HTTP.MaxLifetime != 2*time.Hour || six.HTTP.MinRate != 1<<10 || six.HTTP.TunnelTimeout != 0 {
 		t.Errorf("a connection's life: %+v", six.HTTP)
 	}
 	if six.Key() != "tcp6![::1]:8081" || six.Accept != AcceptExclusive || six.ClientConnections != 64 || six.HTTP.MaxBody != 16<<20 || six.HTTP.KeepaliveTimeout != 5*time.Second {

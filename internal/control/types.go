@@ -128,6 +128,7 @@ type Totals struct {
 	NoRoom       uint64 `json:"no_room"`       // connections to servers and files that there was no descriptor for
 	Stayed       uint64 `json:"stayed"`        // of draining workers, that nobody could take over
 	Quiet        uint64 `json:"quiet"`         // of echo, tcp and tunnels, ended because nothing had moved
+	Slow         uint64 `json:"slow"`          // ended because the client was slower than min_rate
 	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
 	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
 	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had

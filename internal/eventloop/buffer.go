@@ -104,6 +104,8 @@ type output struct {
 
 	pipe  *pipe // lent
 	piped int   // bytes in it
+
+	pace Pace // of the peer that is to take it
 }
 
 // pending returns the bytes that wait.

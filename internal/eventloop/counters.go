@@ -42,6 +42,7 @@ type Counters struct {
 	ClientRefused uint64
 	// ClientUncounted is connections of clients with a bound that there was no room to count.
 	ClientUncounted uint64
+	Slow            uint64 // connections ended because the peer was slower than min_rate
 }
 
 // in and out count bytes of a connection.

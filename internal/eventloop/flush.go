@@ -31,6 +31,9 @@ func (l *Loop) flush(c *Conn) bool {
 		}
 		l.left -= n
 		l.count.out(c, n)
+		if c.svc.minRate > 0 && !l.takes(c, n) {
+			return false
+		}
 		if c.has(blocked) && !c.has(steady) {
 			l.arm(c, c.svc.writeTimeout) // it moves
 		}
@@ -38,6 +41,9 @@ func (l *Loop) flush(c *Conn) bool {
 			l.block(c)
 			return false
 		}
+	}
+	if c.svc.minRate > 0 {
+		c.taking().pause(l.now)
 	}
 	if o.tail != nil || o.fd >= 0 {
 		c.flags |= tailDone
@@ -134,6 +140,9 @@ func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errn
 // edge-triggered, it only speaks after a write came short), and the write
 // timeout in place of the handler's.
 func (l *Loop) block(c *Conn) {
+	if c.svc.minRate > 0 {
+		c.Await(c.taking())
+	}
 	if !c.has(watchOut) {
 		c.flags |= watchOut
 		if c.has(registered) {

@@ -39,6 +39,9 @@ func (c *Conn) WaitFor(other *Conn) {
 		return
 	}
 	other.out.waiter = mark{c, c.gen}
+	if c.tie != nil && !c.has(outgoing) {
+		c.tie.pace.pause(c.svc.loop.now)
+	}
 	c.flags |= waiting
 }
 
@@ -64,6 +67,9 @@ func (l *Loop) hear(c *Conn) {
 // unwait ends WaitFor.
 func (l *Loop) unwait(c *Conn) {
 	c.flags &^= waiting
+	if c.tie != nil && !c.has(outgoing) {
+		c.Await(&c.tie.pace)
+	}
 	l.hear(c)
 	if len(c.in) > 0 && !c.passes() && !c.has(held) {
 		c.flags |= paused

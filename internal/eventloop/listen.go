@@ -17,6 +17,7 @@ type Service struct {
 	writeTimeout Class
 	stays        bool  // its connections end here
 	bound        Bound // nil: of none
+	minRate      int64 // SetMinRate
 }
 
 // SetUpstreams says which service has the other end of pairs that come from another

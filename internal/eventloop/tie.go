@@ -14,6 +14,7 @@ type tie struct {
 	peer   *Conn
 	left   int64  // bytes of input that go to the peer; passAll is all of them
 	passed uint64 // since Join
+	pace   Pace   // of the peer that sends it
 	bulk   bool   // they come in such numbers that a pipe pays
 }
 
@@ -72,6 +73,7 @@ func (c *Conn) Partner() *Conn {
 func (c *Conn) Pass(n int64) {
 	c.tie.left = max(n, passAll)
 	c.flags &^= paused
+	c.Await(&c.tie.pace)
 	c.Release()
 }
 

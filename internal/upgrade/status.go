@@ -124,7 +124,7 @@ func totals(c eventloop.Counters) control.Totals {
 		AcceptPaused: c.AcceptPaused, AcceptNoFD: c.AcceptNoFD, AcceptErrors: c.AcceptErrors,
 		Panics: c.Panics, LogDropped: c.LogDropped,
 		UpstreamIn: c.UpstreamIn, UpstreamOut: c.UpstreamOut, UpstreamKept: c.UpstreamKept,
-		IdleClosed: c.IdleClosed, NoRoom: c.NoRoom, Stayed: c.Stayed, Quiet: c.Quiet,
+		IdleClosed: c.IdleClosed, NoRoom: c.NoRoom, Stayed: c.Stayed, Quiet: c.Quiet, Slow: c.Slow,
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 		ShedHeads: c.ShedHeads, ShedBodies: c.ShedBodies, ShedIdle: c.ShedIdle,
 		ClientRefused: c.ClientRefused, ClientUncounted: c.ClientUncounted,

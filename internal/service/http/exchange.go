@@ -252,7 +252,12 @@ func (h *Handler) forwardBody(c *eventloop.Conn, x *exchange, in []byte) int {
 		u.SetTimeout(h.body)
 	}
 	u.Push()
-	if x.link != nil && x.link.conn == u {
+	switch {
+	case x.link == nil || x.link.conn != u:
+	case !x.sent && !c.Brings(n):
+		h.TooSlow(c)
+		return len(in)
+	default:
 		c.WaitFor(u)
 	}
 	return n

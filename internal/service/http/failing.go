@@ -145,12 +145,26 @@ func (h *Handler) serverTimedOut(x *exchange) {
 		h.failed(x, upstream.ConnectTimeout)
 	case x.client.Unsent() > 0:
 		u.SetTimeout(x.to.patience) // it is the client that is waited for
-	case !x.sent && x.phase == beforeHead:
-		h.fail(x, 408)
 	case !x.sent:
-		h.breakOff(x)
+		h.unfinished(x)
 	default:
 		h.failed(x, upstream.AnswerTimeout)
+	}
+}
+
+// unfinished ends an exchange whose client is too slow with its request.
+func (h *Handler) unfinished(x *exchange) {
+	if x.phase == beforeHead {
+		h.fail(x, 408)
+	} else {
+		h.breakOff(x)
+	}
+}
+
+// TooSlow implements eventloop.Pacer.
+func (h *Handler) TooSlow(c *eventloop.Conn) {
+	if st, ok := c.State.(*state); ok && st.phase == inExchange {
+		h.unfinished(st.x)
 	}
 }
 

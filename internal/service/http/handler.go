@@ -44,6 +44,7 @@ type Handler struct {
 // process together with a client's.
 func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.Service {
 	clients := l.NewService(newHandler(l, s, pools), s.conf.WriteTimeout)
+	clients.SetMinRate(s.conf.MinRate)
 	clients.SetUpstreams(l.NewService(&ends{pools: pools}, sendTimeout))
 	return clients
 }
@@ -173,6 +174,7 @@ func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	if h.req.expect {
 		c.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 	}
+	c.Await(&st.pace)
 	c.SetTimeout(h.body)
 }
 
@@ -192,6 +194,12 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 		}
 	}
 	if st.length > 0 || st.length < 0 && st.body.step != chunkDone {
+		if !c.KeepsUp(&st.pace, n) {
+			h.loop.Count().Slow++
+			h.recall(st)
+			h.refuse(c, 408)
+			return len(in)
+		}
 		c.SetTimeout(h.body)
 		return n
 	}

@@ -22,6 +22,7 @@ type state struct {
 	head   []byte
 	body   chunks // where in a chunked body
 	length int64  // of the body still to come; -1 for a chunked one
+	pace   eventloop.Pace
 
 	// inParts: what is left to send, and what comes then.
 	parts   []part
