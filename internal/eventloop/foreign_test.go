@@ -36,7 +36,7 @@ func clearNonblock(t *testing.T, s *server) {
 // A connection that came from elsewhere and whose socket was made blocking since keeps its loop
 // neither reading nor writing nor sending a file.
 func TestForeignBlocks(t *testing.T) {
-	const size = 32 << 20
+	const size = 8 << 20 // more than sockets hold between a loop and a client that reads little
 	name := filepath.Join(t.TempDir(), "file")
 	body := pattern(3, size)
 	if err := os.WriteFile(name, body, 0o600); err != nil {
@@ -68,6 +68,7 @@ func TestForeignBlocks(t *testing.T) {
 				},
 			})
 			c := r.from.dial()
+			_ = c.SetReadBuffer(64 << 10)
 			r.from.until("it is there", func() bool { return r.from.Open() == 1 })
 			conn := r.move()
 			clearNonblock(t, r.to)
@@ -88,8 +89,9 @@ func TestForeignBlocks(t *testing.T) {
 
 // Nor does a pair, whose bytes are spliced elsewhere.
 func TestForeignPairBlocks(t *testing.T) {
-	const size = 16 << 20
+	const size = 8 << 20
 	r, client, far := movingPair(t)
+	_, _ = client.SetReadBuffer(64<<10), far.SetReadBuffer(64<<10)
 	r.drain()
 	if n := len(r.from.pass(r.to)); n != 1 {
 		t.Fatalf("%d pairs moved", n)
