@@ -85,6 +85,24 @@ func TestIdleIsClosedInOrder(t *testing.T) {
 	all[len(all)-1].get()
 }
 
+// Near the limit, connections that come and go end a few idle ones, and not one more each.
+func TestShortConnectionsEndFewIdle(t *testing.T) {
+	c := harness.Default(t).WithWorkers(1)
+	s := startWith(t, c, 400)
+	for s.Status().Totals.IdleClosed == 0 {
+		webs(t, c.Address("web"), 5)
+	}
+	before := s.Status().Totals.IdleClosed
+	for range 300 {
+		short := dial(t, c.Address("web"))
+		short.get()
+		short.Close()
+	}
+	if n := s.Status().Totals.IdleClosed - before; n > 64 {
+		t.Errorf("300 connections, one after another, have ended %d idle ones", n)
+	}
+}
+
 // At max_connections it is the same.
 func TestMaxConnectionsClosesIdle(t *testing.T) {
 	c := harness.Default(t).WithWorkers(1).With("max_connections: 10")

@@ -124,9 +124,12 @@ func (b *Budget) free(m markOf) int {
 	return int(b.marks[m].Load() - b.used.Load())
 }
 
-// short reports whether descriptors get few for clients.
-func (b *Budget) short() bool {
-	return b != nil && b.free(forClients) < int(ahead(b.marks[forServers].Load()))
+// wanted returns how many descriptors less than a batch of clients may need are free for them: above 0 they get few.
+func (b *Budget) wanted() int {
+	if b == nil {
+		return 0
+	}
+	return int(ahead(b.marks[forServers].Load())) - b.free(forClients)
 }
 
 // Promise promises up to n descriptors for connections that other processes are to send to one of the

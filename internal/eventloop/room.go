@@ -59,15 +59,28 @@ func (l *Loop) idlest(clients bool) *Conn {
 
 // yieldPlaces begins to close idle connections in order, as many as n, where descriptors get few: their
 // clients are told of the end (FIN), and a request that crosses it is not answered with RST as
-// long as the descriptor isn't needed. It may be called while a connection is driven.
+// long as the descriptor isn't needed. Those that are being closed so already are as good as free: connections that
+// come and go must not end one more each. It may be called while a connection is driven.
 func (l *Loop) yieldPlaces(n int) {
-	for ; n > 0 && l.budget.short(); n-- {
+	if want := l.budget.wanted(); want > 0 {
+		n = min(n, want-l.yielding(want))
+	}
+	for ; n > 0 && l.budget.wanted() > 0; n-- {
 		c := l.idlest(false)
 		if c == nil {
 			return
 		}
 		l.spareOne(c, true)
 	}
+}
+
+// yielding returns how many connections are being closed in order for others, counting to n.
+func (l *Loop) yielding(n int) int {
+	found := 0
+	for c := l.classes[l.spentClass].head; c != nil && found < n; c = c.next {
+		found++
+	}
+	return found
 }
 
 // spareOne closes an idle connection for the sake of others.
