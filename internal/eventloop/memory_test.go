@@ -119,6 +119,34 @@ func TestShedsBodiesThenIdle(t *testing.T) {
 	}
 }
 
+// TestShedsNoneThatWasAsked: a connection whose next request has come, and was not read yet, isn't idle.
+func TestShedsNoneThatWasAsked(t *testing.T) {
+	mem := new(eventloop.Memory)
+	s := serve(t, config{
+		Options: eventloop.Options{Memory: mem},
+		handler: func(*eventloop.Loop) eventloop.Handler { return &hoard{} },
+	})
+	silent, asked := s.dial(), s.dial()
+	for _, c := range []net.Conn{silent, asked} {
+		send(t, c, "\n")
+		expect(t, c, "ok\n")
+	}
+	s.until("both are idle", func() bool { return s.Open() == 2 && s.Queued() == 0 })
+	release := s.hold(func() { mem.SetBound(1) })
+	send(t, asked, "\n")
+	release()
+	expect(t, asked, "ok\n")
+	s.until("both are idle again, and shed", func() bool { return s.Open() == 0 })
+	for _, c := range []net.Conn{silent, asked} {
+		if b, err := io.ReadAll(c); len(b) > 0 || err != nil {
+			t.Errorf("an idle connection ends with %q, %v", b, err)
+		}
+	}
+	if got := mem.Shed(); got != (eventloop.Shed{Idle: 2}) {
+		t.Errorf("shed: %+v", got)
+	}
+}
+
 // TestLoopsShareTheBound: a loop that holds little keeps it when another one holds too much.
 func TestLoopsShareTheBound(t *testing.T) {
 	mem := new(eventloop.Memory)

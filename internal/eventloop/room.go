@@ -48,13 +48,19 @@ func (l *Loop) idlest(clients bool) *Conn {
 			if l.now-at < t.grace || best != nil && at >= since {
 				break
 			}
-			if !c.has(inUse) && !(clients && c.has(outgoing)) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c != l.driven && c.Silent() {
+			if !(clients && c.has(outgoing)) && c.unused() {
 				best, since = c, at
 				break
 			}
 		}
 	}
 	return best
+}
+
+// unused reports whether nothing is under way at a connection, and nothing has come that was not read
+// yet: so nobody misses it, whether it is its descriptor that is wanted or its memory.
+func (c *Conn) unused() bool {
+	return !c.has(inUse) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c != c.svc.loop.driven && c.Silent()
 }
 
 // yieldPlaces begins to close idle connections in order, as many as n, where descriptors get few: their

@@ -140,6 +140,9 @@ func (c *Conn) holds() int {
 func (l *Loop) shedOne(v victim) {
 	c := v.c
 	defer l.guard(c)
+	if v.kind == shedIdle && !c.unused() {
+		return // its next request has come: once it is read, it is of another kind
+	}
 	l.memory.shed[v.kind].Add(1)
 	switch v.kind {
 	case shedHead:

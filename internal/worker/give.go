@@ -223,15 +223,24 @@ func (lp *loop) stay() {
 	lp.Stay()
 }
 
-// warn has the worker's goroutine write a line: a loop doesn't wait for the log.
+// warn has the worker's goroutine write a line: a loop doesn't wait for the log. What other workers say and do
+// leads to it, so there is an end to how many lines, and how long ones.
 func (lp *loop) warn(text string, connections int, reason string) {
-	lp.w.mail.offer(func() {
-		ev := lp.w.log.Warn()
+	w := lp.w
+	w.mail.offer(func() {
+		ok, left := w.warnings.take(time.Now())
+		if !ok {
+			return
+		}
+		ev := w.log.Warn()
 		if connections > 0 {
 			ev = ev.Int("connections", connections)
 		}
 		if reason != "" {
-			ev = ev.Str("reason", reason)
+			ev = ev.Str("reason", spoken(reason))
+		}
+		if left > 0 {
+			ev = ev.Uint64("lines_left_out", left)
 		}
 		ev.Msg(text)
 	})

@@ -84,13 +84,19 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	if err == nil {
 		items, err = unpack(b, m)
 	}
+	if err == nil {
+		err = lp.w.beyond(wd, used)
+	}
 	answer := wire.Answer{Seq: b.Seq}
 	if err != nil {
 		m.Close()
 		lp.warn("an offer of connections is refused whole", 0, err.Error())
 		answer.None, answer.Reason = true, err.Error()
 	}
-	conns := lp.arriveAll(items, &answer)
+	var conns []*eventloop.Conn
+	if err == nil {
+		conns = lp.arriveAll(items, &answer)
+	}
 	_ = failpoint.Hit("handover-taken")
 	// A giver that has died has given: there is nobody else to serve them. One that
 	// lives and can't be told goes on with them when the channel ends.
@@ -147,6 +153,23 @@ func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventlo
 		}
 	}
 	return conns
+}
+
+// beyond has descriptors that come beyond what was granted promised now, or refuses the offer. A connection
+// with its server's and its files may be a few more than there was room for; a giver
+// that was taken over could send without end, up to the last that the service keeps for itself.
+func (w *worker) beyond(wd *ward, used int) error {
+	over := used - wd.granted
+	if over <= 0 {
+		return nil
+	}
+	if n := w.budget.Promise(over); n < over {
+		w.budget.Promise(-n)
+		return fmt.Errorf("%d descriptors come, %d were granted, and there is no room for more", used, wd.granted)
+	}
+	wd.granted += over
+	w.granted.Add(int64(over))
+	return nil
 }
 
 // errNoUpstream is why an idle connection to a server is of no use here.

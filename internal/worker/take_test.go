@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -159,6 +161,68 @@ func TestTakeOffer(t *testing.T) {
 	closed(t, clientB)
 	echoed(t, clientC)
 	closed(t, server)
+}
+
+// What a giver sends beyond what it was granted is taken as long as nobody else has been promised
+// the room.
+func TestTakeOfferBeyondGrant(t *testing.T) {
+	const many = 8
+	tk := newTaker(t)
+	offer := func() (clients []*os.File) {
+		var items []handover.Item
+		for range many {
+			it, client := tk.item(testKey)
+			items, clients = append(items, it), append(clients, client)
+		}
+		m := tk.offer(items...)
+		tk.do(func() { tk.lp.takeOffer(tk.wd, m) })
+		return clients
+	}
+	offer()
+	if got := tk.answer(); got.None || len(got.Refused) > 0 {
+		t.Errorf("with room: %+v", got)
+	}
+	for tk.worker.budget.Promise(1<<20) >= many { // until none is left
+	}
+	tk.do(func() { tk.lp.w.ungrant(tk.wd, tk.wd.granted) })
+	for tk.worker.budget.Promise(1<<20) >= many {
+	}
+	clients := offer()
+	for { // a grant may be between
+		m, err := tk.giver.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Kind != wire.KindAnswer {
+			continue
+		}
+		var got wire.Answer
+		if err := m.Decode(&got); err != nil || !got.None || !strings.Contains(got.Reason, "8 descriptors come, 0 were granted") {
+			t.Errorf("without: %+v, error %v", got, err)
+		}
+		break
+	}
+	for _, c := range clients {
+		closed(t, c)
+	}
+}
+
+// However many lines other workers lead to, few are written, and none is long.
+func TestWarnings(t *testing.T) {
+	var w warnings
+	now, written := time.Unix(1, 0), 0
+	for range 10 * warningsMost {
+		if ok, _ := w.take(now); ok {
+			written++
+		}
+	}
+	ok, left := w.take(now.Add(warningsEvery))
+	if written != warningsMost || !ok || left != 9*warningsMost {
+		t.Errorf("%d lines, then %t with %d left out", written, ok, left)
+	}
+	if got := spoken(strings.Repeat("\x1b[2J", spokenMost)); len(got) > spokenMost+len("…") || strings.Contains(got, "\x1b") {
+		t.Errorf("spoken %q", got)
+	}
 }
 
 // A giver that is dead has given.

@@ -47,6 +47,7 @@ type worker struct {
 	budget           *eventloop.Budget
 	crowdedAt        time.Time // when the log said last that there was no room
 	mail             *mailbox
+	warnings         warnings // of loops, counted by the goroutine that takes mail
 	memory           eventloop.Memory
 	share            atomic.Int64     // what bounds this process, bytes; 0 is nothing
 	giveUp           <-chan time.Time // when heirs are not waited for any more
