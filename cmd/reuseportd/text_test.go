@@ -108,6 +108,11 @@ func TestCheckText(t *testing.T) {
 
 func TestBanner(t *testing.T) {
 	golden(t, "banner", banner(busyStatus(), "/tmp/x"))
+	st := busyStatus()
+	st.RuntimeDir = &control.RuntimeDir{Path: "/tmp/x", Unsafe: true}
+	if text := banner(st, "/tmp/x"); !strings.Contains(text, "reuseportd stop --runtime-dir /tmp/x --unsafe-runtime-dir ") {
+		t.Errorf("a command that would be refused is advised:\n%s", text)
+	}
 }
 
 func TestReceiptTexts(t *testing.T) {
