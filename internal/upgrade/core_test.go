@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/control"
 )
 
 func TestReloads(t *testing.T) {
@@ -277,6 +278,20 @@ func (w *world) anything(p []int) {
 	default:
 		if fs := w.actions(); len(fs) > 0 {
 			fs[r.IntN(len(fs))]()
+		}
+	}
+}
+
+// The log's line of a change that failed says who serves: at a first start, nobody does.
+func TestVerdict(t *testing.T) {
+	for want, r := range map[string]control.Receipt{
+		"start failed: nothing serves":                {Action: "start"},
+		"change failed: what served before serves on": {Action: "reload", Generation: 3},
+		"change done: the new generation serves":      {Action: "start", OK: true, Generation: 1},
+		"stopped: nothing is left open":               {Action: "stop", OK: true},
+	} {
+		if got := verdict(&r); got != want {
+			t.Errorf("%+v: %q, want %q", r, got, want)
 		}
 	}
 }
