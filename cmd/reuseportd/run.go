@@ -143,6 +143,9 @@ func banner(st *control.Status, dir string) string {
 	if d, err := runtimeDir(); err != nil || d != dir {
 		flag = " --runtime-dir " + shellWord(dir)
 	}
+	if st.RuntimeDir != nil && st.RuntimeDir.Unsafe {
+		flag += " --unsafe-runtime-dir" // commands check the same
+	}
 	fmt.Fprintf(&b, "with %s, %s in all, from %s; this master is PID %d\n",
 		plural(workers, "worker process", "worker processes"), plural(loops, "event loop", "event loops"), conf, st.PID)
 	fmt.Fprintf(&b, "  status:   reuseportd status%s\n", flag)

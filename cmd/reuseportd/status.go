@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/bits"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
 )
@@ -138,27 +142,48 @@ func printWorkers(w io.Writer, st *control.Status, now time.Time) {
 
 // printSandbox says what workers are kept in: once for all for whom it is the same.
 func printSandbox(w io.Writer, st *control.Status) {
-	var kinds []control.Sandbox
-	of := make(map[control.Sandbox][]string)
+	perKind(w, st, func(k *control.Worker) string {
+		if k.Sandbox == nil {
+			return ""
+		}
+		return confinement(k.Sandbox)
+	})
+	perKind(w, st, func(k *control.Worker) string {
+		if k.MaxMemory == 0 {
+			return ""
+		}
+		return fmt.Sprintf("at most %s of memory each", mebibytes(k.MaxMemory))
+	})
+}
+
+// perKind writes what of says of each worker, once for all of whom it says the same.
+func perKind(w io.Writer, st *control.Status, of func(*control.Worker) string) {
+	var kinds []string
+	pids := make(map[string][]string)
 	for _, g := range st.Groups {
-		for _, k := range g.Workers {
-			if k.Sandbox == nil {
+		for i := range g.Workers {
+			k := &g.Workers[i]
+			text := of(k)
+			if text == "" {
 				continue
 			}
-			if of[*k.Sandbox] == nil {
-				kinds = append(kinds, *k.Sandbox)
+			if pids[text] == nil {
+				kinds = append(kinds, text)
 			}
-			of[*k.Sandbox] = append(of[*k.Sandbox], fmt.Sprint(k.PID))
+			pids[text] = append(pids[text], fmt.Sprint(k.PID))
 		}
 	}
-	for _, s := range kinds {
+	for _, text := range kinds {
 		which := "workers"
 		if len(kinds) > 1 {
-			which = "workers " + strings.Join(of[s], ", ")
+			which = "workers " + strings.Join(pids[text], ", ")
 		}
-		fmt.Fprintf(w, "%s: %s\n", which, confinement(&s))
+		fmt.Fprintf(w, "%s: %s\n", which, text)
 	}
 }
+
+// mebibytes writes a bound of memory as its key is written, as far as a person cares.
+func mebibytes(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }
 
 // confinement is what is in force for a worker, in words.
 func confinement(s *control.Sandbox) string {
@@ -172,16 +197,28 @@ func confinement(s *control.Sandbox) string {
 	if s.Landlock > 0 {
 		landlock += fmt.Sprintf(" (ABI %d)", s.Landlock)
 	}
-	text := fmt.Sprintf("uid %d, gid %d, %s, %s, %s", s.UID, s.GID, off("seccomp", s.Seccomp), landlock, off("no_new_privs", s.NoNewPrivs))
-	if strings.Trim(s.Bounding, "0") == "" {
-		text += ", no capability can be had"
-	} else {
-		text += ", bounding set " + s.Bounding
-	}
+	text := fmt.Sprintf("uid %d, gid %d, %s, %s, %s, %s", s.UID, s.GID, off("seccomp", s.Seccomp), landlock,
+		off("no_new_privs", s.NoNewPrivs), bounding(s.Bounding))
 	if s.Note != "" {
 		text += "; " + s.Note
 	}
 	return text
+}
+
+// bounding is a capability bounding set, which is given in hex, in words: CAP_DAC_OVERRIDE and
+// CAP_DAC_READ_SEARCH are what workers of root keep, all is what they have of a master that isn't root.
+func bounding(hex string) string {
+	set, err := strconv.ParseUint(hex, 16, 64)
+	switch {
+	case err != nil:
+		return "bounding set " + hex
+	case set == 0:
+		return "no capability can be had"
+	case set == 1<<unix.CAP_DAC_OVERRIDE|1<<unix.CAP_DAC_READ_SEARCH:
+		return "no capability can be had but DAC_OVERRIDE and DAC_READ_SEARCH"
+	default:
+		return fmt.Sprintf("%s in the bounding set", plural(bits.OnesCount64(set), "capability", "capabilities"))
+	}
 }
 
 // table aligns the tab-separated lines that f writes, and leaves no blanks at

@@ -108,6 +108,11 @@ func TestCheckText(t *testing.T) {
 
 func TestBanner(t *testing.T) {
 	golden(t, "banner", banner(busyStatus(), "/tmp/x"))
+	st := busyStatus()
+	st.RuntimeDir = &control.RuntimeDir{Path: "/tmp/x", Unsafe: true}
+	if text := banner(st, "/tmp/x"); !strings.Contains(text, "reuseportd stop --runtime-dir /tmp/x --unsafe-runtime-dir ") {
+		t.Errorf("a command that would be refused is advised:\n%s", text)
+	}
 }
 
 func TestReceiptTexts(t *testing.T) {
@@ -142,6 +147,38 @@ func TestRuntimeDirText(t *testing.T) {
 		}
 	}
 	printRuntimeDir(new(strings.Builder), nil, now) // an older master's
+}
+
+// What workers are kept in is said in words, once for all that are kept alike.
+func TestSandboxText(t *testing.T) {
+	kept := &control.Sandbox{UID: 65534, GID: 65534, NoNewPrivs: true, Seccomp: true, Landlock: 7, Bounding: "0000000000000000"}
+	root, user := *kept, *kept
+	root.UID, root.GID, root.Bounding = 0, 0, "0000000000000006"
+	user.Landlock, user.Bounding = 0, "000001fffeffffff"
+	const nobody = "uid 65534, gid 65534, seccomp, Landlock (ABI 7), no_new_privs, no capability can be had\n"
+	for _, c := range []struct {
+		want    string
+		workers []control.Worker
+	}{
+		{"", []control.Worker{{PID: 7}}}, // of an older release
+		{"workers: " + nobody, []control.Worker{{PID: 7, Sandbox: kept}, {PID: 8, Sandbox: kept}}},
+		{
+			"workers 7: " + nobody +
+				"workers 8: uid 0, gid 0, seccomp, Landlock (ABI 7), no_new_privs, no capability can be had but DAC_OVERRIDE and DAC_READ_SEARCH\n",
+			[]control.Worker{{PID: 7, Sandbox: kept}, {PID: 8, Sandbox: &root}},
+		},
+		{
+			"workers: uid 65534, gid 65534, seccomp, Landlock OFF, no_new_privs, 40 capabilities in the bounding set\n",
+			[]control.Worker{{PID: 7, Sandbox: &user}},
+		},
+		{"workers: at most 64MiB of memory each\n", []control.Worker{{PID: 7, MaxMemory: 64 << 20}, {PID: 8, MaxMemory: 64 << 20}}},
+	} {
+		var b strings.Builder
+		printSandbox(&b, &control.Status{Groups: []control.Generation{{Workers: c.workers}}})
+		if b.String() != c.want {
+			t.Errorf("got\n%swant\n%s", b.String(), c.want)
+		}
+	}
 }
 
 func TestTimeoutFlag(t *testing.T) {

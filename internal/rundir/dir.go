@@ -102,12 +102,18 @@ func IsUnsafe(err error) bool {
 
 // refusal says what to do about a directory that can't be used.
 func refusal(path string, err error) error {
-	if !IsUnsafe(err) {
-		return fmt.Errorf("runtime directory %s: %w", path, err)
+	subject := fmt.Sprintf("runtime directory %s: ", path)
+	if text := err.Error(); strings.HasPrefix(text, path+" ") || strings.HasPrefix(text, path+": ") {
+		subject = "runtime directory: " // which the error names itself
 	}
-	subject := "runtime directory: "
-	if !strings.HasPrefix(err.Error(), path+" ") {
-		subject = fmt.Sprintf("runtime directory %s: ", path)
+	if !IsUnsafe(err) {
+		advice := ""
+		for _, e := range []error{unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOTDIR, unix.ELOOP} {
+			if errors.Is(err, e) {
+				advice = fmt.Sprintf("; name another with --runtime-dir, or let this user (uid %d) have it", os.Geteuid())
+			}
+		}
+		return fmt.Errorf("%s%w%s", subject, err, advice)
 	}
 	return fmt.Errorf("%s%w; whoever can write there can pose as master or worker. "+
 		"Name another with --runtime-dir, or correct owner and mode (chown, chmod go-w); "+

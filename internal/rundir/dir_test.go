@@ -1,6 +1,7 @@
 package rundir
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,6 +109,21 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open("run", Options{}); err == nil {
 		t.Error("a relative path was taken")
+	}
+}
+
+// TestUnusable is a path that can't be a runtime directory: it is named once, with what to do.
+func TestUnusable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, nil, 0o600))
+	_, err := Open(path, Options{Make: true})
+	if want := fmt.Sprintf("runtime directory: %s: not a directory; name another with --runtime-dir, or let this user (uid %d) have it",
+		path, os.Geteuid()); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = Open(path+"/run", Options{Make: true})
+	if want := fmt.Sprintf("runtime directory %s/run: %s: not a directory; name another", path, path); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

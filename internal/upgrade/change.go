@@ -17,7 +17,7 @@ func (c *core) bringUp(conf *config.Config) {
 	for _, w := range conf.Warnings {
 		c.log.Warn().Msg(w.Error())
 	}
-	if who := conf.Credential; who != nil {
+	if who := conf.Credential; who != nil && c.otherUser(who) {
 		c.log.Info().Msgf("workers run as %s", who)
 	}
 	if err := c.bind(conf); err != nil {
@@ -55,6 +55,12 @@ func (c *core) bringUp(conf *config.Config) {
 			return
 		}
 	}
+}
+
+// otherUser reports whether the workers that serve, if any do, run as somebody else.
+func (c *core) otherUser(who *config.Credential) bool {
+	s := c.serving()
+	return s == nil || s.conf == nil || s.conf.Credential == nil || s.conf.Credential.String() != who.String()
 }
 
 // reserve gives a worker of g pages of the ledger, none of which another worker has.

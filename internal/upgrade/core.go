@@ -263,6 +263,8 @@ func (c *core) tellDrained() {
 
 func verdict(r *control.Receipt) string {
 	switch {
+	case !r.OK && r.Action == "start" && r.Generation == 0:
+		return "start failed: nothing serves"
 	case !r.OK:
 		return "change failed: what served before serves on"
 	case r.Action == "stop":

@@ -3,12 +3,15 @@ package upgrade
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/control"
 )
 
 func TestReloads(t *testing.T) {
@@ -277,6 +280,38 @@ func (w *world) anything(p []int) {
 	default:
 		if fs := w.actions(); len(fs) > 0 {
 			fs[r.IntN(len(fs))]()
+		}
+	}
+}
+
+// The log's line of a change that failed says who serves: at a first start, nobody does.
+func TestVerdict(t *testing.T) {
+	for want, r := range map[string]control.Receipt{
+		"start failed: nothing serves":                {Action: "start"},
+		"change failed: what served before serves on": {Action: "reload", Generation: 3},
+		"change done: the new generation serves":      {Action: "start", OK: true, Generation: 1},
+		"stopped: nothing is left open":               {Action: "stop", OK: true},
+	} {
+		if got := verdict(&r); got != want {
+			t.Errorf("%+v: %q, want %q", r, got, want)
+		}
+	}
+}
+
+// A binary that can't be executed is told with what to do.
+func TestUnfit(t *testing.T) {
+	dir := t.TempDir()
+	plain, fit := filepath.Join(dir, "plain"), filepath.Join(dir, "fit")
+	for path, mode := range map[string]os.FileMode{plain: 0o644, fit: 0o755} {
+		if err := os.WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "there is no such file: put", dir: "it is a directory: put", plain: "it is not executable: chmod", fit: "",
+	} {
+		if got := unfit(path); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
 }

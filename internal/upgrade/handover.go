@@ -217,7 +217,30 @@ func (u *upgrade) explain(err error) error {
 		return fmt.Errorf("start %s: it was not ready within %s (the start_timeout that this master was started with, and a second) and was killed: %w",
 			os.Args[0], u.co.patience, err)
 	}
+	if why := unfit(os.Args[0]); why != "" {
+		return fmt.Errorf("start %s: %s", os.Args[0], why)
+	}
+	if strings.HasSuffix(err.Error(), " exited") { // likewise
+		err = fmt.Errorf("%w without a word of its own: see the log, and whether `%s version` works", err, os.Args[0])
+	}
 	return fmt.Errorf("start %s: %w", os.Args[0], err)
+}
+
+// unfit says why the file at a path can't be executed, and what to do, where that is plain to see;
+// tableflip names the path three times instead.
+func unfit(path string) string {
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "there is no such file: put the next binary there and try again"
+	case err != nil:
+		return err.Error()
+	case st.IsDir():
+		return "it is a directory: put the next binary there and try again"
+	case st.Mode()&0o111 == 0:
+		return "it is not executable: chmod +x it and try again"
+	}
+	return ""
 }
 
 // handOver gives the workers away. From here on this master does nothing but
