@@ -52,6 +52,7 @@ func (p *play) round(n int, only string) {
 		what = mayLose + what
 	}
 	p.clients.Mark("%s", what)
+	p.t.Log(time.Now().Format("15:04:05.000"), what)
 	serving := harness.Serving(settled)
 	victim := serving.Workers[p.r.IntN(len(serving.Workers))]
 	l, err := rob(victim.PID, victim.Slot, serving.ID)
@@ -59,15 +60,15 @@ func (p *play) round(n int, only string) {
 		p.t.Fatalf("%s: %v", what, err)
 	}
 	defer l.close()
+	if slices.Contains(played, "orphan") { // before anybody has it ended
+		harness.StopProcess(p.t, victim.PID)
+	}
 	began := time.Now()
 	end := began.Add(time.Duration(500+p.r.IntN(2000)) * time.Millisecond)
 	var all sync.WaitGroup
 	done := make(chan struct{})
 	for _, name := range played {
 		p.account.count("played: " + name)
-		if name == "orphan" {
-			harness.StopProcess(p.t, victim.PID)
-		}
 		r := rand.New(rand.NewPCG(p.r.Uint64(), 0))
 		all.Go(func() { p.act(name, r, l, end) })
 	}
