@@ -160,6 +160,16 @@ func TestClientBoundUnderPressure(t *testing.T) {
 	var refused atomic.Uint64
 	done := make(chan struct{})
 	var all sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(done)
+		all.Wait()
+	})
+	t.Cleanup(end) // before the server's
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d %d %d served, %d refused, at most %d at a time", served[0].Load(), served[1].Load(), served[2].Load(), refused.Load(), highest.Load())
+		}
+	}()
 	stay := func(n int) {
 		conn, err := enter(n+1, address)
 		if err != nil {
@@ -218,8 +228,7 @@ func TestClientBoundUnderPressure(t *testing.T) {
 		s.ChangeOver(change)
 		more()
 	}
-	close(done)
-	all.Wait()
+	end()
 	s.WaitStatus("all refusals to be counted", func(st *control.Status) bool { return st.Totals.ClientRefused == refused.Load() })
 }
 

@@ -69,19 +69,20 @@ func (r *Row) Bound(listener string, n int) *Bound {
 // false. A seat is to be given to Leave, 0 says that there was no room to count the connection.
 //
 // A connection that goes to another loop is counted at both ends for a moment. If any was on its
-// way meanwhile, doubt says that the sum may have been too high.
+// way meanwhile, doubt says that the sum may have been too high. If any set out for or came to a loop
+// while the rows were read, it may have been counted at neither, and nobody is let in for that.
 func (b *Bound) Enter(a netip.Addr) (seat uint16, ok, doubt bool) {
 	c := b.row.table.key.client(b.listener, a)
-	if seat, ok = b.enter(&c); ok {
-		return seat, true, false
-	}
-	// Once more, with an eye on what moves.
 	before, moving := b.row.table.moving()
-	if seat, ok = b.enter(&c); ok {
-		return seat, true, false
-	}
+	seat, ok = b.enter(&c)
 	after, still := b.row.table.moving()
-	return 0, false, moving || still || before != after
+	switch {
+	case before == after:
+		return seat, ok, !ok && (moving || still)
+	case ok:
+		b.Leave(seat)
+	}
+	return 0, false, true
 }
 
 func (b *Bound) enter(c *client) (seat uint16, ok bool) {

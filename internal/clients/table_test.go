@@ -123,7 +123,7 @@ func TestRandomOperations(t *testing.T) {
 		bounds[i] = bound(t, again(t, table), i*1000, most)
 	}
 	count := make([]int, people)
-	for range 200_000 {
+	for range 40_000 {
 		i, who := rand.IntN(loops), rand.IntN(people)
 		switch op := rand.IntN(1000); {
 		case op == 0: // its worker is killed
@@ -179,7 +179,7 @@ func TestBoundHoldsBesideOthers(t *testing.T) {
 	for i := range loops {
 		b := bound(t, again(t, table), i, most)
 		all.Go(func() {
-			for n := range 50_000 {
+			for n := range 10_000 {
 				who := n % 2
 				seat, ok, _ := b.Enter(address(who))
 				if !ok {
@@ -281,7 +281,7 @@ func TestClearedRowsGiveMemoryBack(t *testing.T) {
 func TestSpoiltMemory(t *testing.T) {
 	table := newTable(t)
 	b := bound(t, table, 7, 10)
-	for range 20 {
+	for range 5 {
 		for i := range table.used[:4] {
 			table.used[i].Store(rand.Uint64())
 		}
