@@ -170,8 +170,8 @@ func TestFailingUpgrades(t *testing.T) {
 		variant harness.Variant
 		says    string
 	}{
-		{harness.Missing, "no such file"},
-		{harness.NotExecutable, "permission denied"},
+		{harness.Missing, "there is no such file"},
+		{harness.NotExecutable, "it is not executable"},
 		{harness.Garbage, "exec format"},
 		{harness.Exits, "exit"},
 		{harness.Crashes, "segmentation"},
