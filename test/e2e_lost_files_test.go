@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -168,5 +169,29 @@ func TestDirectoryIsHeld(t *testing.T) {
 	}
 	must(t, unix.Flock(fd, unix.LOCK_UN))
 	s.Wait("the directory to be held", func() bool { return clean() != nil })
+	s.Stop()
+}
+
+// The directory that a service was started in goes with its deployment: nothing needs it later.
+func TestDeletedWorkingDirectory(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Prepare(t, c)
+	release := harness.Dir(t)
+	s.Run(func(_ *harness.Server, cmd *exec.Cmd) { cmd.Dir = release })
+	before := s.WaitServing(1)
+	must(t, os.Remove(release))
+	conn := dial(t, c.Address("echo"))
+	conn.echo("before")
+	s.Upgrade()
+	s.Upgrade()
+	conn.echo("after")
+	if st := s.Status(); st.PID == before.PID {
+		t.Error("the master is the same")
+	}
+	s.Kill9Master()
+	m := s.RunMaster()
+	s.WaitMaster(m.PID())
+	conn.echo("at last")
+	conn.Close()
 	s.Stop()
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -26,23 +27,19 @@ type runCmd struct {
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
-	// What this process was started with beside its standard streams is nobody's whom it starts: a
-	// shell's redirections, a service manager's descriptors.
-	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := r.settle(c); err != nil {
 		return err
 	}
+	if err := r.leaveDirectory(); err != nil {
+		fmt.Fprintf(c.err, "reuseportd: stay in the working directory, which upgrades need then: %v\n", err)
+	}
+	// What this process was started with beside its standard streams is nobody's whom it starts: a
+	// shell's redirections, a service manager's descriptors.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	dir := string(c.RuntimeDir)
 	if os.Getpid() == 1 || r.Init {
-		args := os.Args[1:]
-		if r.Takeover { // settle has left it out, for masters that come by upgrades
-			args = append(args, "--takeover")
-		}
-		if r.Force { // likewise
-			args = append(args, "--force")
-		}
 		return exitWith(initd.Run(initd.Options{
-			Path: os.Args[0], Args: args,
+			Path: os.Args[0], Args: r.once(os.Args[1:]),
 			PIDFile: filepath.Join(dir, upgrade.PIDFile), Stderr: c.err,
 		}))
 	}
@@ -60,6 +57,41 @@ func (r *runCmd) Run(c *cli) error {
 		fmt.Fprintf(c.err, "reuseportd: %v\n", err)
 	}
 	return exitWith(status)
+}
+
+// once adds the flags that settle has left out, as they are not for masters that come by upgrades.
+func (r *runCmd) once(args []string) []string {
+	if r.Takeover {
+		args = append(args, "--takeover")
+	}
+	if r.Force {
+		args = append(args, "--force")
+	}
+	return args
+}
+
+// leaveDirectory has the process work in /, whatever becomes of the directory that it was
+// started in: a deployment's is removed with the next one. tableflip takes the working directory of its
+// first moment for all upgrades, so the process is executed once more. All paths are absolute by now.
+func (r *runCmd) leaveDirectory() error {
+	if wd, err := os.Readlink("/proc/self/cwd"); err != nil || wd == "/" {
+		return err
+	}
+	image, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	args := r.once(os.Args[:len(os.Args):len(os.Args)])
+	if r.Init {
+		args = append(args, "--init")
+	}
+	_ = os.Setenv("PWD", "/")
+	_ = os.Setenv(upgrade.BinaryEnv, os.Args[0])
+	defer os.Unsetenv(upgrade.BinaryEnv)
+	return fmt.Errorf("execute %s: %w", image, syscall.Exec(image, args, os.Environ()))
 }
 
 func exitWith(status int) error {
