@@ -33,6 +33,9 @@ func TestLogPath(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(secret, "passwd"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(logs, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	link("../secret/passwd", "theirs", other)
 	link("../secret/missing", "theirs-missing", other)
 	link("../secret", "dir", other)
@@ -67,7 +70,7 @@ func TestLogPath(t *testing.T) {
 		"loop":           "too many levels",
 		"fifo":           "no regular file",
 		"sub":            "is a directory",
-		"fresh/x":        "not a directory",
+		"file/x":         "not a directory",
 		"none/x":         "no such file",
 		"/proc/self/fd/" + strconv.Itoa(int(w.Fd())): "",
 	} {
