@@ -7,19 +7,29 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
 
+	"reuseportd/internal/control"
 	"reuseportd/test/harness"
 )
 
-// nameServer answers every question for an IPv4 address with ip, and all others with nothing.
-func nameServer(t *testing.T, at string, ip [4]byte) {
+// nameServer answers every question for an IPv4 address with those of its last answer, and all
+// others with nothing. Without an answer it fails.
+type nameServer struct{ addrs atomic.Pointer[[][4]byte] }
+
+func (s *nameServer) answer(addrs ...[4]byte) { s.addrs.Store(&addrs) }
+
+func newNameServer(t *testing.T, at string) *nameServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", at)
 	if err != nil {
 		t.Skipf("no name server can be here: %v", err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+	s := new(nameServer)
+	s.answer()
 	go func() {
 		buf := make([]byte, 1500)
 		for {
@@ -33,25 +43,31 @@ func nameServer(t *testing.T, at string, ip [4]byte) {
 				continue
 			}
 			answer := append([]byte{buf[0], buf[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, buf[12:end]...)
+			addrs := *s.addrs.Load()
+			if len(addrs) == 0 {
+				answer[3] |= 2 // SERVFAIL
+			}
 			if buf[end-3] == 1 { // A
-				answer[7] = 1
-				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4)
-				answer = append(answer, ip[:]...)
+				answer[7] = byte(len(addrs))
+				for _, ip := range addrs {
+					answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4)
+					answer = append(answer, ip[:]...)
+				}
 			}
 			_, _ = conn.WriteTo(answer, from)
 		}
 	}()
+	return s
 }
 
-// TestNamesInTheSandbox: names are looked up by workers that are kept in, and a resolv.conf that is
-// replaced by a rename is heeded.
-func TestNamesInTheSandbox(t *testing.T) {
+// behindNames starts a server that passes requests on to app.test, which it looks up as
+// resolvConf says; again starts another master.
+func behindNames(t *testing.T, workers int) (s *harness.Server, address string, resolvConf func(ip string), again func() *harness.Master) {
+	t.Helper()
 	needRoot(t)
 	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
 		t.Skipf("no mount namespace is to be had, in which /etc could be another one: %v", err)
 	}
-	nameServer(t, "127.0.53.1:53", [4]byte{127, 0, 0, 1})
-	nameServer(t, "127.0.53.2:53", [4]byte{127, 0, 0, 2})
 	port := harness.Port(t)
 	app := harness.Default(t)
 	app = app.WithListeners(
@@ -60,12 +76,12 @@ func TestNamesInTheSandbox(t *testing.T) {
 	).WithWorkers(1)
 	harness.Start(t, app)
 
-	c := harness.Default(t).With(fmt.Sprintf("upstreams: [{name: app, resolve_every: 1s, servers: [{address: \"app.test:%d\"}]}]", port))
+	c := harness.Default(t).With(fmt.Sprintf("upstreams: [{name: app, resolve_every: 1s, servers: [{address: \"app.test:%d\"}]}]", port)).WithWorkers(workers)
 	c.Listeners[0].Service = "http: {routes: [{proxy: {upstream: app}}]}"
-	s := harness.Prepare(t, c)
+	s = harness.Prepare(t, c)
 	etc := filepath.Join(s.Dir, "etc")
 	must(t, os.Mkdir(etc, 0o755))
-	resolvConf := func(ip string) {
+	resolvConf = func(ip string) {
 		must(t, os.WriteFile(etc+"/resolv.conf.next", []byte("nameserver "+ip+"\n"), 0o644))
 		must(t, os.Rename(etc+"/resolv.conf.next", etc+"/resolv.conf"))
 	}
@@ -77,18 +93,80 @@ func TestNamesInTheSandbox(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644))
 	}
 	script := s.Script(fmt.Sprintf("exec unshare -m sh -c 'mount --bind %s /etc && exec \"$@\"' sh \"$@\"", etc))
-	s.Run(func(s *harness.Server, cmd *exec.Cmd) {
+	there := func(cmd *exec.Cmd) {
 		cmd.Path, cmd.Args = script, append([]string{script, s.Binary}, cmd.Args[1:]...)
-	})
+	}
+	s.Run(func(_ *harness.Server, cmd *exec.Cmd) { there(cmd) })
+	return s, c.Address("web"), resolvConf, func() *harness.Master { return s.RunMasterBy(there) }
+}
+
+// TestNamesInTheSandbox: names are looked up by workers that are kept in, and a resolv.conf that is
+// replaced by a rename is heeded.
+func TestNamesInTheSandbox(t *testing.T) {
+	newNameServer(t, "127.0.53.1:53").answer([4]byte{127, 0, 0, 1})
+	newNameServer(t, "127.0.53.2:53").answer([4]byte{127, 0, 0, 2})
+	s, web, resolvConf, _ := behindNames(t, 1)
 	st := s.WaitServing(1)
 	for _, w := range harness.Serving(st).Workers {
 		if w.Sandbox == nil || !w.Sandbox.Seccomp {
 			t.Errorf("worker %d isn't kept in: %+v", w.PID, w.Sandbox)
 		}
 	}
-	if got := body(c.Address("web")); got != "one\n" {
+	if got := body(web); got != "one\n" {
 		t.Fatalf("answer %q of the server that the first name server names", got)
 	}
 	resolvConf("127.0.53.2")
-	s.Wait("workers to ask the other name server", func() bool { return body(c.Address("web")) == "two\n" })
+	s.Wait("workers to ask the other name server", func() bool { return body(web) == "two\n" })
+}
+
+// TestWithdrawnAddressStaysAway: what a name no longer stands for gets no request while names can't
+// be looked up, whatever becomes of workers and masters.
+func TestWithdrawnAddressStaysAway(t *testing.T) {
+	dns := newNameServer(t, "127.0.53.1:53")
+	dns.answer([4]byte{127, 0, 0, 1}, [4]byte{127, 0, 0, 2})
+	s, web, _, again := behindNames(t, 2)
+	s.WaitServing(1)
+	// A round through all servers of each of the two workers, whichever the kernel gives a connection to.
+	only := func() bool {
+		for range 16 {
+			if body(web) != "two\n" {
+				return false
+			}
+		}
+		return true
+	}
+	s.Wait("requests at the first address", func() bool { return body(web) == "one\n" })
+	dns.answer([4]byte{127, 0, 0, 2})
+	s.Wait("the first address to be withdrawn", only)
+	dns.answer()
+	s.WaitLog("the one of before goes on")
+
+	check := func(what string) {
+		t.Helper()
+		if !only() {
+			t.Errorf("%s: the withdrawn address gets requests, or the other none", what)
+		}
+	}
+	s.Reload()
+	check("after a reload")
+	replaced := func() {
+		t.Helper()
+		pids := s.Workers()
+		s.KillWorkers(pids...)
+		s.WaitStatus("workers to be replaced", func(st *control.Status) bool {
+			now := s.Workers()
+			return st.Change == "" && len(now) == len(pids) && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(pids, pid) })
+		})
+	}
+	replaced()
+	check("after the death of all workers")
+	s.Upgrade()
+	check("after an upgrade")
+	s.Kill9Master()
+	check("without a master")
+	s.WaitMaster(again().PID())
+	check("after adoption")
+	replaced()
+	check("after adoption and the death of all workers")
+	s.Stop()
 }

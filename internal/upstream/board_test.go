@@ -261,6 +261,13 @@ func TestNonsenseOnTheBoard(t *testing.T) {
 	b.Snapshot("app")
 	b.Upstream("app")
 	b.lately("app", "x:80", 1)
+	n := &name{upstream: "app", state: &b.entries[1], id: b.entries[1].id.Load()}
+	n.state.answer.Store(failedAnswer)
+	n.state.last().halves[0].whole.Store(1)
+	n.state.last().halves[1].whole.Store(1)
+	n.state.last().halves[0].asked.Store(1)
+	n.state.last().halves[1].asked.Store(1)
+	b.last(n)
 	picks(c, 1, 3)
 	s.pools["app"].keep(1)
 	b.ClearRows(0, maxRows)

@@ -93,6 +93,7 @@ func (b *Board) claim(k *key, now int64) int {
 	store(e.upstream[:], k.upstream)
 	switch k.kind {
 	case ofServer:
+		b.strike(i)
 		store(e.address[:], k.text)
 	case ofName:
 		store(e.name[:], k.text)

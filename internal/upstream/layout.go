@@ -70,7 +70,7 @@ type entry struct {
 	slowStart atomic.Int64
 	_         [3]uint64
 
-	counters counters
+	counters counters // of a name: lastAnswer
 
 	kind     atomic.Uint64
 	upstream text8

@@ -17,14 +17,21 @@ import (
 
 // name is a server of the configuration whose addresses have to be found out.
 type name struct {
-	conf *config.Server
-	host string
-	port uint16
-	zone string // of a link-local address; host is the address without it
-	// state is shared by all workers, so that one tells what has changed.
+	conf     *config.Server
+	host     string
+	port     uint16
+	zone     string // of a link-local address; host is the address without it
+	upstream string
+	order    uint64 // place in the configuration
+	// What follows is guarded by pool.mu. state is shared by all workers, so that one tells what
+	// has changed; shared is false if it is memory of this worker's own. If state has
+	// another id than this, it is another's now.
 	state   *entry
-	targets []target // guarded by pool.mu
-	asked   bool     // at least once
+	id      uint64
+	shared  bool
+	targets []target
+	since   int64 // when the lookup that gave targets began; 0: there was none
+	asked   bool  // at least once; only for follow
 }
 
 const (
@@ -35,7 +42,7 @@ const (
 	// maxTargets bounds the servers that one name stands for.
 	maxTargets = 256
 	// failedAnswer is entry.answer when a lookup has failed.
-	failedAnswer = 2
+	failedAnswer = marked | 2
 )
 
 // nameAll finds those servers of the configuration that are no fixed addresses: names, and
@@ -57,45 +64,22 @@ func (p *pool) nameAll(now int64) {
 				continue
 			}
 		}
-		n := &name{conf: conf, host: host, port: uint16(number), zone: zone}
-		n.state, _ = p.set.entry(&key{ofName, p.conf.Name, conf.Address}, now)
-		n.state.order.Store(uint64(i) << 16)
-		if b := p.set.board; b != nil && conf.Named {
-			n.targets = b.lately(p.conf.Name, conf.Address, now)
-		}
+		n := &name{conf: conf, host: host, port: uint16(number), zone: zone, upstream: p.conf.Name, order: uint64(i) << 16}
 		p.names[i] = n
+		p.hold(n, now)
 		p.set.unanswered.Add(1)
 	}
-}
-
-// lately returns the addresses that other workers have for a name, or had: it may not be
-// possible to look it up just when a worker starts.
-func (b *Board) lately(upstream, name string, now int64) []target {
-	var all []target
-	for i := range b.known() {
-		e := &b.entries[i]
-		if id := e.id.Load(); id == 0 || e.kind.Load() != ofServer || now-e.touched.Load() > shown ||
-			load(e.upstream[:]) != upstream || load(e.name[:]) != name {
-			continue
-		}
-		if a, err := netip.ParseAddrPort(load(e.address[:])); err == nil && len(all) < maxTargets {
-			if t, err := withZone(a.Addr(), a.Port()); err == nil {
-				all = append(all, t)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b target) int { return strings.Compare(a.name, b.name) })
-	return all
 }
 
 // follow looks a name up again and again.
 func (p *pool) follow(ctx context.Context, n *name) {
 	for ctx.Err() == nil {
+		asked := monotonic()
 		targets, err := n.lookup(ctx, p.set.resolver)
 		if ctx.Err() != nil {
 			return
 		}
-		p.answer(n, targets, err)
+		known := p.answer(n, asked, targets, err)
 		if !n.asked {
 			n.asked = true
 			if p.set.unanswered.Add(-1) == 0 {
@@ -103,7 +87,7 @@ func (p *pool) follow(ctx context.Context, n *name) {
 			}
 		}
 		wait := p.conf.ResolveEvery
-		if len(n.targets) == 0 {
+		if !known {
 			wait = min(wait, retryLookup)
 		}
 		select {
@@ -174,35 +158,46 @@ func lookupError(err error) error {
 	return errors.New(dns.Err)
 }
 
-// answer takes what a lookup gave. When it failed, what it gave before goes on.
-func (p *pool) answer(n *name, targets []target, err error) {
+// answer takes what a lookup gave, and reports whether the name has an address. When it failed,
+// or was overtaken by that of another worker, the last answer that any worker got goes on.
+func (p *pool) answer(n *name, asked int64, targets []target, err error) bool {
 	now := monotonic()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	had := len(n.targets)
+	before := n.targets
+	if p.keepName(n, now); err == nil && asked > n.since {
+		n.targets, n.since = targets, asked
+	}
+	if !slices.EqualFunc(before, n.targets, target.same) {
+		p.rebuild(now)
+		p.set.wake()
+	}
 	if err != nil {
 		p.state.counters.dnsFailures.Add(1)
+		if n.shared && n.state.answer.Load()&markBits != marked {
+			n.since = asked // an older release asked last: this is what is known of it
+			p.recordLast(n)
+		}
 		// Where another worker has addresses, the name has some.
-		n.tell(p, failedAnswer, fmt.Sprintf("its address can't be looked up: %v%s", err, goesOn(had)))
-		return
+		n.tell(p, failedAnswer, fmt.Sprintf("its address can't be looked up: %v%s", err, goesOn(len(n.targets))))
+		return len(n.targets) > 0
 	}
 	n.state.resolved.Store(1)
-	same := slices.EqualFunc(n.targets, targets, func(a, b target) bool { return a.name == b.name && a.address == b.address })
-	if !same {
-		n.targets = targets
-		p.rebuild(now)
-		select {
-		case p.set.changed <- struct{}{}:
-		default:
-		}
+	if n.since != asked {
+		return len(n.targets) > 0
 	}
+	p.recordLast(n)
 	var shown []string
 	for _, t := range targets {
 		shown = append(shown, t.name)
 	}
 	text := strings.Join(shown, ", ")
-	n.tell(p, KeyOf([]byte(text))|4, "its address is "+text)
+	n.tell(p, answerOf(text), "its address is "+text)
+	return true
 }
+
+// answerOf is entry.answer when a lookup gave these addresses.
+func answerOf(text string) uint64 { return KeyOf([]byte(text))&^markBits | marked | 4 }
 
 func goesOn(had int) string {
 	if had == 0 {
@@ -215,14 +210,15 @@ func goesOn(had int) string {
 // only if it is a failure.
 func (n *name) tell(p *pool, answer uint64, why string) {
 	before := n.state.answer.Swap(answer)
-	if before == answer || before == 0 && answer != failedAnswer {
+	told := before&^markBits | marked // by an older release as well
+	if told == answer || before == 0 && answer != failedAnswer {
 		return
 	}
 	e := Event{p.conf.Name, n.conf.Address, Up, Up, why}
 	switch {
 	case answer == failedAnswer && len(n.targets) == 0:
 		e.To = Unresolved
-	case before == failedAnswer:
+	case told == failedAnswer:
 		e.From = Unresolved
 	}
 	p.set.event(e)

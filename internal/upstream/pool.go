@@ -39,6 +39,8 @@ type target struct {
 	address    eventloop.Address
 }
 
+func (t target) same(other target) bool { return t.name == other.name && t.address == other.address }
+
 func targetOf(a netip.AddrPort) target {
 	return target{a.String(), a.String(), eventloop.AddressOf(a)}
 }

@@ -133,18 +133,28 @@ func (p *pool) keep(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.touched.Store(now)
+	other := false
 	for _, n := range p.names {
-		if n != nil {
-			n.state.touched.Store(now)
-		}
+		other = n != nil && p.keepName(n, now) || other
 	}
 	lost := false
 	for _, s := range p.list.Load().servers {
 		s.touch(now)
 		lost = lost || s.state.id.Load() != s.id
 	}
-	if lost {
+	if lost || other {
 		p.rebuild(now)
+	}
+	if other {
+		p.set.wake()
+	}
+}
+
+// wake tells the checks that there are other servers.
+func (s *Set) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
 	}
 }
 
