@@ -31,7 +31,7 @@ func (l *Loop) flush(c *Conn) bool {
 		}
 		l.left -= n
 		l.count.out(c, n)
-		if c.svc.minRate > 0 && !l.takes(c, n) {
+		if c.svc.rate() > 0 && !l.takes(c, n) {
 			return false
 		}
 		if c.has(blocked) && !c.has(steady) {
@@ -42,7 +42,7 @@ func (l *Loop) flush(c *Conn) bool {
 			return false
 		}
 	}
-	if c.svc.minRate > 0 {
+	if c.svc.rate() > 0 {
 		c.taking().pause(l.now)
 	}
 	if o.tail != nil || o.fd >= 0 {
@@ -140,7 +140,7 @@ func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errn
 // edge-triggered, it only speaks after a write came short), and the write
 // timeout in place of the handler's.
 func (l *Loop) block(c *Conn) {
-	if c.svc.minRate > 0 {
+	if c.svc.rate() > 0 {
 		c.Await(c.taking())
 	}
 	if !c.has(watchOut) {

@@ -18,6 +18,7 @@ type Service struct {
 	stays        bool  // its connections end here
 	bound        Bound // nil: of none
 	minRate      int64 // SetMinRate
+	paced        bool  // its handler is a Pacer
 }
 
 // SetUpstreams says which service has the other end of pairs that come from another
@@ -35,7 +36,8 @@ func (s *Service) Stay() { s.stays = true }
 // NewService makes a service of h. A connection whose peer takes no output for
 // writeTimeout is cut; 0 is never.
 func (l *Loop) NewService(h Handler, writeTimeout time.Duration) *Service {
-	return &Service{loop: l, handler: h, writeTimeout: l.Class(writeTimeout)}
+	_, paced := h.(Pacer)
+	return &Service{loop: l, handler: h, writeTimeout: l.Class(writeTimeout), paced: paced}
 }
 
 // Loop returns the loop that the service runs on.

@@ -67,6 +67,7 @@ type Loop struct {
 	polite    queue   // connections that can go on
 	greedy    queue   // …and had used up their share
 	left      int     // of the share of the connection that is driven, in work
+	scarce    scarcity
 	done      int     // work since the clock was last looked at
 	closing   []*Conn // closed in this turn, descriptors still open
 	driven    *Conn   // nil between two

@@ -108,11 +108,12 @@ func (l *Loop) account() {
 		l.trim()
 	}
 	allowed := l.publish()
+	held := l.holds()
+	l.noteScarcity(held, allowed)
 	if allowed == math.MaxInt {
 		l.mem.ceiling = math.MaxInt
 		return
 	}
-	held := l.holds()
 	l.mem.ceiling = l.mem.lent + allowed - held
 	if held > allowed {
 		l.shed()

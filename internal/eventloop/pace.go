@@ -31,8 +31,8 @@ type Pace struct {
 // Await says that the peer is waited for, from now on or again.
 func (c *Conn) Await(p *Pace) {
 	switch {
-	case c.svc.minRate == 0:
-	case p.due == 0:
+	case c.svc.rate() == 0:
+	case p.due == 0, c.svc.minRate == 0 && p.due > 0 && p.due < c.svc.loop.scarce.since:
 		p.due = c.svc.loop.now + paceGrace
 	case p.due < 0:
 		p.due = c.svc.loop.now + ^p.due
@@ -48,7 +48,7 @@ func (p *Pace) pause(now int64) {
 
 // KeepsUp counts n bytes, and reports whether the peer is fast enough.
 func (c *Conn) KeepsUp(p *Pace, n int) bool {
-	rate := c.svc.minRate
+	rate := c.svc.rate()
 	if rate == 0 {
 		return true
 	}
@@ -57,7 +57,7 @@ func (c *Conn) KeepsUp(p *Pace, n int) bool {
 		p.due = ^min(^p.due+earned, paceGrace+paceCredit)
 		return true
 	}
-	c.Await(p)
+	c.Await(p) // and begins anew what an earlier scarcity has left
 	now := c.svc.loop.now
 	p.due = min(p.due+earned, now+paceGrace+paceCredit)
 	return now <= p.due

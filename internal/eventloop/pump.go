@@ -68,7 +68,7 @@ func (l *Loop) hand(c, to *Conn, p []byte) bool {
 		return to.has(open)
 	}
 	l.count.out(to, n)
-	if to.svc.minRate > 0 {
+	if to.svc.rate() > 0 {
 		to.KeepsUp(to.taking(), n)
 		to.taking().pause(l.now) // block goes on
 	}
@@ -167,7 +167,7 @@ func (l *Loop) passed(c *Conn, n int) {
 			if c.has(open) && len(c.in) > 0 {
 				c.flags |= paused // is the handler's again
 			}
-		} else if c.svc.minRate > 0 && !c.Brings(n) {
+		} else if c.svc.rate() > 0 && !c.Brings(n) {
 			if p, ok := c.svc.handler.(Pacer); ok {
 				p.TooSlow(c)
 			}
