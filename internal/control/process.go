@@ -44,7 +44,7 @@ func LookAt(pid int) (Process, error) {
 // parseStat returns fields 3 and 22. The second one is a name that may hold anything.
 func parseStat(text string) (state byte, ticks uint64, err error) {
 	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(f) < 20 || len(f[0]) != 1 {
+	if len(f) < 20 || len(f[0]) != 1 || f[0][0]|0x20 < 'a' || f[0][0]|0x20 > 'z' {
 		return 0, 0, errors.New("its line in /proc is not understood")
 	}
 	ticks, err = strconv.ParseUint(f[19], 10, 64)

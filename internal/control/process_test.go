@@ -47,8 +47,9 @@ func TestStoppedProcess(t *testing.T) {
 func FuzzParseStat(f *testing.F) {
 	f.Add("7 (a) b) c) T 1 7 7 0 -1 4194560 2 0 0 0 0 0 0 0 20 0 1 0 1234 0 0")
 	f.Add(") S")
+	f.Add(") \x01 1 7 7 0 -1 4194560 2 0 0 0 0 0 0 0 20 0 1 0 1234 0 0")
 	f.Fuzz(func(t *testing.T, text string) {
-		if state, _, err := parseStat(text); err == nil && state <= ' ' {
+		if state, _, err := parseStat(text); err == nil && (state|0x20 < 'a' || state|0x20 > 'z') {
 			t.Errorf("state %q", state)
 		}
 	})
