@@ -116,6 +116,11 @@ func only(d door, how func(context.Context, place) (*contender, error)) func(con
 	}
 }
 
+// buildName begins the names of the builds that -beside names.
+const buildName = "beside "
+
+func isBuild(name string) bool { return strings.HasPrefix(name, buildName) }
+
 // besides are further builds of reuseportd, from a list of binaries. They take no part in scaling and models.
 func besides(list string) []entrant {
 	var all []entrant
@@ -123,7 +128,7 @@ func besides(list string) []entrant {
 		if path == "" {
 			continue
 		}
-		name := fmt.Sprintf("beside %d: %s", len(all)+1, filepath.Base(path))
+		name := fmt.Sprintf("%s%d: %s", buildName, len(all)+1, filepath.Base(path))
 		all = append(all, entrant{name, func(ctx context.Context, p place) (*contender, error) {
 			p.binary = path
 			return reuseportd(loops{workers, 1})(ctx, p)

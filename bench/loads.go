@@ -57,7 +57,7 @@ var loads = []load{
 	{name: "fairness", title: "A polite client beside one that floods", doors: []door{doorFair, doorFairFile}, once: fairness, cold: true, times: len(floods), extra: time.Duration(len(floods)) * time.Second},
 	{name: "lockout", title: "A polite client beside 6000 connections that fall silent, with 2000 descriptors for each process", doors: []door{doorLockout}, once: lockout(silent), cold: true, times: 1, extra: 8 * time.Second},
 	{name: "scaling", title: "Small requests on more connections, and with another loop", doors: []door{doorScaling}, once: scaling, cold: true, times: len(growing), extra: time.Second},
-	{name: "abreast", title: "Small requests to two servers at the same time", doors: []door{doorSmall}, once: abreast, times: 2, apart: true},
+	{name: "abreast", title: "Small requests to two servers at the same time", doors: []door{doorSmall}, once: abreast, times: len(sides), apart: true},
 	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, cold: true, times: 2},
 }
 
