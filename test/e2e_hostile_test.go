@@ -85,7 +85,7 @@ var lies = []struct {
 		return v.say(ch)
 	}},
 	{"other memory", false, func(l *loot, v *said, ch *wire.Conn) error {
-		v.fileFDs = []int{l.board, l.ledger}
+		v.fileFDs = []int{l.Board, l.Ledger}
 		return v.say(ch)
 	}},
 	{"the same again and again", false, func(_ *loot, v *said, ch *wire.Conn) error {
@@ -202,7 +202,7 @@ func TestUnrecordedListener(t *testing.T) {
 		robbed = w
 	}
 	l := rob(t, s, 1, robbed)
-	stray := listenAs(t, l.rescue, nobody)
+	stray := listenAs(t, l.Rescue, nobody)
 	s.Kill9Master()
 	before := s.AllWorkers()
 	m := s.RunMaster()
@@ -271,7 +271,7 @@ func TestTalkativeWorker(t *testing.T) {
 	before := len(s.Log())
 	done, stopped := make(chan struct{}), make(chan int)
 	go func() {
-		dup, _ := unix.FcntlInt(uintptr(l.channel), unix.F_DUPFD_CLOEXEC, 3)
+		dup, _ := unix.FcntlInt(uintptr(l.Channel), unix.F_DUPFD_CLOEXEC, 3)
 		ch, err := wire.FromFD(dup)
 		n := 0
 		for ; err == nil; n++ {
@@ -313,7 +313,7 @@ func TestSpoiltMemory(t *testing.T) {
 		t.Helper()
 		for _, w := range workers(s.Status()) {
 			l := rob(t, s, generation, w)
-			for _, fd := range []int{l.ledger, l.board} {
+			for _, fd := range []int{l.Ledger, l.Board} {
 				garbage := make([]byte, 1<<20)
 				for i := 0; i < len(garbage); i += 8 {
 					binary.NativeEndian.PutUint64(garbage[i:], uint64(i)*0x9e3779b97f4a7c15|1)

@@ -15,18 +15,14 @@ import (
 	"reuseportd/test/harness"
 )
 
-// loot is what a process of the workers' user may get hold of: duplicates of a worker's
-// descriptors. The test takes them as root, since workers can't be traced; what is done with
-// them needs no privilege.
+// loot is a worker's descriptors, and what an impostor needs to know beside.
 type loot struct {
+	*harness.Loot
 	t      *testing.T
 	s      *harness.Server
 	worker control.Worker
 	gen    uint64
 	config string
-
-	rescue, channel, ledger, board int
-	shards                         map[string]int // by address
 }
 
 // rob takes a worker's descriptors.
@@ -34,61 +30,10 @@ func rob(t *testing.T, s *harness.Server, gen uint64, w control.Worker) *loot {
 	t.Helper()
 	text, err := os.ReadFile(s.ConfigPath)
 	must(t, err)
-	l := &loot{
-		t: t, s: s, worker: w, gen: gen, config: string(text),
-		rescue: -1, channel: -1, ledger: -1, board: -1, shards: make(map[string]int),
-	}
-	pidfd, err := unix.PidfdOpen(w.PID, 0)
+	l, err := harness.Rob(w.PID)
 	must(t, err)
-	defer unix.Close(pidfd)
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.PID))
-	must(t, err)
-	for _, e := range entries {
-		var number int
-		_, _ = fmt.Sscan(e.Name(), &number)
-		name, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", w.PID, number))
-		if !strings.HasPrefix(name, "socket:") && !strings.Contains(name, "memfd:") {
-			continue
-		}
-		fd, err := unix.PidfdGetfd(pidfd, number, 0)
-		if err != nil {
-			continue // closed meanwhile
-		}
-		l.keep(name, number, fd)
-	}
-	for what, fd := range map[string]int{"rescue": l.rescue, "channel": l.channel, "ledger": l.ledger, "board": l.board} {
-		if fd < 0 {
-			t.Fatalf("worker %d has no %s", w.PID, what)
-		}
-	}
-	return l
-}
-
-func (l *loot) keep(name string, number, fd int) {
-	domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	typ, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	switch {
-	case strings.Contains(name, "reuseportd-stats"):
-		l.ledger = fd
-	case strings.Contains(name, "reuseportd-upstreams"):
-		l.board = fd
-	case domain == unix.AF_UNIX && typ == unix.SOCK_SEQPACKET && listens == 1:
-		l.rescue = fd
-	case domain == unix.AF_UNIX && typ == unix.SOCK_SEQPACKET && number == 3:
-		l.channel = fd
-	case domain == unix.AF_INET && listens == 1:
-		if sa, err := unix.Getsockname(fd); err == nil {
-			sa := sa.(*unix.SockaddrInet4)
-			l.shards[fmt.Sprintf("127.0.0.1:%d", sa.Port)] = fd
-			break
-		}
-		fallthrough
-	default:
-		_ = unix.Close(fd)
-		return
-	}
-	l.t.Cleanup(func() { _ = unix.Close(fd) })
+	t.Cleanup(l.Close)
+	return &loot{l, t, s, w, gen, string(text)}
 }
 
 // greeted stops the worker, and returns the channel to the next master that comes to its
@@ -96,12 +41,12 @@ func (l *loot) keep(name string, number, fd int) {
 func (l *loot) greeted() (*wire.Conn, error) {
 	fd := -1
 	for {
-		fds := []unix.PollFd{{Fd: int32(l.rescue), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(l.Rescue), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, int(harness.Within.Milliseconds())); err != nil && err != unix.EINTR {
 			return nil, err
 		}
 		var err error
-		if fd, _, err = unix.Accept4(l.rescue, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+		if fd, _, err = unix.Accept4(l.Rescue, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
 			break
 		}
 		if err != unix.EINTR {
@@ -132,12 +77,12 @@ type said struct {
 
 func (l *loot) truth() *said {
 	v := &said{
-		files: custody.Part{Files: []string{custody.FileLedger, custody.FileBoard}}, fileFDs: []int{l.ledger, l.board},
+		files: custody.Part{Files: []string{custody.FileLedger, custody.FileBoard}}, fileFDs: []int{l.Ledger, l.Board},
 		generation: custody.Generation{ID: l.gen, State: "serving"}, config: l.config, pidfd: -1,
 		worker: custody.Worker{Generation: l.gen, Index: l.worker.Slot, Slots: []int{l.worker.Slot}, PID: l.worker.PID, State: "serving"},
 		end:    custody.End{LastID: l.gen, Seq: 1},
 	}
-	for address, fd := range l.shards {
+	for address, fd := range l.Shards {
 		le := wire.Lease{Key: "tcp4!" + address, Index: l.worker.Slot, Slot: l.worker.Slot}
 		v.leased.Leased = append(v.leased.Leased, le)
 		v.shardFDs = append(v.shardFDs, fd)

@@ -71,6 +71,7 @@ func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 		return len(a.orphans), err
 	}
 	found := a.endFailed()
+	defer a.closeFailed() // what of theirs isn't inherited
 	if found == 0 {
 		return 0, nil
 	}
@@ -214,8 +215,8 @@ func (o *orphan) ask(rec *record.Record, deadline time.Time) (*brought, error) {
 	}
 }
 
-// endFailed ends the orphans that are not adopted, and returns the number of the others.
-// One that was never lent anything ends by itself.
+// endFailed ends the orphans that are not adopted, and returns the number of the others. Their
+// shards are kept. One that was never lent anything ends by itself.
 func (a *adoption) endFailed() int {
 	found := 0
 	for _, o := range a.orphans {
@@ -224,11 +225,15 @@ func (a *adoption) endFailed() int {
 			continue
 		}
 		if o.brought != nil {
-			o.brought.close()
+			o.brought.closeFiles()
 		}
 		if !record.Ended(o.pidfd, 0) {
 			a.co.log.Error().Str("error", spoken(o.err.Error())).Str("socket", o.name).Int("worker_pid", o.rec.PID).
 				Msg("a worker of an earlier master does not hand itself over: it is ended, its places are filled anew")
+			if _, err := o.seize(a.rec); err != nil {
+				a.co.log.Warn().Err(err).Int("worker_pid", o.rec.PID).
+					Msg("its sockets can't be taken before it ends: those who wait to be accepted by it are reset")
+			}
 			_ = unix.PidfdSendSignal(o.pidfd, unix.SIGKILL, nil, 0)
 		}
 	}
@@ -240,6 +245,15 @@ func (a *adoption) endFailed() int {
 		}
 	}
 	return found
+}
+
+// closeFailed lets go of what orphans that were ended had.
+func (a *adoption) closeFailed() {
+	for _, o := range a.orphans {
+		if o.err != nil && o.brought != nil {
+			o.brought.close()
+		}
+	}
 }
 
 func (o *orphan) close() {

@@ -104,14 +104,21 @@ func (b *brought) takeShard(le lease, m wire.Message, i int) error {
 	if err != nil || cookie != g.Cookies[le.index] {
 		return fmt.Errorf("shard %d of %s: the socket that comes is another one", le.index, g.Key)
 	}
-	b.leases[le] = true
-	if b.shards[g.Key] == nil {
-		b.shards[g.Key] = make(map[int]int)
+	if !shard.Listens(m.FDs[i]) {
+		return fmt.Errorf("shard %d of %s: the socket that comes does not listen any more", le.index, g.Key)
 	}
+	b.leases[le] = true
 	if _, known := b.shards[g.Key][le.index]; !known { // else another loop of its has it too
-		b.shards[g.Key][le.index] = m.Take(i)
+		b.keepShard(le, m.Take(i))
 	}
 	return nil
+}
+
+func (b *brought) keepShard(le lease, fd int) {
+	if b.shards[le.key] == nil {
+		b.shards[le.key] = make(map[int]int)
+	}
+	b.shards[le.key][le.index] = fd
 }
 
 func (b *brought) hasSlot(slot int) bool {
@@ -192,18 +199,23 @@ func (b *brought) complete() error {
 
 // close lets go of everything.
 func (b *brought) close() {
-	for _, fd := range []int{b.ledger, b.board, b.clients, b.load} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-	b.ledger, b.board, b.clients, b.load = -1, -1, -1, -1
+	b.closeFiles()
 	for key, shards := range b.shards {
 		for _, fd := range shards {
 			_ = unix.Close(fd)
 		}
 		delete(b.shards, key)
 	}
+}
+
+// closeFiles lets go of everything but the shards.
+func (b *brought) closeFiles() {
+	for _, fd := range []int{b.ledger, b.board, b.clients, b.load} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	b.ledger, b.board, b.clients, b.load = -1, -1, -1, -1
 }
 
 // bounded is the beginning of a text, for messages.

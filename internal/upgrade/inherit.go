@@ -178,12 +178,12 @@ func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
 	cu.workers[w] = link{ch: o.ch, pidfd: o.pidfd, start: o.rec.Start}
 }
 
-// shards returns those that were brought, by key in slot order. Where there is none in the
+// shards returns those that were brought, or taken from who is ended, by key in slot order. Where there is none in the
 // middle, -1 stands for it: its worker has died, and the socket with it.
 func (a *adoption) shards() map[string][]int {
 	all := make(map[string][]int)
 	for _, o := range a.orphans {
-		if o.err != nil {
+		if o.brought == nil {
 			continue
 		}
 		for key, shards := range o.brought.shards {

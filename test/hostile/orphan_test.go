@@ -17,9 +17,9 @@ func (l *loot) answer(r *rand.Rand, a *account, null, bystander int, end time.Ti
 		if time.Now().After(end) {
 			return
 		}
-		fds := []unix.PollFd{{Fd: int32(l.rescue), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(l.Rescue), Events: unix.POLLIN}}
 		_, _ = unix.Poll(fds, 50)
-		if got, _, err := unix.Accept4(l.rescue, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+		if got, _, err := unix.Accept4(l.Rescue, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
 			fd = got
 		}
 	}
@@ -42,7 +42,7 @@ func (l *loot) answer(r *rand.Rand, a *account, null, bystander int, end time.Ti
 			}
 			fds := p.fds
 			if r.IntN(8) == 0 {
-				fds = pick(r, [][]int{nil, {null}, {l.board, l.ledger}, {l.channel}, {pidfd}, {pidfd, null, null}})
+				fds = pick(r, [][]int{nil, {null}, {l.Board, l.Ledger}, {l.Channel}, {pidfd}, {pidfd, null, null}})
 			}
 			if err := ch.Send(p.kind, p.body, fds...); err != nil {
 				a.count("orphan→master: cut off")
@@ -72,12 +72,12 @@ type part struct {
 func (l *loot) parts(pidfd, pid int) []part {
 	var leased []any
 	var shards []int
-	for address, fd := range l.shards {
+	for address, fd := range l.Shards {
 		leased = append(leased, map[string]any{"key": "tcp4!" + address, "index": l.slot, "slot": l.slot})
 		shards = append(shards, fd)
 	}
 	return []part{
-		{wire.KindCustody, map[string]any{"files": []any{"ledger", "board"}}, []int{l.ledger, l.board}},
+		{wire.KindCustody, map[string]any{"files": []any{"ledger", "board"}}, []int{l.Ledger, l.Board}},
 		{wire.KindCustody, map[string]any{"leased": leased}, shards},
 		{wire.KindCustody, map[string]any{"worker": map[string]any{
 			"generation": l.generation, "index": l.slot, "slots": []any{l.slot}, "pid": pid, "state": "gone",

@@ -59,7 +59,7 @@ func (p *play) round(n int, only string) {
 	if err != nil {
 		p.t.Fatalf("%s: %v", what, err)
 	}
-	closed := sync.OnceFunc(l.close)
+	closed := sync.OnceFunc(l.Close)
 	defer closed()                         // if the test fails
 	if slices.Contains(played, "orphan") { // before anybody has it ended
 		harness.StopProcess(p.t, victim.PID)

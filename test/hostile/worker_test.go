@@ -24,7 +24,7 @@ func (l *loot) talk(r *rand.Rand, a *account, null int, end time.Time) {
 			continue // it would be over soon
 		}
 		b, fds := datagram(r, kind)
-		switch err := say(l.channel, null, b, fds); {
+		switch err := say(l.Channel, null, b, fds); {
 		case err == nil:
 			a.sent("worker→master", kind)
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
@@ -34,7 +34,7 @@ func (l *loot) talk(r *rand.Rand, a *account, null int, end time.Time) {
 			time.Sleep(time.Millisecond)
 		}
 		if r.IntN(200) == 0 {
-			if n, _, err := unix.Recvfrom(l.channel, buf, unix.MSG_DONTWAIT); err == nil && n > 0 {
+			if n, _, err := unix.Recvfrom(l.Channel, buf, unix.MSG_DONTWAIT); err == nil && n > 0 {
 				a.count("worker→master: a message of the master's taken away")
 			}
 		}
@@ -46,7 +46,7 @@ func (l *loot) talk(r *rand.Rand, a *account, null int, end time.Time) {
 func (l *loot) spoil(r *rand.Rand, a *account, end time.Time) {
 	var words [8]byte
 	for time.Now().Before(end) {
-		for _, fd := range []int{l.ledger, l.board} {
+		for _, fd := range []int{l.Ledger, l.Board} {
 			var st unix.Stat_t
 			if unix.Fstat(fd, &st) != nil || st.Size < 8 {
 				continue

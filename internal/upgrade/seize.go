@@ -1,0 +1,65 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/record"
+	"reuseportd/internal/shard"
+)
+
+// seize takes from an orphan that is about to be ended the shards that it did not bring, by
+// pidfd_getfd(2), before SIGKILL closes them. So those who wait in their queues are served, and
+// no shard stays behind, in a duplicate that somebody keeps, with a share of the connections that nobody
+// accepts. It returns how many it took.
+//
+// It takes the right to trace the worker (CAP_SYS_PTRACE, as root has it outside of a unit that drops
+// it); without it, the error is EPERM.
+func (o *orphan) seize(rec *record.Record) (int, error) {
+	if o.brought == nil {
+		o.brought = newBrought(rec, o.gen, o.rec)
+	}
+	wanted := make(map[uint64]lease)
+	for i := range rec.Groups {
+		g := &rec.Groups[i]
+		for index, cookie := range g.Cookies {
+			if _, came := o.brought.shards[g.Key][index]; !came {
+				wanted[cookie] = lease{key: g.Key, index: index}
+			}
+		}
+	}
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", o.rec.PID))
+	if err != nil {
+		return 0, err
+	}
+	taken := 0
+	for _, e := range entries {
+		number, err := strconv.Atoi(e.Name())
+		if err != nil || len(wanted) == 0 {
+			continue
+		}
+		fd, err := unix.PidfdGetfd(o.pidfd, number, 0)
+		switch err {
+		case nil:
+		case unix.EBADF: // closed since
+			continue
+		default:
+			return taken, os.NewSyscallError("pidfd_getfd", err)
+		}
+		le, ok := lease{}, false
+		if cookie, err := shard.Cookie(fd); err == nil && shard.Listens(fd) {
+			le, ok = wanted[cookie]
+			delete(wanted, cookie)
+		}
+		if !ok {
+			_ = unix.Close(fd)
+			continue
+		}
+		o.brought.keepShard(le, fd)
+		taken++
+	}
+	return taken, nil
+}
