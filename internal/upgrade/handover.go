@@ -166,8 +166,8 @@ func (u *upgrade) handle(m wire.Message) {
 			return
 		}
 		u.pid = b.PID
-		u.co.core.change.progress = fmt.Sprintf("the next master (pid %d, version %s) is getting ready", b.PID, b.Version)
-		u.co.log.Info().Int("next_pid", b.PID).Str("next_version", b.Version).Msg("the next master is getting ready")
+		u.co.core.change.progress = fmt.Sprintf("the next master (pid %d, version %s) is getting ready", b.PID, spoken(b.Version))
+		u.co.log.Info().Int("next_pid", b.PID).Str("next_version", spoken(b.Version)).Msg("the next master is getting ready")
 		if err := u.co.sendSockets(u.ch, u.back); err != nil {
 			u.co.log.Error().Err(err).Msg("can't send the sockets to the next master")
 		}

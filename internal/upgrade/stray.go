@@ -64,7 +64,8 @@ func (s *stray) leaves(deadline time.Time) bool {
 // none, the PID must still be the same user's.
 func (s *stray) end() error {
 	if s.peer.PIDFD < 0 {
-		return errors.New("its process can't be told")
+		return errors.New("the kernel doesn't say which process it is. Find who listens there (ss -xlp) and end it; " +
+			"remove the socket file only when nobody does")
 	}
 	uid, err := record.RealUID(s.peer.PID)
 	if err != nil {
