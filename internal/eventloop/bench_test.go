@@ -182,7 +182,7 @@ func benchmarkTurn(b *testing.B, n int) {
 			b.Fatal(err)
 		}
 		clients[i] = pair[0]
-		l.register(l.open(int32(pair[1]), s, 0))
+		l.register(l.open(int32(pair[1]), s, serving))
 	}
 	defer func() {
 		for _, fd := range clients {

@@ -2,6 +2,7 @@ package eventloop
 
 import (
 	"fmt"
+	"math/bits"
 	"unsafe"
 )
 
@@ -160,23 +161,24 @@ func (c *Conn) check(listed, ready bool) error {
 		holds bool
 		says  string
 	}{
+		{bits.OnesCount32(uint32(c.flags&open)) == 1, "has one life"},
 		{c.svc != nil && c.gen&special == 0, "has a service and a generation"},
 		{listed == (c.class != 0), "is on the list of its class and on no other"},
 		{ready == c.has(queued), "is on the ready list exactly if queued"},
 		{c.has(registered) != c.has(away), "is watched exactly if it is here"},
 		{!c.has(away) || c.class == 0, "away: no timeout runs"},
-		{c.out == nil || c.has(blocked|queued|away|connecting), "goes on with its output some time"},
+		{c.out == nil || c.has(blocked|queued|away|dialing), "goes on with its output some time"},
 		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting), "goes on with its input some time"},
 		{!c.has(waiting) || c.has(away) || c.tie != nil && c.tie.peer.out != nil && c.tie.peer.out.waiter.c == c, "waiting: for its partner's output"},
 		{c.tie == nil || c.tie.peer.tie.peer == c, "is its partner's partner"},
 		{c.tie == nil || c.tie.peer.has(away) == c.has(away), "goes and comes with its partner"},
-		{!c.has(connecting) || c.has(outgoing|registered), "connecting: is watched"},
+		{!c.has(dialing) || c.has(outgoing|registered), "dialing: is watched"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
 		{!c.has(blocked|steady) || c.has(steady) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
 		{!c.has(paused) || c.in != nil && (c.out != nil || c.has(held|waiting|queued)), "paused: input waits for output"},
 		{!c.has(ended) || c.has(eof), "ended: at the end of file"},
-		{!c.has(finishing) || c.out != nil || c.has(lingering|queued|away), "finishing: it ends some time"},
-		{!c.has(lingering) || c.has(finishing) && c.in == nil && c.out == nil, "lingering: holds nothing"},
+		{!c.has(finishing) || c.out != nil || c.has(queued|away), "finishing: it ends some time"},
+		{!c.has(lingering) || c.in == nil && c.out == nil, "lingering: holds nothing"},
 		{!c.has(lingering) || c.has(away) || c.runs(c.svc.loop.lingerClass), "lingering: waits not for ever"},
 		{c.in == nil || len(c.in) > 0, "keeps no empty input"},
 	} {

@@ -2,44 +2,6 @@ package eventloop
 
 import "golang.org/x/sys/unix"
 
-// flag is a fact about a connection. Some of them travel with it (carried): their
-// numbers are part of the handover's format, so append and never reorder.
-type flag uint32
-
-const (
-	open       flag = 1 << iota // in the table and not closed
-	readable                    // the socket may have input
-	hangup                      // a FIN, an error or urgent data is behind that input
-	gone                        // the peer takes no more output either
-	registered                  // watched by epoll
-	watchOut                    // watched for EPOLLOUT too
-	paused                      // Received stopped because of Congested
-	tailDone                    // a tail was written and Flushed not yet called
-	eof                         // the socket's input has ended
-	ended                       // Ended was called
-	finishing                   // to be closed when the output has gone
-	linger                      // …but not before the peer has closed
-	lingering                   // output shut; input is thrown away
-	queued                      // on the list of connections that go on next turn
-	blocked                     // output waits for the peer
-	away                        // on its way to another loop, or from one: not to be touched
-	stays                       // of a draining loop: nobody takes it over
-	outgoing                    // made by Dial
-	connecting                  // …and not connected yet
-	held                        // Hold: input waits for Release
-	waiting                     // WaitFor: input waits for another connection's output
-	busy                        // SetBusy: not to be taken over now
-	shutting                    // ShutWrite, when the output has gone
-	shut                        // …which has been
-	steady                      // the timeout is a deadline: nothing puts it off
-	deaf                        // the peer takes no more output, but what it sent before is read
-	unheard                     // not watched for input, while it waits
-	bothWays                    // Duplex
-	crammed                     // what it sends at once is more work than a share
-	foreign                     // came from another process, which may have a duplicate of its socket
-	answered                    // connecting, and epoll has said how it went
-)
-
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and
 // nothing else.
 type Conn struct {
@@ -63,8 +25,6 @@ type Conn struct {
 	seat   uint16 // of a bound; 0: none
 	flags  flag
 }
-
-func (c *Conn) has(f flag) bool { return c.flags&f != 0 }
 
 // Away tells whether the connection is on its way to another process, or from one. It
 // can't be used meanwhile.
@@ -164,15 +124,24 @@ func (c *Conn) SetDeadline(id Class) {
 // send RST, which can destroy the answer on its way (RFC 9112 section 9.6).
 //
 // Received and Ended are not called any more; input that they left is dropped.
+//
+// A connection that is being made is closed at once.
 func (c *Conn) Finish(untilPeer bool) {
-	c.flags = c.flags&^paused | finishing
+	switch {
+	case c.has(dialing):
+		c.Close()
+		return
+	case c.has(serving):
+		c.become(finishing)
+		c.flags &^= paused
+	}
 	if untilPeer {
 		c.flags |= linger
 	}
 }
 
-// Finishing tells whether Finish or Close was called.
-func (c *Conn) Finishing() bool { return c.flags&(finishing|open) != open }
+// Finishing reports whether Finish or Close was called.
+func (c *Conn) Finishing() bool { return !c.has(dialing | serving) }
 
 // Close closes the connection at once; output that waits is lost.
 func (c *Conn) Close() {

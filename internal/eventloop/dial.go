@@ -78,7 +78,7 @@ func (l *Loop) dial(s *Service, to *Address) (*Conn, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return l.open(int32(fd), s, outgoing|connecting|registered|watchOut), nil
+	return l.open(int32(fd), s, dialing|outgoing|registered|watchOut), nil
 }
 
 // connected ends a connect, if epoll has said how it went.
@@ -93,17 +93,18 @@ func (l *Loop) connected(c *Conn) {
 			return
 		}
 	}
-	c.flags &^= connecting | answered
+	c.become(serving)
+	c.flags &^= answered
 	l.done += connectWork
 	c.svc.handler.Opened(c)
 	l.drive(c)
 }
 
-// Outgoing tells whether Dial made the connection.
+// Outgoing reports whether Dial made the connection.
 func (c *Conn) Outgoing() bool { return c.has(outgoing) }
 
-// Connecting tells whether the connection is being made still.
-func (c *Conn) Connecting() bool { return c.has(connecting) }
+// Connecting reports whether the connection is being made still, or was when it was closed.
+func (c *Conn) Connecting() bool { return c.has(dialing | missed) }
 
 // socketError is pendingError where there must be one: ECONNRESET if there isn't.
 func socketError(fd int32) unix.Errno {

@@ -21,74 +21,121 @@ func (l *Loop) drive(c *Conn) {
 }
 
 // notable is what has a connection do anything else than wait for input and read it.
-const notable = tailDone | held | waiting | paused | finishing | shutting | eof
+const notable = ending | tailDone | held | waiting | paused | shutting | eof
 
-// advance does so.
+// advance does so, one thing in each pass. Output comes first: nothing else is done while some
+// waits, but for who is read all the same.
 func (l *Loop) advance(c *Conn) {
-	for c.has(open) && !c.has(connecting) {
+	for c.has(serving | ending) {
 		if c.out != nil && !c.has(deaf) && !l.flush(c) && !c.duplex() {
-			break
+			return
 		}
-		dry := c.out == nil || c.has(deaf)
+		goesOn := true
 		switch {
 		case c.flags&notable == 0 && c.tie == nil && l.left > 0: // most are
-			if !c.has(readable) {
-				l.settle(c)
-				return
+			if goesOn = c.has(readable); goesOn {
+				l.fill(c)
 			}
-			l.fill(c)
-		case c.has(tailDone) && !c.has(finishing) && l.left <= 0:
-			l.later(c)
-			l.settle(c)
-			return
-		case c.has(tailDone) && !c.has(finishing):
-			c.flags &^= tailDone
-			c.svc.handler.Flushed(c)
-		case c.has(held|waiting) && !c.has(finishing) && !(c.has(shutting) && dry):
-			l.settle(c)
-			l.lookAfter(c)
-			return
-		case c.has(paused) && !c.passes() && l.left <= 0:
-			l.later(c)
-			l.settle(c)
-			return
-		case c.has(paused) && !c.passes():
-			c.flags &^= paused
-			l.present(c, c.in)
-		case c.has(finishing) && !c.has(lingering):
+		case c.has(serving):
+			goesOn = l.step(c)
+		case c.has(finishing):
 			l.finish(c)
-		case c.has(shutting) && dry:
-			l.shutWrite(c)
-		case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
-			l.passKept(c)
-		case c.has(eof):
-			if c.has(deaf) {
-				l.fail(c, unix.ECONNRESET)
-				return
-			}
-			if c.has(lingering) || c.has(gone) && dry && (c.has(ended) || c.tie == nil) {
-				l.fail(c, pendingError(c.fd))
-				return
-			}
-			if c.has(ended) {
-				l.settle(c)
-				return
-			}
-			c.flags |= ended
-			c.svc.handler.Ended(c)
-		case !c.has(readable):
-			l.settle(c)
-			return
-		case l.left <= 0:
-			l.later(c)
-			l.settle(c)
-			return
-		case c.passes():
-			l.pump(c)
 		default:
-			l.fill(c)
+			goesOn = l.throwAway(c)
+		}
+		if !goesOn {
+			if c.has(open) {
+				l.settle(c)
+			}
+			return
 		}
 	}
+}
+
+// step does the first thing that there is to do for a connection whose handler is asked, and reports
+// whether there may be another. The handler hears of what has been written first, then gets what it
+// has left of the input, then what the socket has.
+func (l *Loop) step(c *Conn) bool {
+	dry := c.out == nil || c.has(deaf) // no output waits, or none ever goes
+	switch {
+	case c.has(tailDone):
+		if !l.hasShare(c) {
+			return false
+		}
+		c.flags &^= tailDone
+		c.svc.handler.Flushed(c)
+	case c.has(shutting) && dry:
+		l.shutWrite(c)
+	case c.has(held | waiting):
+		l.lookAfter(c)
+		return false
+	case c.has(paused) && !c.passes():
+		if !l.hasShare(c) {
+			return false
+		}
+		c.flags &^= paused
+		l.present(c, c.in)
+	case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
+		l.passKept(c)
+	case c.has(eof):
+		return l.stepEnd(c, dry)
+	default:
+		return l.stepInput(c)
+	}
+	return true
+}
+
+// hasShare reports whether something of the connection's share is left; else it goes on later.
+func (l *Loop) hasShare(c *Conn) bool {
+	if l.left <= 0 {
+		l.later(c)
+		return false
+	}
+	return true
+}
+
+// stepInput reads once, if there is something and a share left.
+func (l *Loop) stepInput(c *Conn) bool {
+	switch {
+	case !c.has(readable) || !l.hasShare(c):
+		return false
+	case c.passes():
+		l.pump(c)
+	default:
+		l.fill(c)
+	}
+	return true
+}
+
+// stepEnd tells the handler once that the input has ended.
+func (l *Loop) stepEnd(c *Conn, dry bool) bool {
+	switch {
+	case c.has(deaf):
+		l.fail(c, unix.ECONNRESET)
+		return false
+	case c.has(gone) && dry && (c.has(ended) || c.tie == nil):
+		l.fail(c, pendingError(c.fd))
+		return false
+	case c.has(ended):
+		return false
+	}
+	c.flags |= ended
+	c.svc.handler.Ended(c)
+	return true
+}
+
+// throwAway reads once what a lingering connection's peer still sends, and closes it at the end of
+// that.
+func (l *Loop) throwAway(c *Conn) bool {
+	switch {
+	case c.has(eof):
+		l.fail(c, pendingError(c.fd))
+		return false
+	case !c.has(readable) || !l.hasShare(c):
+		return false
+	}
+	l.fill(c)
+	return true
 }
 
 // lookAfter closes a connection whose input stands still if it has broken off: nobody
@@ -111,7 +158,7 @@ func (l *Loop) lookAfter(c *Conn) {
 // duplex tells whether a connection is read while its peer takes no output: what it
 // sends doesn't go back to it. That is so of every server's: it may answer and not read.
 func (c *Conn) duplex() bool {
-	return (c.tie != nil && (c.tie.left != 0 || c.has(outgoing)) || c.has(bothWays)) && c.has(open) && !c.has(finishing)
+	return c.has(serving) && (c.has(bothWays) || c.tie != nil && (c.tie.left != 0 || c.has(outgoing)))
 }
 
 // settle leaves a connection with nothing to do until its next event.
@@ -192,7 +239,7 @@ func (l *Loop) present(c *Conn, in []byte) {
 	} else if len(rest) > 0 || before-l.left > len(in) {
 		c.flags |= crammed
 	}
-	if c.has(finishing) {
+	if c.has(ending) {
 		// Nobody will ask for it; what the peer still sends is not awaited.
 		rest = nil
 	}
@@ -230,7 +277,7 @@ func (l *Loop) finish(c *Conn) {
 		c.Close()
 		return
 	}
-	c.flags |= lingering
+	c.become(lingering)
 	l.drop(c)
 	l.arm(c, l.lingerClass)
 }

@@ -57,7 +57,7 @@ func (l *Loop) flush(c *Conn) bool {
 // read to its end, as it may be. What waits for the peer stays, so that nothing more is
 // read from the other end.
 func (l *Loop) deafen(c *Conn, errno unix.Errno) {
-	if c.tie == nil || errno == 0 || c.has(eof|finishing|lingering) {
+	if c.tie == nil || errno == 0 || c.has(eof|ending) {
 		l.fail(c, errno)
 		return
 	}

@@ -82,7 +82,7 @@ func (l *Loop) unwait(c *Conn) {
 // Push writes what is queued now: for a connection whose handler isn't the one that
 // is called. It may close the connection.
 func (c *Conn) Push() {
-	if !c.has(open) || c.out == nil || c.has(connecting|blocked|away|deaf) {
+	if !c.has(open) || c.out == nil || c.has(dialing|blocked|away|deaf) {
 		return
 	}
 	l := c.svc.loop
@@ -90,7 +90,7 @@ func (c *Conn) Push() {
 	l.left = leastShare
 	flushed := l.flush(c)
 	l.left, l.done = before, l.done+leastShare-l.left
-	if flushed && c.has(tailDone|paused|finishing|shutting) {
+	if flushed && c.has(tailDone|paused|ending|shutting) {
 		l.again(c)
 	}
 }
@@ -102,7 +102,7 @@ func (c *Conn) ShutWrite() {
 		return
 	}
 	c.flags |= shutting
-	if c.out == nil && !c.has(connecting|away) {
+	if c.out == nil && !c.has(dialing|away) {
 		c.svc.loop.shutWrite(c)
 	}
 }

@@ -299,14 +299,14 @@ func (l *Loop) welcome(fd int32, s *Service) {
 // already sent before it is watched: a short exchange is over without epoll having
 // heard of it.
 func (l *Loop) greet(fd int32, s *Service, seat uint16) {
-	c := l.open(fd, s, readable)
+	c := l.open(fd, s, serving|readable)
 	c.seat = seat
 	defer l.guard(c)
 	if l.moving {
 		l.leave(c)
 	}
 	s.handler.Opened(c)
-	if c.out != nil || c.has(finishing) || !c.has(held) && l.early.pays(l.count.Accepted) {
+	if c.out != nil || c.has(ending) || !c.has(held) && l.early.pays(l.count.Accepted) {
 		before := l.count.BytesIn
 		l.drive(c)
 		l.early.was(l.count.BytesIn > before)

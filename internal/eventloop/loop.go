@@ -295,7 +295,7 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	if c == nil {
 		return
 	}
-	if c.has(connecting) {
+	if c.has(dialing) {
 		c.flags |= answered
 	} else if c.has(waiting|held) && !c.has(unheard) && ev.Events&^unix.EPOLLOUT == unix.EPOLLIN {
 		l.unhear(c)
@@ -423,7 +423,7 @@ func (l *Loop) closeIdle() {
 
 // idles tells whether a connection to a server waits for somebody to use it.
 func (c *Conn) idles() bool {
-	return c.has(outgoing) && c.tie == nil && !c.has(connecting|busy)
+	return c.has(outgoing) && c.tie == nil && !c.has(dialing|busy)
 }
 
 func (l *Loop) closeQuietly(c *Conn) {

@@ -30,7 +30,7 @@ type Mover interface {
 // Parcel is a connection between two loops, all that it consists of.
 type Parcel struct {
 	FD    int
-	Facts uint32 // those of carried that are true
+	Facts uint32 // what travels of its state, by number: see facts
 	In    []byte // presented and not consumed
 	Out   []byte // queued and not written
 	Tail  []byte // queued behind Out by WriteStatic
@@ -91,10 +91,6 @@ func (p *Parcel) countFDs() int {
 	}
 	return n
 }
-
-// carried are the facts that are as true in another loop.
-const carried = readable | hangup | gone | watchOut | paused | tailDone | eof | ended |
-	finishing | linger | lingering | blocked | outgoing | shutting | shut | steady | deaf
 
 // Departure is a connection that has been taken out of its loop, to be offered
 // to another. The loop keeps it, untouched, until Departed or Return.
@@ -252,7 +248,7 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 	m := c.svc.handler.(Mover)
 	l.unpipe(c)
 	*p = Parcel{
-		FD: int(c.fd), Facts: uint32(c.flags & carried), In: c.in, File: -1, Kind: m.Kind(c),
+		FD: int(c.fd), Facts: c.wireFacts(), In: c.in, File: -1, Kind: m.Kind(c),
 		Passing: c.Passing(), Passed: c.Passed(), Age: c.Age(), Served: c.served,
 	}
 	if o := c.out; o != nil {
@@ -287,7 +283,7 @@ func (l *Loop) suspend(c *Conn) {
 
 // here tells whether a departure's connection is still this loop's to decide on.
 func (d *Departure) here() bool {
-	return d.at.c.gen == d.at.gen && d.at.c.flags&(open|away) == open|away
+	return d.at.c.gen == d.at.gen && d.at.c.has(open) && d.at.c.has(away)
 }
 
 // Departed lets go of a connection that has another owner now.
@@ -380,7 +376,7 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 	switch {
 	case !ok:
 		return errors.New("the service does not know connections of kind " + p.Kind)
-	case l.full() && flag(p.Facts)&outgoing == 0:
+	case l.full() && stateOf(p.Facts)&outgoing == 0:
 		return ErrFull
 	case p.size() > max(0, l.mem.ceiling-l.mem.lent):
 		return ErrMemory
@@ -394,7 +390,7 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 
 // receive opens a connection with what waits in it.
 func (l *Loop) receive(s *Service, p *Parcel) *Conn {
-	c := l.open(int32(p.FD), s, away|foreign|flag(p.Facts)&carried)
+	c := l.open(int32(p.FD), s, away|foreign|stateOf(p.Facts))
 	l.budget.take(1)
 	l.join(c)
 	if len(p.In) > 0 {

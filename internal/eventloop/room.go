@@ -27,7 +27,7 @@ func (l *Loop) SpareClass(d, grace time.Duration) Class {
 const spareLooks = 16
 
 // inUse is what no idle connection has.
-const inUse = readable | hangup | gone | paused | eof | finishing | lingering | queued | blocked | away | connecting |
+const inUse = readable | hangup | gone | paused | eof | ending | queued | blocked | away | dialing |
 	held | waiting | busy | shutting | shut
 
 // idlest returns the connection that has been idle longest of those that may be closed for
@@ -100,7 +100,7 @@ func (l *Loop) spareOne(c *Conn, inOrder bool) {
 	}
 	c.Finish(true)
 	l.drive(c)
-	if c.has(open) && c.has(lingering) {
+	if c.has(lingering) {
 		l.arm(c, l.spentClass)
 	}
 }

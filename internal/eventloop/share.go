@@ -92,7 +92,7 @@ func (l *Loop) serve(q *queue, n int, until int64) {
 		if m.c.has(away) {
 			continue
 		}
-		if m.c.has(connecting) {
+		if m.c.has(dialing) {
 			l.connected(m.c)
 		} else {
 			l.run(m.c)

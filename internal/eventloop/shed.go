@@ -51,7 +51,7 @@ func (l *Loop) shed() {
 		if l.holds() <= goal {
 			break
 		}
-		if v.c.gen == v.gen && v.c.flags&(open|away) == open {
+		if v.c.gen == v.gen && v.c.here() {
 			l.shedOne(v)
 		}
 	}
@@ -102,7 +102,7 @@ func sooner(a, b *Conn) int {
 // goes with its client's.
 func (l *Loop) victim(c *Conn) (victim, bool) {
 	v := victim{mark{c, c.gen}, shedIdle, c.holds()}
-	if c.has(away|connecting|lingering) || c.has(outgoing) && !c.idles() {
+	if c.has(away|dialing|lingering) || c.has(outgoing) && !c.idles() {
 		return v, false
 	}
 	if c.tie != nil {

@@ -30,7 +30,7 @@ func (t *table) find(fd int32, gen uint32) *Conn {
 	if i >= len(t.chunks) || t.chunks[i] == nil {
 		return nil
 	}
-	if c := &t.chunks[i][int(fd)%chunk]; c.gen == gen && c.flags&(open|away) == open {
+	if c := &t.chunks[i][int(fd)%chunk]; c.gen == gen && c.here() {
 		return c
 	}
 	return nil
@@ -50,11 +50,12 @@ func (t *table) each(f func(*Conn)) {
 	}
 }
 
-// open makes a connection of a descriptor, an accepted one unless it is outgoing.
-func (l *Loop) open(fd int32, s *Service, flags flag) *Conn {
+// open makes a connection of a descriptor, an accepted one unless it is outgoing, with its life and
+// what is known of it.
+func (l *Loop) open(fd int32, s *Service, state flag) *Conn {
 	c := l.table.at(fd)
 	gen := (c.gen + 1) &^ special
-	*c = Conn{fd: fd, gen: gen, svc: s, flags: open | flags, born: l.ticks()}
+	*c = Conn{fd: fd, gen: gen, svc: s, flags: state, born: l.ticks()}
 	l.live++
 	if c.has(outgoing) {
 		l.count.UpstreamOpen++
@@ -98,6 +99,9 @@ const (
 
 // end closes a connection, but for its descriptor, which reap closes.
 func (l *Loop) end(c *Conn, how way) {
+	if c.has(dialing) {
+		c.flags |= missed
+	}
 	c.flags &^= open
 	l.closing = append(l.closing, c)
 	l.exit(c)

@@ -43,8 +43,8 @@ func still(t testing.TB, h Handler, conns int) (*Loop, []*Conn) {
 	s := l.NewService(h, 0)
 	cs := make([]*Conn, conns)
 	for i := range cs {
-		cs[i] = l.open(1<<20+int32(i), s, readable)
-		cs[i].flags = open | registered
+		cs[i] = l.open(1<<20+int32(i), s, serving)
+		cs[i].flags = serving | registered
 	}
 	return l, cs
 }
@@ -163,7 +163,7 @@ func TestGenerationWraps(t *testing.T) {
 	if l.table.find(c.fd, special-1) != nil {
 		t.Error("a closed connection was found")
 	}
-	again := l.open(c.fd, c.svc, readable)
+	again := l.open(c.fd, c.svc, serving)
 	if again != c || again.gen != 0 || l.table.find(c.fd, 0) != c || l.table.find(c.fd, special-1) != nil {
 		t.Errorf("generation %d follows the last", again.gen)
 	}
