@@ -186,7 +186,7 @@ func (l *Loop) fill(c *Conn) {
 	if len(room) == 0 {
 		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
-	n, errno := read(c.fd, room)
+	n, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}

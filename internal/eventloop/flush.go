@@ -71,25 +71,15 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	head := o.buf[o.done:]
 	tail := o.tail[:min(len(o.tail), sendMax)]
 	switch {
-	case !o.tailed():
-		n, errno = write(c.fd, head, 0)
-	case len(head) > 0 && len(tail) > 0:
-		n, errno = l.gather(c.fd, head, tail)
-	case len(head) > 0:
-		flags := 0
-		if o.left > 0 {
-			flags = unix.MSG_MORE // the file follows at once
-		}
-		n, errno = write(c.fd, head, flags)
-	case len(tail) > 0:
-		n, errno = write(c.fd, tail, 0)
+	case len(head)+len(tail) > 0:
+		n, errno = l.transmit(c, head, tail, o.left > 0)
 	case o.pipe != nil:
 		n, errno = splice(o.pipe.r, c.fd, o.piped)
 		if errno == 0 {
 			o.piped -= n
 		}
 		return n, false, errno // its short counts too
-	case c.has(foreign):
+	case !c.plain():
 		return l.sendCopied(c, o)
 	default:
 		// Its short counts have other reasons too.
@@ -113,9 +103,8 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 // copyMax is how much of a file is copied at once, in bytes.
 const copyMax = 64 << 10
 
-// sendCopied is send for a part of a file to a socket that another process may have a duplicate
-// of. sendfile(2) and splice(2) wait where that has cleared O_NONBLOCK; send(2) can be told
-// not to.
+// sendCopied is send for a part of a file to a connection that is not plain. sendfile(2) and splice(2) wait
+// where another process has cleared O_NONBLOCK; send(2) can be told not to.
 func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	buf := l.buffers.get(copyMax)
 	defer l.buffers.put(buf)
@@ -127,7 +116,7 @@ func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errn
 	if k == 0 {
 		return 0, false, 0
 	}
-	n, errno = write(c.fd, buf[:k], 0)
+	n, errno = l.transmit(c, buf[:k], nil, false)
 	if errno != 0 {
 		return 0, false, errno
 	}

@@ -34,14 +34,14 @@ func (l *Loop) passKept(c *Conn) {
 // pump reads once and passes on what came. The partner has room.
 func (l *Loop) pump(c *Conn) {
 	to := c.tie.peer
-	if c.tie.bulk && !c.has(foreign) && !to.has(foreign) && l.pumpPipe(c) {
+	if c.tie.bulk && c.plain() && to.plain() && l.pumpPipe(c) {
 		return
 	}
 	room := l.scratch[:l.maxMessage]
 	if left := c.tie.left; left > 0 {
 		room = room[:min(left, int64(len(room)))]
 	}
-	n, errno := read(c.fd, room)
+	n, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}
@@ -58,7 +58,7 @@ func (l *Loop) pump(c *Conn) {
 // queues what it doesn't take. It returns false if that is closed by now.
 func (l *Loop) hand(c, to *Conn, p []byte) bool {
 	l.left -= callWork
-	n, errno := write(to.fd, p, 0)
+	n, errno := l.transmit(to, p, nil, false)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		n = 0

@@ -1,0 +1,179 @@
+package eventloop
+
+import "errors"
+
+// ErrFull is returned by Arrive when the loop has as many connections as it may.
+var ErrFull = errors.New("the connection limit is reached")
+
+// Arrive makes the loop a connection's next owner: its descriptors are the loop's
+// if there is no error. Nothing is read or written before Begin, and until then
+// the old owner can have it back by this process's death.
+func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
+	if err := l.mayArrive(s, p); err != nil {
+		return nil, err
+	}
+	c := l.unpack(s, p)
+	if p.Partner != nil {
+		if s.upstreams == nil {
+			l.forget(c)
+			return nil, errors.New("the service has no connections to servers")
+		}
+		if err := l.mayArrive(s.upstreams, p.Partner); err != nil {
+			l.forget(c)
+			return nil, err
+		}
+		u := l.unpack(s.upstreams, p.Partner)
+		l.Join(c, u)
+		c.tie.left, c.tie.passed = p.Passing, p.Passed
+		u.tie.left, u.tie.passed = p.Partner.Passing, p.Partner.Passed
+	}
+	if err := l.thawAll(c, p); err != nil {
+		u := c.Partner()
+		l.part(c)
+		l.forget(c)
+		if u != nil {
+			l.forget(u)
+		}
+		return nil, err
+	}
+	if l.rest == 0 && l.full() && !l.admits() {
+		l.noRoom(false)
+	}
+	return c, nil
+}
+
+// ErrMemory is returned by Arrive when the loop holds as much as it may.
+var ErrMemory = errors.New("this worker has no memory left for it")
+
+// mayArrive tells why a connection can't come here.
+func (l *Loop) mayArrive(s *Service, p *Parcel) error {
+	_, ok := s.handler.(Mover)
+	switch {
+	case !ok:
+		return errors.New("the service does not know connections of kind " + p.Kind)
+	case l.full() && stateOf(p.Facts)&outgoing == 0:
+		return ErrFull
+	case p.size() > max(0, l.mem.ceiling-l.mem.lent):
+		return ErrMemory
+	case len(p.Tail) > 0 && p.File >= 0:
+		return errors.New("both bytes and a file are behind its output")
+	case len(p.In) > l.maxMessage:
+		return errors.New("its input is more than this worker holds")
+	}
+	return nil
+}
+
+// unpack opens a connection with what waits in it.
+func (l *Loop) unpack(s *Service, p *Parcel) *Conn {
+	c := l.open(int32(p.FD), s, away|foreign|stateOf(p.Facts))
+	l.budget.take(1)
+	l.join(c)
+	if len(p.In) > 0 {
+		c.in = append(l.buffers.get(len(p.In)), p.In...)
+	}
+	if len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
+		o := l.output(c)
+		o.buf = append(l.room(o, len(p.Out)), p.Out...)
+		switch {
+		case len(p.Tail) > 0:
+			o.tail = append([]byte(nil), p.Tail...)
+			o.owned = cap(o.tail)
+			l.mem.lent += o.owned
+		case p.File >= 0:
+			o.fd, o.off, o.left = int32(p.File), p.Off, p.Left
+			l.budget.take(1)
+		}
+	}
+	c.born -= uint32(p.Age >> ageShift)
+	c.served = p.Served
+	if p.Due > 0 {
+		c.deadline = l.now + int64(p.Due)
+	}
+	return c
+}
+
+// thawAll has a connection's handler make its state, and its partner's before.
+func (l *Loop) thawAll(c *Conn, p *Parcel) error {
+	u := c.Partner()
+	if u != nil {
+		if err := l.thaw(u, p.Partner); err != nil {
+			return err
+		}
+	}
+	err := l.thaw(c, p)
+	if err != nil && u != nil {
+		func() {
+			defer l.survive()
+			u.svc.handler.Closed(u)
+		}()
+	}
+	return err
+}
+
+// survive is deferred around a call whose panic costs nothing more.
+func (l *Loop) survive() {
+	if v := recover(); v != nil {
+		l.tellPanic(v)
+	}
+}
+
+// thaw calls a handler that makes a connection's state. Its panic is an error: the
+// descriptors are not the loop's yet, to be closed with the connection.
+func (l *Loop) thaw(c *Conn, p *Parcel) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.tellPanic(v)
+			err = errors.New("the service panicked")
+		}
+	}()
+	return c.svc.handler.(Mover).Thaw(c, p.Kind, p.State, p.Files)
+}
+
+// Begin serves a connection that Arrive made, once the old owner has been told.
+func (l *Loop) Begin(c *Conn) {
+	if !c.has(open) {
+		return // cut meanwhile
+	}
+	if c.has(outgoing) {
+		l.count.UpstreamKept++
+	} else {
+		l.count.TakenOver++
+	}
+	l.revive(c)
+	if l.moving && c.has(open) {
+		l.leave(c) // this loop drains too by now
+	}
+}
+
+// revive sets a suspended connection going again, and its partner. Both are here before
+// either moves.
+func (l *Loop) revive(c *Conn) {
+	both := [...]*Conn{c, c.Partner()}
+	for _, c := range both {
+		if c != nil {
+			l.wake(c)
+		}
+	}
+	for _, c := range both {
+		if c != nil && c.has(open) {
+			l.again(c)
+		}
+	}
+}
+
+func (l *Loop) wake(c *Conn) {
+	defer l.guard(c)
+	if c.seat != 0 {
+		l.bound.Settle()
+	}
+	c.flags &^= away
+	id := c.want
+	switch {
+	case c.has(lingering):
+		id = l.lingerClass
+	case c.has(blocked) && !c.has(steady):
+		id = c.svc.writeTimeout
+	}
+	l.armUntil(c, id, c.deadline)
+	l.register(c)
+}
