@@ -137,7 +137,9 @@ func (co *coordinator) signal(sig os.Signal) {
 	case syscall.SIGUSR2:
 		co.core.request(request{action: "upgrade", cause: causeSignal})
 	case syscall.SIGUSR1:
-		co.reopenLogs()
+		if co.reopenLogs() {
+			co.log.Info().Msg("log files reopened")
+		}
 	default:
 		_ = sdnotify.Stopping()
 		co.core.request(request{action: "stop", cause: causeSignal})

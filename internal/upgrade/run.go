@@ -97,6 +97,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			if err := co.announce(); err != nil {
 				return err
 			}
+			co.reopenLogs()
 			if co.core.rebindBlocked() { // closeShards goes on with it
 				co.core.pending = append(co.core.pending, ch)
 				return nil

@@ -156,6 +156,7 @@ func (co *coordinator) Commit() {
 			co.core.fail(err)
 			return
 		}
+		co.reopenLogs()
 	}
 	co.core.now = time.Now()
 	co.core.activate()
