@@ -180,7 +180,7 @@ func (co *coordinator) Keep(receipts []*control.Receipt) {
 func (co *coordinator) Switched(r *control.Receipt) {
 	conf := co.core.conf()
 	if co.pred != nil {
-		co.pred.report(r)
+		co.pred.report(r, func() { co.post(func() { co.reopenLogs() }) })
 		co.pred = nil
 	}
 	if r.Action == "stop" || conf == nil {

@@ -89,9 +89,9 @@ func (lf *logFiles) Close() {
 func (co *coordinator) OpenLogs(c *config.Config) (*logFiles, error) { return openLogs(c) }
 
 // reopenLogs opens all log files anew, here and in every worker, and reports whether that worked.
-// A log rotation asks for it by a signal. A master that has just come to its workers does it unasked, once
-// the PID file names it: of a rotation before that its predecessor may have heard, who could not
-// tell the generation that was starting, or nobody; of a later one it hears itself.
+// A log rotation asks for it by a signal. A master that has just come to its workers does it unasked, and
+// once more when its predecessor has ended: that one knew nothing of the files of the
+// generation that was starting, and what it heard at its very end it told nobody.
 func (co *coordinator) reopenLogs() (all bool) {
 	all = true
 	for _, g := range co.core.gens {

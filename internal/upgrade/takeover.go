@@ -272,14 +272,26 @@ func (co *coordinator) awaitGoodbye() error {
 	return nil
 }
 
-// report tells the old master how it ended; that one answers whoever asked.
-func (p *predecessor) report(r *control.Receipt) {
-	if p.gone {
-		_ = p.ch.Send(wire.KindReceipt, r)
-	} else {
-		_ = p.ch.Send(wire.KindFailed, wire.Failed{Error: r.Error})
+// report tells the old master how it ended; that one answers whoever asked. ended is called when
+// it has let go and ended.
+func (p *predecessor) report(r *control.Receipt, ended func()) {
+	if !p.gone {
+		p.failEarly(errors.New(r.Error))
+		return
 	}
-	_ = p.ch.Close()
+	_ = p.ch.Send(wire.KindReceipt, r)
+	_ = p.ch.SetReadDeadline(time.Time{})
+	go func() {
+		defer p.ch.Close()
+		for {
+			m, err := p.ch.Recv()
+			if err != nil {
+				ended()
+				return
+			}
+			m.Close()
+		}
+	}()
 }
 
 // failEarly reports an error that a new master met before it had a core.
