@@ -18,6 +18,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/parent"
 	"reuseportd/internal/record"
 	"reuseportd/internal/rundir"
 	"reuseportd/internal/sdnotify"
@@ -73,6 +74,7 @@ type coordinator struct {
 	serve     context.CancelFunc // which this ends
 	servers   sync.WaitGroup     // one for each socket that it has had
 	keeping   keeping            // of the runtime directory
+	follower  *parent.Follower   // nil if nobody takes this process's end for that of the service
 
 	outbox     []letter // what is to be told at the end of the turn
 	recording  bool     // the record is this master's to write

@@ -49,6 +49,7 @@ func Run(o Options) (int, error) {
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
 	co.findGroup()
+	co.findFollower()
 	if err := co.start(conf, confErr); err != nil {
 		if len(co.core.gens) > 0 {
 			co.owner = false // what is there is for a better master to adopt
