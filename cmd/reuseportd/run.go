@@ -13,6 +13,7 @@ import (
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/initd"
+	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/upgrade"
 )
 
@@ -36,6 +37,7 @@ func (r *runCmd) Run(c *cli) error {
 	// What this process was started with beside its standard streams is nobody's whom it starts: a
 	// shell's redirections, a service manager's descriptors.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	sdnotify.ClaimWatchdog()
 	dir := string(c.RuntimeDir)
 	if os.Getpid() == 1 || r.Init {
 		return exitWith(initd.Run(initd.Options{

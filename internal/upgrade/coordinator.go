@@ -98,6 +98,8 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 	defer timer.Stop()
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
+	beat, stopBeats := beats()
+	defer stopBeats()
 	late := false
 	for co.endTurn(); !co.exiting; co.endTurn() {
 		wait := co.core.wait()
@@ -118,6 +120,10 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			if ok {
 				co.core.request(request{action: "reload", cause: "the file has changed"})
 			}
+		case <-beat:
+			co.core.now = time.Now()
+			_ = sdnotify.Alive()
+			co.quiet = !co.unrecorded
 		case <-keep.C:
 			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
