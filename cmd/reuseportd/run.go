@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -28,6 +30,9 @@ type runCmd struct {
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
+	if _, err := os.Readlink("/proc/self/exe"); errors.Is(err, fs.ErrNotExist) {
+		return errors.New("/proc is not mounted: without it no worker can be started, nor seen; mount -t proc proc /proc")
+	}
 	if err := r.settle(c); err != nil {
 		return err
 	}
