@@ -17,9 +17,20 @@ func TestStartWithoutProc(t *testing.T) {
 		t.Skip("only root can unmount /proc, in a mount namespace")
 	}
 	s := harness.Prepare(t, harness.Default(t))
-	text, err := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("umount -l /proc; exec %s run -c %s --runtime-dir %s",
-		s.Binary, s.ConfigPath, s.RuntimeDir)).CombinedOutput()
-	if err == nil || !strings.Contains(string(text), "/proc is not mounted") || strings.Count(string(text), "\n") != 1 {
-		t.Errorf("%v: %s", err, text)
+	for _, tt := range []struct{ name, before string }{
+		{"none", "while umount -l /proc 2>/dev/null; do :; done"},
+		{"another namespace's", "unshare -p -f --kill-child"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run := fmt.Sprintf("%s run -c %s --runtime-dir %s", s.Binary, s.ConfigPath, s.RuntimeDir)
+			script := tt.before + "; exec " + run
+			if strings.HasPrefix(tt.before, "unshare") { // as PID 2: PID 1 is the parent of a master
+				script = tt.before + " sh -c '" + run + "; exit $?'"
+			}
+			text, err := exec.Command("unshare", "-m", "sh", "-c", script).CombinedOutput()
+			if err == nil || !strings.Contains(string(text), "/proc is not mounted, or") || strings.Count(string(text), "\n") != 1 {
+				t.Errorf("%v: %s", err, text)
+			}
+		})
 	}
 }

@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -30,8 +30,8 @@ type runCmd struct {
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
-	if _, err := os.Readlink("/proc/self/exe"); errors.Is(err, fs.ErrNotExist) {
-		return errors.New("/proc is not mounted: without it no worker can be started, nor seen; mount -t proc proc /proc")
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return errors.New("/proc is not mounted, or is that of another PID namespace: without it no worker can be started, nor seen; mount -t proc proc /proc")
 	}
 	if err := r.settle(c); err != nil {
 		return err

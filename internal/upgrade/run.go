@@ -95,7 +95,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 		if orphans > 0 {
 			ch.cause = fmt.Sprintf("start with %d workers that an earlier master left", orphans)
 			ch.fatal = false // they serve on, whatever becomes of the new generation
-			if err := co.announce(); err != nil {
+			if err := co.announce(true); err != nil {
 				return err
 			}
 			co.reopenLogs()
