@@ -1,6 +1,6 @@
 #!/bin/bash
 # Tries the unit under a real systemd: start, reload, a reload that is refused,
-# upgrades, a killed master, stop. As root:
+# upgrades, a killed master, one that hangs, stop. As root:
 #
 #   make build && deploy/try-systemd.sh bin/reuseportd
 #
@@ -57,6 +57,8 @@ inside() {
 	install -m 755 "$0" "$root/usr/local/bin/try-systemd"
 	install -D -m 644 "$here/reuseportd.yaml" "$root/etc/reuseportd/reuseportd.yaml"
 	install -m 644 "$here/reuseportd.service" "$root/etc/systemd/system/"
+	mkdir "$root/etc/systemd/system/reuseportd.service.d"
+	printf '[Service]\nWatchdogSec=3\n' > "$root/etc/systemd/system/reuseportd.service.d/sooner.conf"
 	cat > "$root/etc/systemd/system/try.target" <<-X
 		[Unit]
 		DefaultDependencies=no
@@ -100,12 +102,24 @@ main_is_the_master() {
 	echo "ok: $1 (main PID $(show MainPID), $(show StatusText))"
 }
 
+# it_is_alive waits until systemd has heard twice that it is.
+it_is_alive() {
+	local _ heard
+	for _ in 1 2; do
+		heard=$(show WatchdogTimestampMonotonic)
+		for _ in $(seq 100); do [ "$(show WatchdogTimestampMonotonic)" != "$heard" ] && break; sleep 0.05; done
+		[ "$(show WatchdogTimestampMonotonic)" != "$heard" ] || fail "$1: no keep-alives come"
+	done
+	echo "ok: $1: keep-alives come"
+}
+
 driver() {
 	local old _
 	systemctl start reuseportd || fail start
 	main_is_the_master start
 	systemctl reload reuseportd || fail reload
 	main_is_the_master reload
+	it_is_alive reload
 
 	cp /etc/reuseportd/reuseportd.yaml /etc/reuseportd/good
 	echo 'bogus: 1' >> /etc/reuseportd/reuseportd.yaml
@@ -127,6 +141,7 @@ driver() {
 	for _ in $(seq 100); do [ "$(show MainPID)" != "$old" ] && break; sleep 0.05; done
 	[ "$(show MainPID)" != "$old" ] || fail "USR2: the master is the old one"
 	main_is_the_master "upgrade by systemctl kill -s USR2"
+	it_is_alive "upgrades"
 	systemctl reload reuseportd || fail "reload after upgrades"
 	main_is_the_master "reload after upgrades"
 	[ "$(show NRestarts)" = 0 ] || fail "systemd restarted it $(show NRestarts) times"
@@ -138,6 +153,12 @@ driver() {
 	for _ in $(seq 100); do [ "$(pgrep -fc 'reuseportd: worker')" = "$(nproc)" ] && break; sleep 0.05; done
 	[ "$(pgrep -fc 'reuseportd: worker')" = "$(nproc)" ] || fail "$(pgrep -fc 'reuseportd: worker') workers after a master was killed"
 	echo "ok: and hand over to the next master's"
+
+	kill -STOP "$(show MainPID)"
+	for _ in $(seq 300); do [ "$(show NRestarts)" = 2 ] && [ "$(show ActiveState)" = active ] && break; sleep 0.05; done
+	[ "$(show NRestarts)" = 2 ] || fail "a master that is stopped is left so"
+	main_is_the_master "a master that says nothing is replaced"
+	it_is_alive "it"
 
 	systemctl stop reuseportd || fail stop
 	[ "$(show Result)" = success ] || fail "stop: $(show Result)"

@@ -65,6 +65,9 @@ func TestLockOut(t *testing.T) {
 				if !strings.Contains(s.Log(), "the longest idle ones are closed for others") {
 					t.Error("the log doesn't say so")
 				}
+				if !strings.Contains(s.Log(), "no room for more connections (descriptors)") {
+					t.Error("the log doesn't say that it is for descriptors")
+				}
 			})
 		}
 	}
@@ -113,6 +116,10 @@ func TestMaxConnectionsClosesIdle(t *testing.T) {
 	st := s.Status()
 	if n := only(t, st).Connections; n != 10 || st.Totals.IdleClosed != 25 {
 		t.Errorf("%d connections, %d closed for others, want 10 and 25", n, st.Totals.IdleClosed)
+	}
+	s.WaitLog("no room for more connections (max_connections is 10 for each worker)")
+	if strings.Contains(s.Log(), "LimitNOFILE") {
+		t.Error("the log advises to raise the limit of descriptors, which was not met")
 	}
 	for _, pin := range pins {
 		pin.echo("never idle")

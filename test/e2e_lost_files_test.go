@@ -195,3 +195,25 @@ func TestDeletedWorkingDirectory(t *testing.T) {
 	conn.Close()
 	s.Stop()
 }
+
+// A master that comes to the workers of a killed one is of use though the PID file can't be written, as on a
+// full disk: it replaces workers, can be asked, and writes the file when that goes again.
+func TestUnwritablePIDFile(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	s.Kill9Master()
+	full := filepath.Join(s.RuntimeDir, "reuseportd.pid.new")
+	must(t, os.MkdirAll(filepath.Join(full, "in the way"), 0o755))
+	m := s.RunMaster()
+	s.WaitMaster(m.PID())
+	s.WaitLog("the PID file can't be written")
+	s.KillWorkers(s.Workers()[0])
+	s.WaitServing(2)
+	s.WaitStatus("it to be said", func(st *control.Status) bool { return st.RuntimeDir.Problem != "" })
+	if pid := s.PIDFile(); pid != 0 {
+		t.Errorf("the PID file names %d", pid)
+	}
+	must(t, os.RemoveAll(full))
+	s.Wait("the PID file to be there", func() bool { return s.PIDFile() == m.PID() })
+	s.Upgrade()
+	s.Stop()
+}

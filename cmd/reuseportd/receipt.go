@@ -16,12 +16,12 @@ type changeFlags struct {
 
 // change asks for a change and prints its receipt. One that failed, or that was
 // undone while it was waited for, is exit status 1.
-func (c *cli) change(command string, f changeFlags) error {
+func (c *cli) change(req control.Request, f changeFlags) error {
 	stop := func() {}
 	if !f.JSON && isTerminal(c.err) {
 		stop = c.showProgress()
 	}
-	r, err := c.changed(command, f.Drained)
+	r, err := c.changed(req, f.Drained)
 	stop()
 	if err != nil {
 		return err
@@ -45,8 +45,9 @@ func (c *cli) change(command string, f changeFlags) error {
 
 // changed returns the receipt of the change, at its cut-over or when it is drained.
 // After an upgrade the one who knows of the latter is the next master.
-func (c *cli) changed(command string, drained bool) (*control.Receipt, error) {
-	resp, err := c.ask(control.Request{Command: command})
+func (c *cli) changed(req control.Request, drained bool) (*control.Receipt, error) {
+	command := req.Command
+	resp, err := c.ask(req)
 	if err != nil {
 		return nil, err
 	}

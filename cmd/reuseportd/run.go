@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -13,6 +15,7 @@ import (
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/initd"
+	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/upgrade"
 )
 
@@ -27,6 +30,9 @@ type runCmd struct {
 
 // Run serves until the end.
 func (r *runCmd) Run(c *cli) error {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return errors.New("/proc is not mounted, or is that of another PID namespace: without it no worker can be started, nor seen; mount -t proc proc /proc")
+	}
 	if err := r.settle(c); err != nil {
 		return err
 	}
@@ -36,6 +42,7 @@ func (r *runCmd) Run(c *cli) error {
 	// What this process was started with beside its standard streams is nobody's whom it starts: a
 	// shell's redirections, a service manager's descriptors.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	sdnotify.ClaimWatchdog()
 	dir := string(c.RuntimeDir)
 	if os.Getpid() == 1 || r.Init {
 		return exitWith(initd.Run(initd.Options{

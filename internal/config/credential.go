@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strconv"
 )
 
@@ -45,7 +46,9 @@ func (d *decoder) credential(g *given, c *Config) {
 	}
 	if hasGroup && isAccount(grp.value) {
 		gid, name, ok := d.host.resolveGroup(grp.value.text)
-		if !ok {
+		if bad := noID(grp.value.text, "group"); !ok && bad != nil {
+			d.rep.add(grp.value.pos, bad.hint, "%s", bad.message)
+		} else if !ok {
 			d.rep.add(grp.value.pos, "create it or correct the name", "there is no group %s on this machine", quote(grp.value.text))
 		}
 		cred.GID, cred.Group = gid, name
@@ -87,6 +90,9 @@ func isAccount(n *node) bool { return n.kind == integer || n.kind == text && n.t
 func (h *host) resolveUser(name string) (*Credential, *flaw) {
 	u, err := h.lookupUser(name)
 	if err != nil {
+		if bad := noID(name, "user"); bad != nil {
+			return nil, bad
+		}
 		uid, isID := parseID(name)
 		if !isID {
 			return nil, &flaw{"there is no user " + quote(name) + " on this machine", "create it or correct the name"}
@@ -123,9 +129,19 @@ func (h *host) resolveGroup(name string) (gid uint32, found string, ok bool) {
 	return id, g.Name, ok
 }
 
-// parseID reads a user or group number; the highest means "no change" to
-// setresuid(2) and is refused.
+// maxID is the highest number of a user or group; (uid_t)-1 is none, chown(2).
+const maxID = 1<<32 - 2
+
+// noID returns what is wrong with a number that nobody can have, nil for any other text.
+func noID(s, of string) *flaw {
+	if n, err := strconv.ParseUint(s, 10, 64); err != nil || n <= maxID {
+		return nil
+	}
+	return &flaw{s + " can't be the number of a " + of, fmt.Sprintf("numbers go from 0 to %d; the one above stands for none (-1)", uint64(maxID))}
+}
+
+// parseID reads a user or group number.
 func parseID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil && n != 1<<32-1
+	return uint32(n), err == nil && n <= maxID
 }

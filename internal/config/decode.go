@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // decoder carries one tree of nodes into a Config.
 type decoder struct {
@@ -34,6 +38,8 @@ type object[T any] struct {
 	what   string // in messages: "a listener"
 	fields []field[T]
 	more   string // what else to say about an unknown key
+
+	switches bool // each of its keys is true or false
 }
 
 // keys returns the known keys in the order of the table.
@@ -74,7 +80,7 @@ func (o *object[T]) read(d *decoder, n *node, into *T) *given {
 	case invalid:
 		return nil
 	default:
-		d.rep.add(n.pos, "its keys are "+sentence(o.keys(), "and"), "%s is written as key: value lines, not %s", o.what, n.describe())
+		d.rep.add(n.pos, o.shapeHint(n), "%s is written as key: value lines, not %s", o.what, n.describe())
 		return nil
 	}
 	for _, e := range n.entries {
@@ -95,6 +101,26 @@ func (o *object[T]) read(d *decoder, n *node, into *T) *given {
 		o.fields[i].read(d, e.value, into)
 	}
 	return g
+}
+
+// shapeHint says how an object is written, to somebody who wrote something else; where its keys are
+// switches of their own, like this one, by what was meant.
+func (o *object[T]) shapeHint(n *node) string {
+	hint := "its keys are " + sentence(o.keys(), "and")
+	meant := n.text
+	switch strings.ToLower(n.text) {
+	case "off", "no":
+		meant = "false"
+	case "on", "yes":
+		meant = "true"
+	case "true", "false":
+	default:
+		return hint
+	}
+	if !o.switches {
+		return hint
+	}
+	return fmt.Sprintf("write %s: {%s: %s}", o.what, strings.Join(o.keys(), ": "+meant+", "), meant)
 }
 
 // visit says whether there is work left to spend.

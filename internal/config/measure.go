@@ -63,9 +63,20 @@ func sizeInto[T any, I int | int64](low, high int64, at func(*T) *I) func(*decod
 		hint := ""
 		if !ok {
 			hint = "write bytes, or a number with KiB, MiB or GiB, as in 8KiB"
+			if plain, ok := strings.CutSuffix(n.text, "/s"); ok && n.kind == text {
+				hint = "it is a number of bytes in each second: write it without the /s, as in " + shown(plain)
+			}
 		}
 		d.wrong(n, hint, fmt.Sprintf("a size from %s to %s", shortSize(low), shortSize(high)))
 	}
+}
+
+// shown is a size as somebody meant it, if it is one.
+func shown(s string) string {
+	if _, ok := (&node{kind: text, text: s}).size(); !ok {
+		return "8KiB"
+	}
+	return s
 }
 
 func (n *node) size() (int64, bool) {

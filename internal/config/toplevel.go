@@ -31,7 +31,7 @@ var logging = object[Log]{at: "log", what: "log", fields: []field[Log]{
 	{"file", logFileInto("leave the key out for standard error", func(l *Log) *string { return &l.File })},
 }}
 
-var sandboxing = object[Sandbox]{at: "sandbox", what: "sandbox", fields: []field[Sandbox]{
+var sandboxing = object[Sandbox]{at: "sandbox", what: "sandbox", switches: true, fields: []field[Sandbox]{
 	{"seccomp", boolInto(func(s *Sandbox) *bool { return &s.Seccomp })},
 	{"landlock", boolInto(func(s *Sandbox) *bool { return &s.Landlock })},
 }}

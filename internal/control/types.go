@@ -183,6 +183,8 @@ type Receipt struct {
 type Request struct {
 	Command string `json:"command"` // one of Commands
 	Cause   string `json:"cause"`   // who asks, for the receipt
+	// Force, for upgrade, goes on though somebody takes the end of the master for that of the service.
+	Force bool `json:"force,omitempty"`
 	// Generation is, for drained, whose end is waited for.
 	Generation uint64 `json:"generation,omitempty"`
 	// Gone is closed when the client hangs up: nobody waits for the answer any more. nil

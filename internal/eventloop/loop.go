@@ -36,8 +36,8 @@ type Options struct {
 	// Budget is the process's, of all its loops; nil is no bound but the kernel's.
 	Budget *Budget
 	// Crowded is called when connections were closed to make room for others, or others had to
-	// wait, at most every ten seconds.
-	Crowded func()
+	// wait, at most every ten seconds: for MaxConnections if full is set, else for descriptors.
+	Crowded func(full bool)
 	// MaxMessage is the most that a handler may leave unconsumed, and the size
 	// of a read, in bytes; 64 KiB if 0.
 	MaxMessage int

@@ -93,7 +93,7 @@ func (l *Loop) yielding(n int) int {
 func (l *Loop) spareOne(c *Conn, inOrder bool) {
 	defer l.guard(c)
 	l.count.IdleClosed++
-	l.crowded.say(l.now)
+	l.crowded.say(l.now, !inOrder && l.full())
 	if !inOrder || c.has(outgoing) {
 		c.Close()
 		return
@@ -159,7 +159,7 @@ func (l *Loop) noRoom(waits bool) {
 	l.count.AcceptNoFD++
 	l.pause(restRoom)
 	if waits {
-		l.crowded.say(l.now)
+		l.crowded.say(l.now, false)
 		l.budget.ask(l)
 	}
 }
@@ -192,7 +192,7 @@ func (l *Loop) MayOpen() bool {
 		return true
 	}
 	l.count.NoRoom++
-	l.crowded.say(l.now)
+	l.crowded.say(l.now, false)
 	return false
 }
 
@@ -210,17 +210,17 @@ func (l *Loop) countStayed() {
 
 // crowded tells of want of room, once in a while.
 type crowded struct {
-	tell func()
+	tell func(full bool)
 	next int64
 }
 
 // crowdedEvery is how often, in nanoseconds.
 const crowdedEvery = int64(10 * time.Second)
 
-func (c *crowded) say(now int64) {
+func (c *crowded) say(now int64, full bool) {
 	if c.tell == nil || now < c.next {
 		return
 	}
 	c.next = now + crowdedEvery
-	c.tell()
+	c.tell(full)
 }

@@ -13,10 +13,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/parent"
 )
 
 // Options say what to start.
@@ -68,6 +71,7 @@ func Run(opts Options) int {
 			return 1
 		}
 	}
+	_ = os.Setenv(parent.InitEnv, strconv.Itoa(os.Getpid()))
 	d := &initd{opts: opts, first: readPIDFile(opts.PIDFile)}
 	if err := d.start(); err != nil {
 		fmt.Fprintf(opts.Stderr, "reuseportd: init: %v\n", err)
@@ -153,7 +157,7 @@ func (d *initd) reap() (status int, done bool) {
 			continue
 		}
 		// A master that took over from outside is another parent's to wait for.
-		if d.follow(); d.master != pid && parent(d.master) == os.Getpid() {
+		if d.follow(); d.master != pid && parentOf(d.master) == os.Getpid() {
 			continue
 		}
 		if !d.crashed(ws) || !d.restart(ws) {

@@ -52,8 +52,8 @@ func alive(pid int) bool {
 	return state != "" && state != "Z" && state != "X"
 }
 
-// parent returns the PID of a process's parent, 0 if there is no such process.
-func parent(pid int) int {
+// parentOf returns the PID of a process's parent, 0 if there is no such process.
+func parentOf(pid int) int {
 	_, ppid := stat(pid)
 	return ppid
 }

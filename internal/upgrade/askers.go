@@ -88,7 +88,7 @@ func (co *coordinator) answer(a ask) {
 	case "drained":
 		co.core.awaitDrained(a.Generation, a.asker)
 	case "reload", "upgrade", "stop", "takeover":
-		co.core.request(request{action: a.Command, cause: a.Cause, asker: a.asker})
+		co.core.request(request{action: a.Command, cause: a.Cause, force: a.Force, asker: a.asker})
 	default:
 		a.tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
 	}

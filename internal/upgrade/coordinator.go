@@ -18,6 +18,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/parent"
 	"reuseportd/internal/record"
 	"reuseportd/internal/rundir"
 	"reuseportd/internal/sdnotify"
@@ -73,6 +74,7 @@ type coordinator struct {
 	serve     context.CancelFunc // which this ends
 	servers   sync.WaitGroup     // one for each socket that it has had
 	keeping   keeping            // of the runtime directory
+	follower  *parent.Follower   // nil if nobody takes this process's end for that of the service
 
 	outbox     []letter // what is to be told at the end of the turn
 	recording  bool     // the record is this master's to write
@@ -96,6 +98,8 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 	defer timer.Stop()
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
+	beat, stopBeats := beats()
+	defer stopBeats()
 	late := false
 	for co.endTurn(); !co.exiting; co.endTurn() {
 		wait := co.core.wait()
@@ -116,6 +120,10 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			if ok {
 				co.core.request(request{action: "reload", cause: "the file has changed"})
 			}
+		case <-beat:
+			co.core.now = time.Now()
+			_ = sdnotify.Alive()
+			co.quiet = !co.unrecorded
 		case <-keep.C:
 			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
@@ -137,7 +145,9 @@ func (co *coordinator) signal(sig os.Signal) {
 	case syscall.SIGUSR2:
 		co.core.request(request{action: "upgrade", cause: causeSignal})
 	case syscall.SIGUSR1:
-		co.reopenLogs()
+		if co.reopenLogs() {
+			co.log.Info().Msg("log files reopened")
+		}
 	default:
 		_ = sdnotify.Stopping()
 		co.core.request(request{action: "stop", cause: causeSignal})
@@ -178,7 +188,7 @@ func (co *coordinator) Keep(receipts []*control.Receipt) {
 func (co *coordinator) Switched(r *control.Receipt) {
 	conf := co.core.conf()
 	if co.pred != nil {
-		co.pred.report(r)
+		co.pred.report(r, func() { co.post(func() { co.reopenLogs() }) })
 		co.pred = nil
 	}
 	if r.Action == "stop" || conf == nil {

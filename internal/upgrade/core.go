@@ -83,7 +83,7 @@ func (c *core) conf() *config.Config {
 // request begins a change, or has it wait for the one in progress. Requests for
 // the same action that wait are one change: 200 signals are not 200 reloads.
 func (c *core) request(r request) {
-	ch := &change{action: r.action, cause: r.cause, started: c.now}
+	ch := &change{action: r.action, cause: r.cause, force: r.force, started: c.now}
 	if r.tell != nil {
 		ch.waiting = []asker{r.asker}
 	}
@@ -97,6 +97,7 @@ func (c *core) request(r request) {
 			if p.action == r.action && !p.single() {
 				p.waiting = join(p.waiting, ch.waiting...)
 				p.merged++
+				p.force = p.force || r.force
 				return
 			}
 		}
@@ -147,6 +148,10 @@ func (c *core) begin(ch *change) {
 	c.log.Info().Str("action", ch.action).Str("cause", ch.cause).Msg("change begins")
 	switch {
 	case ch.action == "upgrade":
+		if err := c.host.Unfollowed(); err != nil && !ch.force {
+			c.fail(err)
+			return
+		}
 		c.divide()
 		c.host.StartUpgrade(nil)
 		return

@@ -380,7 +380,8 @@ func (c *core) adoptSockets(cu *holdings) error {
 	return nil
 }
 
-// adoptWorkers makes the received generations the oldest ones of the core.
+// adoptWorkers makes the received generations the oldest ones of the core. Their logs are
+// opened by reopenLogs.
 func (co *coordinator) adoptWorkers(cu *holdings) {
 	for w, l := range cu.workers {
 		p := newProc(co, w, w.pid, l.start, l.pidfd, l.ch)
@@ -392,11 +393,7 @@ func (co *coordinator) adoptWorkers(cu *holdings) {
 	co.core.refused = cu.end.Refused
 	co.core.receipts, co.core.loaded = cu.end.Receipts, cu.end.Loaded
 	for _, g := range cu.gens {
-		lf, err := openLogs(g.conf)
-		if err != nil {
-			co.log.Error().Err(err).Msg("logs of an earlier generation can't be reopened")
-		}
-		g.files, g.receipt = lf, co.core.replaced(g.id)
+		g.receipt = co.core.replaced(g.id)
 		co.adoptLoad(g, cu)
 	}
 	co.core.gens = append(cu.gens, co.core.gens...)

@@ -136,6 +136,7 @@ func (w *world) Load() (*config.Config, error) {
 	return w.conf, nil
 }
 func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
+func (w *world) Unfollowed() error                          { return nil }
 func (w *world) StartUpgrade(*prior)                        {}
 func (w *world) StartTakeover(func(control.Response))       {}
 func (w *world) Memory() (int64, bool)                      { return w.room, w.room != 0 }

@@ -249,6 +249,7 @@ func unfit(path string) string {
 func (u *upgrade) handOver() {
 	u.over = true
 	co := u.co
+	defer aliveWhile(co.patience + parentTimeout + receiptTimeout)()
 	co.neglectAll()
 	if err := co.sendWorkers(u.ch); err != nil {
 		co.log.Error().Err(err).Msg("can't send the workers to the next master")

@@ -88,10 +88,12 @@ func (lf *logFiles) Close() {
 // OpenLogs implements host.
 func (co *coordinator) OpenLogs(c *config.Config) (*logFiles, error) { return openLogs(c) }
 
-// reopenLogs opens all log files anew, here and in every worker: what a log
-// rotation asks for.
-func (co *coordinator) reopenLogs() {
-	all := true
+// reopenLogs opens all log files anew, here and in every worker, and reports whether that worked.
+// A log rotation asks for it by a signal. A master that has just come to its workers does it unasked, and
+// once more when its predecessor has ended: that one knew nothing of the files of the
+// generation that was starting, and what it heard at its very end it told nobody.
+func (co *coordinator) reopenLogs() (all bool) {
+	all = true
 	for _, g := range co.core.gens {
 		lf, err := openLogs(g.conf)
 		if err != nil {
@@ -114,9 +116,7 @@ func (co *coordinator) reopenLogs() {
 			}
 		}
 	}
-	if all {
-		co.log.Info().Msg("log files reopened")
-	}
+	return all
 }
 
 // useLog has the master write to the log of the configuration in force.

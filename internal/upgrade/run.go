@@ -49,6 +49,7 @@ func Run(o Options) (int, error) {
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
 	co.findGroup()
+	co.findFollower()
 	if err := co.start(conf, confErr); err != nil {
 		if len(co.core.gens) > 0 {
 			co.owner = false // what is there is for a better master to adopt
@@ -94,9 +95,10 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 		if orphans > 0 {
 			ch.cause = fmt.Sprintf("start with %d workers that an earlier master left", orphans)
 			ch.fatal = false // they serve on, whatever becomes of the new generation
-			if err := co.announce(); err != nil {
+			if err := co.announce(true); err != nil {
 				return err
 			}
+			co.reopenLogs()
 			if co.core.rebindBlocked() { // closeShards goes on with it
 				co.core.pending = append(co.core.pending, ch)
 				return nil

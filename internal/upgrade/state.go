@@ -132,6 +132,8 @@ type host interface {
 	Spawn(w *worker) (process, int, error)
 	// Introduce gives a draining loop and a serving one a channel for handover.
 	Introduce(from, to seat, id uint64) error
+	// Unfollowed returns why the service would not outlive the end of this master, nil if it will.
+	Unfollowed() error
 	// StartUpgrade starts the next master; upgraded is called when that is over.
 	// StartTakeover gives a custody channel to a master that was started by others.
 	StartTakeover(answer func(control.Response))
@@ -176,6 +178,7 @@ type change struct {
 	base    eventloop.Counters // a stop's: what had been counted when it began
 	back    *prior             // a rollback's aim
 	masters bool               // this master takes over from another
+	force   bool               // an upgrade, whoever follows this master
 	// progress is how far it is, in words.
 	progress string
 	fatal    bool // without it there is nothing to serve on with: start-up
@@ -193,6 +196,7 @@ func (ch *change) single() bool { return ch.action == "takeover" }
 type request struct {
 	action string
 	cause  string
+	force  bool
 	asker  // with a nil tell, nobody asks
 }
 

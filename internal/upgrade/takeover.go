@@ -156,6 +156,7 @@ func (co *coordinator) Commit() {
 			co.core.fail(err)
 			return
 		}
+		co.reopenLogs()
 	}
 	co.core.now = time.Now()
 	co.core.activate()
@@ -166,7 +167,7 @@ func (co *coordinator) Commit() {
 func (co *coordinator) succeed() error {
 	p := co.pred
 	if p == nil {
-		return co.announce()
+		return co.announce(false)
 	}
 	err := co.takeWorkers()
 	if errors.Is(err, io.EOF) {
@@ -181,7 +182,7 @@ func (co *coordinator) succeed() error {
 		if err := p.ch.Send(wire.KindTaken, struct{}{}); err != nil && !errors.Is(err, wire.ErrGone) {
 			return err
 		}
-	} else if err := co.announce(); err != nil {
+	} else if err := co.announce(false); err != nil {
 		return err
 	}
 	if err := co.awaitGoodbye(); err != nil {
@@ -189,7 +190,7 @@ func (co *coordinator) succeed() error {
 	}
 	co.owner, co.recording, p.gone = true, true, true
 	if p.asked {
-		if err := co.announce(); err != nil {
+		if err := co.announce(true); err != nil {
 			co.log.Error().Err(err).Msg("can't announce readiness")
 		}
 		co.announced = true
@@ -212,7 +213,7 @@ func (co *coordinator) succeedDead() error {
 	}
 	co.recording = true
 	co.sweepPprofs()
-	if err := co.announce(); err != nil {
+	if err := co.announce(true); err != nil {
 		return err
 	}
 	co.core.change.fatal = false
@@ -221,10 +222,15 @@ func (co *coordinator) succeedDead() error {
 }
 
 // announce tells whoever waits that this is the master now, and writes the PID
-// file: a master that can't be found is none.
-func (co *coordinator) announce() error {
+// file: a master that can't be found is none. But where nobody else would look after the workers
+// it is better than none, and no PID file than one that names a dead process: keepDir tries again.
+func (co *coordinator) announce(alone bool) error {
 	if err := co.writePID(); err != nil {
-		return err
+		if !alone {
+			return err
+		}
+		co.log.Error().Err(err).Msg("the PID file can't be written, and is tried again; until then this master is found at its control socket only")
+		_ = co.dir.Remove(PIDFile)
 	}
 	if err := co.upg.Ready(); err != nil {
 		if !strings.Contains(err.Error(), "notify parent") { // tableflip's word for a parent that is dead
@@ -271,14 +277,26 @@ func (co *coordinator) awaitGoodbye() error {
 	return nil
 }
 
-// report tells the old master how it ended; that one answers whoever asked.
-func (p *predecessor) report(r *control.Receipt) {
-	if p.gone {
-		_ = p.ch.Send(wire.KindReceipt, r)
-	} else {
-		_ = p.ch.Send(wire.KindFailed, wire.Failed{Error: r.Error})
+// report tells the old master how it ended; that one answers whoever asked. ended is called when
+// it has let go and ended.
+func (p *predecessor) report(r *control.Receipt, ended func()) {
+	if !p.gone {
+		p.failEarly(errors.New(r.Error))
+		return
 	}
-	_ = p.ch.Close()
+	_ = p.ch.Send(wire.KindReceipt, r)
+	_ = p.ch.SetReadDeadline(time.Time{})
+	go func() {
+		defer p.ch.Close()
+		for {
+			m, err := p.ch.Recv()
+			if err != nil {
+				ended()
+				return
+			}
+			m.Close()
+		}
+	}()
 }
 
 // failEarly reports an error that a new master met before it had a core.

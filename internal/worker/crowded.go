@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"reuseportd/internal/eventloop"
@@ -10,7 +11,12 @@ import (
 
 // crowded is called by a loop that closed connections to make room for others, or had others wait. It
 // must not wait for the log.
-func (w *worker) crowded() {
+func (w *worker) crowded(full bool) {
+	why, remedy := "descriptors", "raise the limit (LimitNOFILE in the unit, ulimit -n)"
+	if full {
+		why = fmt.Sprintf("max_connections is %d for each worker", w.conf.MaxConnections)
+		remedy = "raise max_connections"
+	}
 	w.mail.offer(func() {
 		if now := time.Now(); now.Sub(w.crowdedAt) >= crowdedEvery {
 			w.crowdedAt = now
@@ -25,7 +31,7 @@ func (w *worker) crowded() {
 		w.log.Warn().Uint64("connections", now.Open).Uint64("upstream_connections", now.UpstreamOpen).
 			Int("room", w.budget.Room()).Uint64("idle_closed", now.IdleClosed).Uint64("no_room", now.NoRoom).
 			Uint64("accept_nofd", now.AcceptNoFD).Uint64("accept_paused", now.AcceptPaused).
-			Msg("no room for more connections (descriptors, or max_connections): the longest idle ones are closed for others, and where there are none, new ones wait; raise the limit (LimitNOFILE in the unit, ulimit -n)")
+			Msgf("no room for more connections (%s): the longest idle ones are closed for others, and where there are none, new ones wait; %s", why, remedy)
 	})
 }
 

@@ -35,7 +35,11 @@ func (w *worker) watchUpstreams() {
 	select {
 	case <-w.upstreams.Resolved():
 	case <-patience.C:
-		w.log.Warn().Msg("names of servers are not looked up yet; serving without those servers until they are")
+		if without := w.upstreams.Nameless(); len(without) > 0 {
+			w.log.Warn().Strs("servers", without).Msg("these names of servers are not looked up yet; serving without these servers until they are")
+		} else {
+			w.log.Warn().Msg("names of servers are not looked up yet; serving with the addresses that were known before")
+		}
 	}
 }
 
