@@ -16,6 +16,9 @@ import (
 	"reuseportd/internal/stats"
 )
 
+// lastLines bounds how long the end of a master waits for its log.
+const lastLines = time.Second
+
 // Run is a master process, from its start to its exit status. An error is why it
 // could not start; everything later is told by log, status and receipts.
 func Run(o Options) (int, error) {
@@ -39,7 +42,8 @@ func Run(o Options) (int, error) {
 	if conf != nil {
 		logConf = conf.Log
 	}
-	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
+	co.setLog(logging.Stderr(), logConf)
+	defer func() { co.out.Flush(lastLines) }()
 	if dir.Unsafe() {
 		co.log.Warn().Str("directory", dir.Path()).Msg("the runtime directory is used unchecked (--unsafe-runtime-dir): whoever can write to it, or above it, can pose as master or worker")
 	}
