@@ -13,10 +13,11 @@ import (
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/rundir"
+	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/stats"
 )
 
-// lastLines bounds how long the end of a master waits for its log.
+// lastLines bounds how long the end of a master waits for its log, and for the service manager.
 const lastLines = time.Second
 
 // Run is a master process, from its start to its exit status. An error is why it
@@ -43,7 +44,10 @@ func Run(o Options) (int, error) {
 		logConf = conf.Log
 	}
 	co.setLog(logging.Stderr(), logConf)
-	defer func() { co.out.Flush(lastLines) }()
+	defer func() {
+		sdnotify.Flush(lastLines)
+		co.out.Flush(lastLines)
+	}()
 	if dir.Unsafe() {
 		co.log.Warn().Str("directory", dir.Path()).Msg("the runtime directory is used unchecked (--unsafe-runtime-dir): whoever can write to it, or above it, can pose as master or worker")
 	}
