@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/initd"
+	"reuseportd/internal/logging"
 	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/upgrade"
 )
@@ -35,6 +37,11 @@ func (r *runCmd) Run(c *cli) error {
 	}
 	if err := r.settle(c); err != nil {
 		return err
+	}
+	// From here on nothing may wait for whoever reads what is written.
+	if c.err == os.Stderr {
+		c.err = logging.Stderr()
+		defer logging.Stderr().Flush(time.Second)
 	}
 	if err := r.leaveDirectory(); err != nil {
 		fmt.Fprintf(c.err, "reuseportd: stay in the working directory, which upgrades need then: %v\n", err)

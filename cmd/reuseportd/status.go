@@ -52,6 +52,10 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		fmt.Fprintln(w)
 	}
 	printRuntimeDir(w, st.RuntimeDir, now)
+	printLog(w, st.Log, now)
+	for _, what := range st.Waiting {
+		fmt.Fprintf(w, "WAITING: %s\n", what)
+	}
 	if st.Config.Error != "" {
 		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
 	}
@@ -94,6 +98,19 @@ func printRuntimeDir(w io.Writer, d *control.RuntimeDir, now time.Time) {
 	}
 	if d.Problem != "" {
 		fmt.Fprintf(w, "LOST in the runtime directory: %s\n", d.Problem)
+	}
+}
+
+// printLog says what is remarkable about the master's log.
+func printLog(w io.Writer, l *control.Log, now time.Time) {
+	if l == nil { // a master of an older release
+		return
+	}
+	if l.Stalled != nil {
+		fmt.Fprintf(w, "STALLED log: the master's lines have waited for %s; what reads them has stopped, or the file system does not answer\n", ago(*l.Stalled, now))
+	}
+	if l.Dropped > 0 {
+		fmt.Fprintf(w, "lines of the master's log that were dropped: %d\n", l.Dropped)
 	}
 }
 
@@ -273,7 +290,7 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.ClientRefused, "connections refused at max_connections_per_client"},
 		{t.ClientUncounted, "connections served uncounted, past max_connections_per_client's table"},
 		{t.Panics, "panics, each of which cost a connection"},
-		{t.LogDropped, "access-log lines dropped"},
+		{t.LogDropped, "lines of access logs and of the workers' log dropped"},
 	} {
 		if c.n > 0 {
 			fmt.Fprintf(w, "  %s: %d\n", c.text, c.n)

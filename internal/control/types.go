@@ -27,8 +27,11 @@ type Status struct {
 	// service has been there.
 	Totals     Totals      `json:"totals"`
 	RuntimeDir *RuntimeDir `json:"runtime_dir,omitempty"`
-	LastChange *Receipt    `json:"last_change"`
-	Receipts   []*Receipt  `json:"receipts"` // of the last twenty changes, oldest first
+	Log        *Log        `json:"log,omitempty"` // of this master
+	// Waiting is what this master waits for beside its other work, in words: mostly a file system.
+	Waiting    []string   `json:"waiting,omitempty"`
+	LastChange *Receipt   `json:"last_change"`
+	Receipts   []*Receipt `json:"receipts"` // of the last twenty changes, oldest first
 }
 
 // RuntimeDir is the state of the runtime directory.
@@ -39,6 +42,13 @@ type RuntimeDir struct {
 	Remade   string     `json:"remade,omitempty"`
 	RemadeAt *time.Time `json:"remade_at,omitempty"`
 	Problem  string     `json:"problem,omitempty"` // why something is lost that can't be made anew
+}
+
+// Log is how the master's own log fares. Workers count what they drop in log_dropped.
+type Log struct {
+	Dropped uint64 `json:"dropped"` // lines that found no room
+	// Stalled is since when a line waits to be taken, nil if none does.
+	Stalled *time.Time `json:"stalled,omitempty"`
 }
 
 // ConfigInfo names the serving configuration.
@@ -120,7 +130,7 @@ type Totals struct {
 	AcceptNoFD   uint64 `json:"accept_nofd"`   // times want of descriptors did
 	AcceptErrors uint64 `json:"accept_errors"`
 	Panics       uint64 `json:"panics"`
-	LogDropped   uint64 `json:"log_dropped"` // access-log lines
+	LogDropped   uint64 `json:"log_dropped"` // lines of the access logs, and of the workers' own
 	UpstreamIn   uint64 `json:"upstream_in"` // bytes from servers
 	UpstreamOut  uint64 `json:"upstream_out"`
 	UpstreamKept uint64 `json:"upstream_kept"` // idle connections to servers that were taken over

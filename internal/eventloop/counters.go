@@ -21,7 +21,7 @@ type Counters struct {
 	AcceptNoFD   uint64 // times that EMFILE or ENFILE stopped accepting
 	AcceptErrors uint64 // failed accepts of any other kind
 	Panics       uint64 // panics of a service, each of which cost its connection
-	LogDropped   uint64 // access-log lines that the writer could not keep up with
+	LogDropped   uint64 // lines of logs that the writer could not keep up with
 	Turns        uint64 // times round the loop
 	Wakeups      uint64 // times that a blocking wait returned with events
 	TakenOver    uint64 // connections taken over from another worker

@@ -1,6 +1,7 @@
 // Package sdnotify tells the service manager what the master does.
 //
-// It owns the words of sd_notify(3) and nothing else: without NOTIFY_SOCKET in
+// It owns the words of sd_notify(3) and nothing else, and never waits: a service manager that has stopped
+// hears them in their order once it goes on. Without NOTIFY_SOCKET in
 // the environment every call does nothing and succeeds. It must never remove
 // NOTIFY_SOCKET: the next master inherits it.
 package sdnotify
@@ -43,11 +44,4 @@ func MainPID(pid int) error { return send(fmt.Sprintf("MAINPID=%d", pid)) }
 // Status sets the one line that `systemctl status` shows.
 func Status(text string) error {
 	return send("STATUS=" + strings.Join(strings.Fields(text), " "))
-}
-
-func send(state string) error {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		return fmt.Errorf("tell the service manager %q: %w", state, err)
-	}
-	return nil
 }

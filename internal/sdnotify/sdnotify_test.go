@@ -104,3 +104,34 @@ func atoi(t *testing.T, s string) int64 {
 	}
 	return n
 }
+
+// TestStoppedManager: nothing waits for a manager that reads nothing, and it hears all in order later.
+func TestStoppedManager(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	n := 0
+	for ; err == nil; n++ { // until its queue and ours are full
+		err = Status(strconv.Itoa(n))
+	}
+	if n <= maxBehind {
+		t.Fatalf("message %d: %v", n, err)
+	}
+	Flush(time.Millisecond)
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for i := range n - 1 {
+		buf := make([]byte, 100)
+		got, err := conn.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "STATUS=" + strconv.Itoa(i); string(buf[:got]) != want {
+			t.Fatalf("message %q, want %q", buf[:got], want)
+		}
+	}
+	Flush(time.Minute)
+}

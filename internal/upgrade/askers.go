@@ -82,7 +82,7 @@ func (co *coordinator) answer(a ask) {
 	case "status":
 		if a.waits() {
 			st := co.core.status()
-			st.RuntimeDir = co.runtimeDir()
+			st.RuntimeDir, st.Log = co.runtimeDir(), co.logStatus()
 			a.tell(control.Response{Status: st})
 		}
 	case "drained":

@@ -55,7 +55,7 @@ type coordinator struct {
 	core *core
 	opts Options
 	log  zerolog.Logger
-	out  *os.File // the open log, nil while that is standard error
+	out  *logging.Output // the log in force
 
 	events    chan func()
 	asks      chan ask // from the control socket
@@ -214,14 +214,17 @@ func (co *coordinator) Switched(r *control.Receipt) {
 // Exit implements host.
 func (co *coordinator) Exit(status int) { co.exiting, co.status = true, max(status, co.status) }
 
-// setLog has the master write its log to f, or to standard error.
-func (co *coordinator) setLog(f *os.File, c config.Log) {
-	old := co.out
-	co.out = f
-	co.log = logging.New(f, c).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
-	co.core.log = co.log
-	if old != nil {
-		_ = old.Close()
+// setLog has the master write its log to out.
+func (co *coordinator) setLog(out *logging.Output, c config.Log) {
+	if old := co.out; old != nil && old != out && old != logging.Stderr() {
+		old.Retire()
+	}
+	co.out = out
+	co.log = out.Logger(c, func(with zerolog.Context) zerolog.Context {
+		return with.Int("pid", os.Getpid()).Str("role", "master")
+	})
+	if co.core != nil {
+		co.core.log = co.log
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/logging"
 	"reuseportd/internal/wire"
 )
 
@@ -15,6 +17,7 @@ import (
 type logFiles struct {
 	names []string // as in wire.Start.Files
 	files []*os.File
+	ids   []logging.File
 }
 
 // logPaths returns the names and paths of the log files of a configuration.
@@ -44,7 +47,7 @@ func openLogs(c *config.Config) (*logFiles, error) {
 			lf.Close()
 			return nil, fmt.Errorf("open log: %w", err)
 		}
-		lf.files = append(lf.files, f)
+		lf.files, lf.ids = append(lf.files, f), append(lf.ids, identify(f))
 	}
 	return lf, nil
 }
@@ -63,6 +66,15 @@ func openLog(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// identify asks for a file's device and inode, which can take as long as opening it.
+func identify(f *os.File) logging.File {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return logging.File{}
+	}
+	return logging.File{Dev: st.Dev, Ino: st.Ino}
+}
+
 // list returns names and descriptors; they stay the receiver's.
 func (lf *logFiles) list() (names []string, fds []int) {
 	if lf == nil {
@@ -74,15 +86,17 @@ func (lf *logFiles) list() (names []string, fds []int) {
 	return lf.names, fds
 }
 
-// Close closes the files.
+// Close closes the files, and doesn't wait for a file system that has something to write then.
 func (lf *logFiles) Close() {
-	if lf == nil {
+	if lf == nil || len(lf.files) == 0 {
 		return
 	}
-	for _, f := range lf.files {
-		_ = f.Close()
-	}
-	lf.files, lf.names = nil, nil
+	go func(files []*os.File) {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}(lf.files)
+	lf.files, lf.names, lf.ids = nil, nil, nil
 }
 
 // OpenLogs implements host.
@@ -121,17 +135,41 @@ func (co *coordinator) reopenLogs() (all bool) {
 
 // useLog has the master write to the log of the configuration in force.
 func (co *coordinator) useLog(c *config.Config, lf *logFiles) {
-	fd := unix.Stderr
-	names, fds := lf.list()
-	for i, name := range names {
-		if name == wire.FileLog {
-			fd = fds[i]
+	fd, file := lf.log()
+	switch {
+	case fd < 0:
+		co.setLog(logging.Stderr(), c.Log)
+	case co.out.Is(file):
+		co.setLog(co.out, c.Log)
+	case logging.Crowded():
+		co.log.Error().Str("file", c.Log.File).Msg("can't go over to the new log file: several earlier ones still don't take what was to be written")
+	default:
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			co.log.Error().Err(err).Msg("can't go over to the new log file")
+			return
+		}
+		co.setLog(logging.NewOutput(dup, file), c.Log)
+	}
+}
+
+// log returns the master's log, -1 if that is standard error.
+func (lf *logFiles) log() (int, logging.File) {
+	if lf != nil {
+		for i, name := range lf.names {
+			if name == wire.FileLog {
+				return int(lf.files[i].Fd()), lf.ids[i]
+			}
 		}
 	}
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		co.log.Error().Err(err).Msg("can't go over to the new log file")
-		return
+	return -1, logging.File{}
+}
+
+// logStatus describes this master's log for `status`.
+func (co *coordinator) logStatus() *control.Log {
+	l := &control.Log{Dropped: logging.Dropped()}
+	if at := co.out.Stalled(co.core.now); !at.IsZero() {
+		l.Stalled = &at
 	}
-	co.setLog(os.NewFile(uintptr(dup), "log"), c.Log)
+	return l
 }

@@ -13,8 +13,12 @@ import (
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/rundir"
+	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/stats"
 )
+
+// lastLines bounds how long the end of a master waits for its log, and for the service manager.
+const lastLines = time.Second
 
 // Run is a master process, from its start to its exit status. An error is why it
 // could not start; everything later is told by log, status and receipts.
@@ -39,7 +43,11 @@ func Run(o Options) (int, error) {
 	if conf != nil {
 		logConf = conf.Log
 	}
-	co.log = logging.New(os.Stderr, logConf).With().Int("pid", os.Getpid()).Str("role", "master").Logger()
+	co.setLog(logging.Stderr(), logConf)
+	defer func() {
+		sdnotify.Flush(lastLines)
+		co.out.Flush(lastLines)
+	}()
 	if dir.Unsafe() {
 		co.log.Warn().Str("directory", dir.Path()).Msg("the runtime directory is used unchecked (--unsafe-runtime-dir): whoever can write to it, or above it, can pose as master or worker")
 	}

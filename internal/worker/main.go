@@ -16,8 +16,10 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
@@ -68,8 +70,12 @@ func Main(args []string) int {
 		_ = ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1
 	}
+	defer w.out.Flush(lastLines)
 	return w.run()
 }
+
+// lastLines bounds how long the end of a worker waits for its log.
+const lastLines = time.Second
 
 // setUp receives Start and builds everything that can fail.
 func setUp(ch *wire.Conn) (*worker, error) {
@@ -116,9 +122,9 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := os.Stderr
+	out := logging.Stderr()
 	if fd := files.take(wire.FileLog); fd >= 0 {
-		out = os.NewFile(uintptr(fd), wire.FileLog)
+		out = logging.NewOutput(fd, logging.File{})
 	}
 	rescue, err := listenRescue(files.take(wire.FileRescue))
 	if err != nil {
@@ -127,11 +133,12 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	w := &worker{
-		ch: ch, conf: conf, files: files, logFile: out,
+		ch: ch, conf: conf, files: files, out: out,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
 		region: region, board: board, clients: counted, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
-		log: logging.New(out, conf.Log).With().Int("pid", os.Getpid()).
-			Uint64("generation", start.Generation).Logger(),
+		log: out.Logger(conf.Log, func(with zerolog.Context) zerolog.Context {
+			return with.Int("pid", os.Getpid()).Uint64("generation", start.Generation)
+		}),
 	}
 	if noProfiles != nil {
 		w.log.Error().Err(noProfiles).Msg("this worker gives no profiles")
@@ -198,7 +205,7 @@ func (w *worker) reopen(f files) {
 		old := -1
 		switch {
 		case name == wire.FileLog:
-			old = int(w.logFile.Fd())
+			old = w.out.FD()
 		case strings.HasPrefix(name, wire.FileAccess):
 			old = w.accessFDs[name]
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
+	"reuseportd/internal/logging"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
@@ -29,7 +31,8 @@ import (
 type worker struct {
 	ch        *wire.Conn
 	log       zerolog.Logger
-	logFile   *os.File
+	out       *logging.Output // of log
+	logDrops  uint64          // lines that were dropped, as far as the counters have them
 	conf      *config.Config
 	files     files // of Start
 	accessFDs map[string]int
@@ -112,9 +115,11 @@ func (w *worker) run() int {
 			w.cut()
 		}
 	}
+	var closing sync.WaitGroup
 	for _, s := range w.sites {
-		s.Close() // writes what waits of the access log
+		closing.Go(s.Close) // writes what waits of the access log
 	}
+	closing.Wait()
 	return w.status
 }
 
@@ -186,6 +191,7 @@ func (w *worker) handle(m wire.Message) error {
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
+		w.countDrops()
 		w.onLoops(func(*loop) error { return nil }, func(error) {
 			w.send(wire.KindPong, wire.Pong{Seq: b.Seq, Draining: w.draining})
 		})
@@ -212,6 +218,16 @@ func (w *worker) handle(m wire.Message) error {
 		w.send(wire.KindUnknown, wire.Unknown{Version: wire.Version, Kind: m.Kind})
 	}
 	return nil
+}
+
+// countDrops adds the lines of the log that were dropped since it was called last to the counters, which are
+// the loops' to write.
+func (w *worker) countDrops() {
+	if n := logging.Dropped() - w.logDrops; n > 0 && len(w.loops) > 0 {
+		w.logDrops += n
+		lp := w.loops[0]
+		lp.Post(func() { lp.Count().LogDropped += n })
+	}
 }
 
 // introduce gives a loop a channel to another worker's.

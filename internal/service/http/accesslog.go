@@ -17,9 +17,13 @@ const flushEvery = 50 * time.Millisecond
 // alone touches the file; a loop that it can't keep up with drops lines and
 // counts them.
 type accessLog struct {
-	fd     int
-	format string
-	lost   atomic.Uint64 // lines that the file took no more
+	fd      int
+	format  string
+	lost    atomic.Uint64      // lines that the file took no more, and that are not in a loop's counters yet
+	dropped atomic.Uint64      // lines that are not in the file, all
+	tell    func(lines uint64) // says so
+	told    uint64             // those of which tell has heard
+	toldAt  time.Time          // …and when
 
 	mu    sync.Mutex
 	rings []*ring // guarded by mu
@@ -28,8 +32,12 @@ type accessLog struct {
 	done chan struct{}
 }
 
-func newAccessLog(fd int, format string) *accessLog {
-	a := &accessLog{fd: fd, format: format, stop: make(chan struct{}), done: make(chan struct{})}
+// tellEvery is how often tell is called at most.
+const tellEvery = 5 * time.Second
+
+// newAccessLog writes to fd. Once the file takes lines again, tell hears how many were dropped, on the log's goroutine.
+func newAccessLog(fd int, format string, tell func(lines uint64)) *accessLog {
+	a := &accessLog{fd: fd, format: format, tell: tell, stop: make(chan struct{}), done: make(chan struct{})}
 	go a.run()
 	return a
 }
@@ -61,10 +69,17 @@ func (a *accessLog) run() {
 func (a *accessLog) flush() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	flows := true
 	for _, r := range a.rings {
 		if lost := r.flush(a.fd); lost > 0 {
 			a.lost.Add(lost)
+			a.dropped.Add(lost)
+			flows = false
 		}
+	}
+	if n := a.dropped.Load(); flows && n > a.told && a.tell != nil && time.Since(a.toldAt) >= tellEvery {
+		a.tell(n - a.told)
+		a.told, a.toldAt = n, time.Now()
 	}
 }
 
@@ -99,6 +114,7 @@ func (h *Handler) logRequest(c *eventloop.Conn, status int, size int64) {
 	count := h.loop.Count()
 	if !h.log.put(h.line) {
 		count.LogDropped++
+		h.site.log.dropped.Add(1)
 	}
 	if lost := h.site.log.lost.Swap(0); lost > 0 {
 		count.LogDropped += lost

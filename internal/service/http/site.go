@@ -16,6 +16,9 @@ type Options struct {
 	// AccessLog is the descriptor to write to, -1 if there is no access log.
 	// It is only lent: whoever gave it closes it.
 	AccessLog int
+	// LogDropped hears of lines of the access log that were dropped, once the file takes lines again; nil
+	// if nobody wants to. It must not wait.
+	LogDropped func(lines uint64)
 	// Listener is its name, for what is told of upstreams that fail.
 	Listener string
 }
@@ -75,7 +78,7 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 		slices.SortStableFunc(rs, longest)
 	}
 	if c.AccessLog != nil && o.AccessLog >= 0 {
-		s.log = newAccessLog(o.AccessLog, c.AccessLog.Format)
+		s.log = newAccessLog(o.AccessLog, c.AccessLog.Format, o.LogDropped)
 	}
 	return s, nil
 }
