@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -200,4 +201,12 @@ func stranger(t *testing.T, l *config.Listener) int {
 	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}))
 	return fd
+}
+
+// of knows the sockets of a group.
+func of(g *Group) func(uint64) bool {
+	return func(cookie uint64) bool {
+		cookies, err := g.Cookies()
+		return err == nil && slices.Contains(cookies, cookie)
+	}
 }

@@ -28,10 +28,11 @@ func (h Holder) String() string {
 	if h.PID == 0 {
 		return fmt.Sprintf("a process that can't be seen from here (uid %d, socket inode %d)", h.Socket.UID, h.Socket.Inode)
 	}
-	text := fmt.Sprintf("PID %d", h.PID)
+	text := fmt.Sprintf("PID %d (uid %d", h.PID, h.Socket.UID)
 	if h.Command != "" {
-		text += " (" + h.Command + ")"
+		text += ", " + h.Command
 	}
+	text += ")"
 	if h.Others == 1 {
 		text += " and a child of its"
 	} else if h.Others > 1 {

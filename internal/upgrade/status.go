@@ -95,6 +95,9 @@ func (c *core) listenerStatus(key string) control.Listener {
 			out.SteeringNote = g.why.Error()
 		}
 	}
+	if g.Listening() > 0 && !g.Refused() {
+		out.Share, out.Others = g.Share(), g.others()
+	}
 	if g.retiring != nil {
 		out.Retiring = g.Listening() - g.retiring.from
 	}

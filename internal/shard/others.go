@@ -1,0 +1,265 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/sockdiag"
+)
+
+// SO_REUSEPORT lets any socket of this user join an address, and the kernel spreads clients over
+// all of them: two services with one address would each get half of them, in silence. So the
+// first shard of an address listens alone (listenFirst), which the kernel allows only
+// where nobody else listens; and Look asks before anything is started.
+
+// TakenError says that others listen at a group's address, or at one that overlaps it.
+type TakenError struct {
+	Holders []sockdiag.Holder
+	text    string
+}
+
+func (e *TakenError) Error() string { return e.text }
+func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
+
+// SetOwn has the group know the service's sockets of other addresses by their cookies: those are
+// nobody else's.
+func (g *Group) SetOwn(own func(cookie uint64) bool) { g.own = own }
+
+// Share reports whether the listener lets others listen at its address.
+func (g *Group) Share() bool { return g.tuning.share }
+
+// Others returns the listening sockets of others at the group's address, or at one that overlaps it: a
+// wildcard of the same port, or an address that it covers. Of a Unix socket they are those
+// that were bound to its path after it was lost. An error says that the kernel doesn't tell.
+func (g *Group) Others() ([]sockdiag.Socket, error) {
+	own, err := g.Cookies()
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[uint64]bool)
+	for _, c := range own {
+		known[c] = true
+	}
+	var found []sockdiag.Socket
+	err = g.eachListening(func(s sockdiag.Socket) {
+		if !known[s.Cookie] && (g.own == nil || !g.own(s.Cookie)) {
+			found = append(found, s)
+		}
+	})
+	if err != nil {
+		return nil, g.fail("look who else listens at", err)
+	}
+	return found, nil
+}
+
+// eachListening calls f for each listening socket that gets connections to the group's address.
+func (g *Group) eachListening(f func(sockdiag.Socket)) error {
+	if g.addr.unix() {
+		return g.addr.eachBound(f)
+	}
+	families := []uint8{uint8(g.addr.family())}
+	if g.addr.network == "tcp4" {
+		families = append(families, unix.AF_INET6) // one without IPV6_V6ONLY gets IPv4, too
+	}
+	for _, family := range families {
+		err := sockdiag.TCP(family, sockdiag.Listen, g.addr.tcp.Port(), func(s sockdiag.Socket) {
+			if g.addr.overlaps(&s) {
+				f(s)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overlaps reports whether one connection may find a socket of the address and s.
+func (a *address) overlaps(s *sockdiag.Socket) bool {
+	ip, other := a.tcp.Addr().WithZone(""), s.Local.Addr()
+	if ip.Is4() && !other.Is4() {
+		if s.V6Only || !other.IsUnspecified() && !other.Is4In6() {
+			return false
+		}
+		other = other.Unmap()
+	}
+	return ip == other || ip.IsUnspecified() || other.IsUnspecified()
+}
+
+// Look returns a TakenError if others listen at the address and may not: unless the
+// listener and they share it. Any other error says that this can't be known.
+func (g *Group) Look() error {
+	others, err := g.Others()
+	if err != nil || g.addr.unix() {
+		return err
+	}
+	if g.Share() {
+		kept := others[:0]
+		for _, s := range others {
+			if s.Exclusive {
+				kept = append(kept, s)
+			}
+		}
+		others = kept
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return g.taken(others)
+}
+
+// taken says who has the address, and what to do.
+func (g *Group) taken(others []sockdiag.Socket) error {
+	e := &TakenError{Holders: sockdiag.Holders(others)}
+	hint := "end it or give this listener another address; two services of one user share an address if both say `share: true`"
+	if g.Share() {
+		hint = "it doesn't say `share: true`, as this listener does; both must"
+	}
+	if closing(others) {
+		hint = "it is just giving the address up; try again"
+	}
+	e.text = fmt.Sprintf("listen %s: %v: %s (%s)", g.what(), unix.EADDRINUSE, g.who(e.Holders), hint)
+	return e
+}
+
+// closing reports whether all sockets are hidden, to be closed.
+func closing(others []sockdiag.Socket) bool {
+	for i := range others {
+		if others[i].Interface != noInterface {
+			return false
+		}
+	}
+	return true
+}
+
+// who names those that listen, and where, if that is another address.
+func (g *Group) who(holders []sockdiag.Holder) string {
+	const most = 3
+	var parts []string
+	for _, h := range holders[:min(len(holders), most)] {
+		text := h.String() + " listens there"
+		if at := h.Socket.Local; !g.addr.unix() && at.Addr() != g.addr.tcp.Addr().WithZone("") {
+			text = h.String() + " listens at " + at.String() + ", which overlaps it"
+		}
+		parts = append(parts, text)
+	}
+	if n := len(holders) - most; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// holder names who listens at the address, for an error of the kernel's; "" if that can't be told.
+func (g *Group) holder() string {
+	others, err := g.Others()
+	if err != nil || len(others) == 0 {
+		return ""
+	}
+	return g.who(sockdiag.Holders(others))
+}
+
+// listenFirst makes the first shard listen where nobody else does.
+//
+// It listens without SO_REUSEPORT: so the kernel refuses it while any other socket listens at the
+// address or at one that overlaps it, and of two services that start at the same
+// time exactly one gets it. The other never had a queue. With SO_REUSEPORT set again, the group's other
+// shards join it.
+func (g *Group) listenFirst() error {
+	if g.addr.unix() || g.Share() || g.overlapsOwn() {
+		return g.listenBeside()
+	}
+	return again(func() error {
+		err := g.listenAlone()
+		if errors.Is(err, unix.EADDRINUSE) {
+			if lerr := g.Look(); lerr != nil {
+				return lerr
+			}
+		}
+		return err
+	})
+}
+
+// again calls listen until nobody is in the way, or somebody who can be named: two who listen in the
+// same microsecond may both be refused.
+func again(listen func() error) (err error) {
+	const tries = 6
+	for try := range tries {
+		err = listen()
+		if taken := (*TakenError)(nil); !errors.Is(err, unix.EADDRINUSE) || errors.As(err, &taken) {
+			return err
+		}
+		time.Sleep(rand.N(time.Millisecond << try))
+	}
+	return err
+}
+
+// listenAlone is listen(2) without SO_REUSEPORT.
+func (g *Group) listenAlone() error {
+	fd := g.shards[0]
+	reuse := func(on int) error {
+		return setAll(fd, []option{{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, on}})
+	}
+	if err := makeKernelGroup(fd); err != nil {
+		return err
+	}
+	if err := reuse(0); err != nil {
+		return err
+	}
+	err := unix.Listen(fd, g.backlog)
+	if err == nil {
+		g.listening = 1
+	}
+	return errors.Join(err, reuse(1))
+}
+
+// makeKernelGroup has the kernel make the group that steering programs belong to: listen(2) does so only
+// with SO_REUSEPORT, but attaching a program to a socket before that does, too (net/core/sock_reuseport.c,
+// reuseport_attach_prog). The program, which leaves the choice to the hash, goes at once. From here on the
+// socket can't join other sockets at its address (inet_csk_bind_conflict), only be joined.
+func makeKernelGroup(fd int) error {
+	const outOfRange = 1<<32 - 1
+	program := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: outOfRange}}
+	if err := attach(fd, unix.SO_ATTACH_REUSEPORT_CBPF, program); err != nil {
+		return err
+	}
+	// Before Linux 5.3 it can't be detached, and stays.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
+	return nil
+}
+
+// listenBeside makes the first shard listen where others may: the service's own sockets at
+// addresses that overlap, or those that share it. Who came meanwhile and may not be there is
+// found by looking again.
+func (g *Group) listenBeside() error {
+	if err := unix.Listen(g.shards[0], g.backlog); err != nil {
+		return err
+	}
+	g.listening = 1
+	if g.addr.unix() {
+		if g.Lost() {
+			return fmt.Errorf("%w: another process has put its own socket there meanwhile", unix.EADDRINUSE)
+		}
+		return nil
+	}
+	taken := (*TakenError)(nil)
+	if err := g.Look(); errors.As(err, &taken) {
+		return err
+	}
+	return nil
+}
+
+// overlapsOwn reports whether the service listens at an address that overlaps the group's, or may:
+// where the kernel doesn't tell.
+func (g *Group) overlapsOwn() bool {
+	if g.own == nil {
+		return false
+	}
+	found := false
+	err := g.eachListening(func(s sockdiag.Socket) { found = found || g.own(s.Cookie) })
+	return found || err != nil
+}
