@@ -17,6 +17,9 @@ import (
 // first shard of an address listens alone (listenFirst), which the kernel allows only
 // where nobody else listens; and Look asks before anything is started.
 
+// workerTitle is how the command line of a worker begins (worker.Name).
+const workerTitle = "reuseportd: worker"
+
 // TakenError says that others listen at a group's address, or at one that overlaps it.
 type TakenError struct {
 	Holders []sockdiag.Holder
@@ -119,6 +122,9 @@ func (g *Group) taken(others []sockdiag.Socket) error {
 	hint := "end it or give this listener another address; two services of one user share an address if both say `share: true`"
 	if g.Share() {
 		hint = "it doesn't say `share: true`, as this listener does; both must"
+	}
+	if len(e.Holders) > 0 && strings.HasPrefix(e.Holders[0].Command, workerTitle) { // no child of one that has the socket too
+		hint = "their master is gone: start one with the runtime directory that it had, or end them"
 	}
 	if closing(others) {
 		hint = "it is just giving the address up; try again"

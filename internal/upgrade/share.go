@@ -19,7 +19,7 @@ import (
 // joins later, and asks nobody, is told by the log and by `status`.
 
 // lookEvery is how often the master looks who else listens at its addresses: some 0.1 ms for each.
-const lookEvery = 10 * time.Second
+const lookEvery = 5 * time.Second
 
 // owns reports whether a socket is the service's: each that listens is in custody, whichever
 // generation it is of and whoever bound it.
