@@ -120,6 +120,9 @@ func printListeners(w io.Writer, st *control.Status) {
 		}
 	}
 	for _, l := range st.Listeners {
+		if l.Problem != "" {
+			fmt.Fprintf(w, "%s has LOST %s: %s\n", l.Name, l.Address, l.Problem)
+		}
 		for _, o := range l.Others {
 			how := "NOT ALONE at"
 			if o.Shared {

@@ -64,6 +64,8 @@ type Listener struct {
 	Shards       int    `json:"shards"`
 	Retiring     int    `json:"retiring"` // shards that are being emptied
 	Queued       int    `json:"queued"`   // connections waiting to be accepted, all shards
+	// Problem is why there is no socket, "" if there is one.
+	Problem string `json:"problem,omitempty"`
 	// Others listen at the address too, or at one that overlaps it: clients come to either.
 	// Share says that this is meant.
 	Share  bool    `json:"share,omitempty"`

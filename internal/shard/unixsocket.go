@@ -133,6 +133,23 @@ func (g *Group) Lost() bool {
 	return errors.Is(err, unix.ENOENT) || err == nil && (uint64(st.Dev) != g.addr.dev || st.Ino != g.addr.ino)
 }
 
+// boundElsewhere reports whether the path names another file than the group's socket was bound as,
+// where the kernel says so.
+func (g *Group) boundElsewhere() bool {
+	cookies, err := g.Cookies()
+	if err != nil || len(cookies) == 0 {
+		return false
+	}
+	st := unix.Stat_t{Dev: g.addr.dev, Ino: g.addr.ino}
+	found := false
+	err = sockdiag.Unix(func(s sockdiag.Socket) {
+		if s.Cookie == cookies[0] {
+			found = s.SameDevice(&st) && !s.IsFile(&st)
+		}
+	})
+	return found && err == nil
+}
+
 // unlinkOwn removes the path unless another program has put its own file there
 // meanwhile. Not finding it is no error.
 func (a *address) unlinkOwn() error {

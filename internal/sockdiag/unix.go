@@ -63,8 +63,14 @@ func cutPath(name []byte) (path string, rest []byte, ended bool) {
 }
 
 // IsFile reports whether a Unix socket was bound as the file that st is of. The kernel tells 32 bits of
-// the inode, and the device in its own form; file systems of several layers have another one.
+// the inode, and the device in its own form.
 func (s *Socket) IsFile(st *unix.Stat_t) bool {
+	return s.SameDevice(st) && s.Ino == st.Ino&0xffffffff
+}
+
+// SameDevice reports whether a Unix socket's file is on the device that st names: not so with file systems
+// of several layers, which tell stat(2) another one.
+func (s *Socket) SameDevice(st *unix.Stat_t) bool {
 	dev := uint64(unix.Major(uint64(st.Dev)))<<20 | uint64(unix.Minor(uint64(st.Dev)))
-	return s.Ino != 0 && s.Ino == st.Ino&0xffffffff && s.Dev == dev
+	return s.Ino != 0 && s.Dev == dev
 }

@@ -47,9 +47,10 @@ type core struct {
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
 
-	left     []*group  // the addresses that a stop leaves
-	exit     int       // status of the master when a stop is over
-	lookedAt time.Time // for others at our addresses
+	lost     map[string]string // why an address of the serving configuration has no socket
+	left     []*group          // the addresses that a stop leaves
+	exit     int               // status of the master when a stop is over
+	lookedAt time.Time         // for others at our addresses
 
 	dividedAt time.Time // when the control group's memory was
 	bounded   bool      // …and there was a bound

@@ -41,6 +41,7 @@ func (co *coordinator) keepDir() (made bool) { return co.keeps() && co.restore()
 // keepAddresses looks after what the service listens at.
 func (co *coordinator) keepAddresses() {
 	if co.keeps() && co.owner && co.announced {
+		co.core.keepPaths()
 		co.core.watchAddresses()
 	}
 }

@@ -39,6 +39,7 @@ func (c *core) status() *control.Status {
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		st.Listeners = append(st.Listeners, c.listenerStatus(key))
 	}
+	st.Listeners = append(st.Listeners, c.lostListeners()...)
 	st.Upstreams = c.upstreams()
 	return st
 }
