@@ -38,8 +38,12 @@ func (g *Group) Share() bool { return g.tuning.share }
 
 // Others returns the listening sockets of others at the group's address, or at one that overlaps it: a
 // wildcard of the same port, or an address that it covers. Of a Unix socket they are those
-// that were bound to its path after it was lost. An error says that the kernel doesn't tell.
-func (g *Group) Others() ([]sockdiag.Socket, error) {
+// that were bound to its path after it was lost. They are those in t, or with nil those that the kernel tells of
+// when asked. An error says that it doesn't tell.
+func (g *Group) Others(t *sockdiag.Table) ([]sockdiag.Socket, error) {
+	if g.addr.unix() && g.listening > 0 && !g.Lost() {
+		return nil, nil
+	}
 	own, err := g.Cookies()
 	if err != nil {
 		return nil, err
@@ -49,7 +53,7 @@ func (g *Group) Others() ([]sockdiag.Socket, error) {
 		known[c] = true
 	}
 	var found []sockdiag.Socket
-	err = g.eachListening(func(s sockdiag.Socket) {
+	err = g.eachListening(t, func(s sockdiag.Socket) {
 		if !known[s.Cookie] && (g.own == nil || !g.own(s.Cookie)) {
 			found = append(found, s)
 		}
@@ -61,16 +65,22 @@ func (g *Group) Others() ([]sockdiag.Socket, error) {
 }
 
 // eachListening calls f for each listening socket that gets connections to the group's address.
-func (g *Group) eachListening(f func(sockdiag.Socket)) error {
+func (g *Group) eachListening(t *sockdiag.Table, f func(sockdiag.Socket)) error {
 	if g.addr.unix() {
 		return g.addr.eachBound(f)
+	}
+	ask := func(family uint8, port uint16, f func(sockdiag.Socket)) error {
+		return sockdiag.TCP(family, sockdiag.Listen, port, f)
+	}
+	if t != nil {
+		ask = t.Each
 	}
 	families := []uint8{uint8(g.addr.family())}
 	if g.addr.network == "tcp4" {
 		families = append(families, unix.AF_INET6) // one without IPV6_V6ONLY gets IPv4, too
 	}
 	for _, family := range families {
-		err := sockdiag.TCP(family, sockdiag.Listen, g.addr.tcp.Port(), func(s sockdiag.Socket) {
+		err := ask(family, g.addr.tcp.Port(), func(s sockdiag.Socket) {
 			if g.addr.overlaps(&s) {
 				f(s)
 			}
@@ -94,10 +104,10 @@ func (a *address) overlaps(s *sockdiag.Socket) bool {
 	return ip == other || ip.IsUnspecified() || other.IsUnspecified()
 }
 
-// Look returns a TakenError if others listen at the address and may not: unless the
+// Look returns a TakenError if others (Others) listen at the address and may not: unless the
 // listener and they share it. Any other error says that this can't be known.
-func (g *Group) Look() error {
-	others, err := g.Others()
+func (g *Group) Look(t *sockdiag.Table) error {
+	others, err := g.Others(t)
 	if err != nil || g.addr.unix() {
 		return err
 	}
@@ -162,7 +172,7 @@ func (g *Group) who(holders []sockdiag.Holder) string {
 
 // holder names who listens at the address, for an error of the kernel's; "" if that can't be told.
 func (g *Group) holder() string {
-	others, err := g.Others()
+	others, err := g.Others(nil)
 	if err != nil || len(others) == 0 {
 		return ""
 	}
@@ -182,7 +192,7 @@ func (g *Group) listenFirst() error {
 	return again(func() error {
 		err := g.listenAlone()
 		if errors.Is(err, unix.EADDRINUSE) {
-			if lerr := g.Look(); lerr != nil {
+			if lerr := g.Look(nil); lerr != nil {
 				return lerr
 			}
 		}
@@ -253,7 +263,7 @@ func (g *Group) listenBeside() error {
 		return nil
 	}
 	taken := (*TakenError)(nil)
-	if err := g.Look(); errors.As(err, &taken) {
+	if err := g.Look(nil); errors.As(err, &taken) {
 		return err
 	}
 	return nil
@@ -266,6 +276,6 @@ func (g *Group) overlapsOwn() bool {
 		return false
 	}
 	found := false
-	err := g.eachListening(func(s sockdiag.Socket) { found = found || g.own(s.Cookie) })
+	err := g.eachListening(nil, func(s sockdiag.Socket) { found = found || g.own(s.Cookie) })
 	return found || err != nil
 }

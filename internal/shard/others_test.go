@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/sockdiag"
 )
 
 // at returns a copy of l with another host.
@@ -46,7 +47,7 @@ func TestAddressOfAnotherService(t *testing.T) {
 			mine.Share = test.mine
 			g := newGroup(t, mine)
 			must(t, g.Bind(2))
-			for what, err := range map[string]error{"look": g.Look(), "listen": g.Listen()} {
+			for what, err := range map[string]error{"look": g.Look(nil), "look in a table": g.Look(sockdiag.Listening()), "listen": g.Listen()} {
 				taken := (*TakenError)(nil)
 				switch {
 				case test.free && err != nil:
@@ -81,7 +82,7 @@ func TestDualStackSocketOverlaps(t *testing.T) {
 	must(t, unix.Listen(fd, 1))
 	g := newGroup(t, l)
 	must(t, g.Bind(1))
-	if err := g.Look(); err == nil || !strings.Contains(err.Error(), "listens at [::]:") {
+	if err := g.Look(nil); err == nil || !strings.Contains(err.Error(), "listens at [::]:") {
 		t.Errorf("found %v", err)
 	}
 	if err := g.Listen(); err == nil || g.Listening() != 0 {
@@ -100,7 +101,7 @@ func TestOneOfManyGetsTheAddress(t *testing.T) {
 			g, err := NewGroup(l)
 			must(t, err)
 			must(t, g.Bind(2))
-			must(t, g.Look())
+			must(t, g.Look(nil))
 			_, err = g.Cookies()
 			must(t, err)
 			groups = append(groups, g)
@@ -136,7 +137,7 @@ func TestOwnAddressesOverlap(t *testing.T) {
 	g := newGroup(t, l)
 	g.SetOwn(of(wide))
 	must(t, g.Bind(2))
-	must(t, g.Look())
+	must(t, g.Look(nil))
 	must(t, g.Listen())
 	must(t, g.check())
 	both := func(cookie uint64) bool { return of(wide)(cookie) || of(g)(cookie) }
@@ -145,7 +146,7 @@ func TestOwnAddressesOverlap(t *testing.T) {
 	must(t, stranger.Bind(1))
 	must(t, stranger.Listen())
 	wide.SetOwn(of(g))
-	if others, err := wide.Others(); err != nil || len(others) != 1 {
+	if others, err := wide.Others(nil); err != nil || len(others) != 1 {
 		t.Errorf("others: %+v, %v", others, err)
 	}
 	next := newGroup(t, at(l, "tcp4", "127.0.0.2"))
@@ -166,7 +167,7 @@ func TestShareIsUpdated(t *testing.T) {
 		other := newGroup(t, l)
 		other.tuning.share = true
 		must(t, other.Bind(1))
-		if err := other.Look(); (err == nil) != share {
+		if err := other.Look(nil); (err == nil) != share {
 			t.Errorf("share: %v: another one finds %v", share, err)
 		}
 		must(t, other.CloseDown(0))

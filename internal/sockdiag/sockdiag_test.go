@@ -93,7 +93,9 @@ func TestTCPListeners(t *testing.T) {
 			exclusive(on)
 			var found []Socket
 			must(t, TCP(family, Listen, want.Port(), func(s Socket) { found = append(found, s) }))
-			if len(found) != 1 {
+			inTable := 0
+			must(t, Listening().Each(family, want.Port(), func(s Socket) { inTable++ }))
+			if len(found) != 1 || inTable != 1 {
 				t.Fatalf("%s: found %+v", network, found)
 			}
 			s := found[0]
@@ -159,10 +161,18 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func BenchmarkListeners(b *testing.B) {
+func BenchmarkOnePort(b *testing.B) {
 	for b.Loop() {
 		if err := TCP(unix.AF_INET, Listen, 1, func(Socket) {}); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkListening(b *testing.B) {
+	for b.Loop() {
+		if t := Listening(); t.errs[0] != nil {
+			b.Fatal(t.errs[0])
 		}
 	}
 }

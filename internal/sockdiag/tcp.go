@@ -41,8 +41,8 @@ type Socket struct {
 	Cookie uint64 // SO_COOKIE
 }
 
-// TCP calls f for each TCP socket of a family (AF_INET, AF_INET6) with that local port in one of the
-// states. The kernel walks the table of its listening sockets for Listen, and that of all
+// TCP calls f for each TCP socket of a family (AF_INET, AF_INET6) with that local port, 0 is any, in one of
+// the states. The kernel walks the table of its listening sockets for Listen, and that of all
 // connections for any other: milliseconds on a busy machine.
 func TCP(family uint8, states State, port uint16, f func(Socket)) error {
 	req := make([]byte, tcpRequestLen)
@@ -51,7 +51,7 @@ func TCP(family uint8, states State, port uint16, f func(Socket)) error {
 	binary.BigEndian.PutUint16(req[8:], port) // idiag_sport
 	return dump(req, func(body []byte) error {
 		s, err := parseTCP(body)
-		if err == nil && s.Local.Port() == port {
+		if err == nil && (port == 0 || s.Local.Port() == port) {
 			f(s)
 		}
 		return err

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/shard"
+	"reuseportd/internal/sockdiag"
 )
 
 // bringUp starts the generation of the change in progress: addresses bound,
@@ -83,6 +85,7 @@ func (c *core) reserve(g *generation, n int) (int, error) {
 // bind makes the sockets that a configuration needs and that are not there yet.
 // They don't listen, so nothing reaches them.
 func (c *core) bind(conf *config.Config) error {
+	look := sync.OnceValue(sockdiag.Listening) // a reload of addresses that are held doesn't ask
 	for i := range conf.Listeners {
 		l := &conf.Listeners[i]
 		g := c.groups[l.Key()]
@@ -97,7 +100,7 @@ func (c *core) bind(conf *config.Config) error {
 			return conf.At(l.Pos, err)
 		}
 		if g.Listening() == 0 {
-			if err := c.lookAround(g); err != nil {
+			if err := c.lookAround(g, look()); err != nil {
 				return conf.At(l.Pos, err)
 			}
 		}

@@ -50,6 +50,7 @@ type core struct {
 	lost     map[string]string // why an address of the serving configuration has no socket
 	left     []*group          // the addresses that a stop leaves
 	exit     int               // status of the master when a stop is over
+	blind    bool              // the kernel doesn't tell who else listens, which the log has said
 	lookedAt time.Time         // for others at our addresses
 
 	dividedAt time.Time // when the control group's memory was

@@ -18,7 +18,8 @@ import (
 // (lookAround), and by the kernel when the first socket of an address listens (shard.Group.Listen). Who
 // joins later, and asks nobody, is told by the log and by `status`.
 
-// lookEvery is how often the master looks who else listens at its addresses: some 0.1 ms for each.
+// lookEvery is how often the master looks who else listens at its addresses: some 0.2 ms, and a
+// microsecond for each listening socket of the machine.
 const lookEvery = 5 * time.Second
 
 // owns reports whether a socket is the service's: each that listens is in custody, whichever
@@ -33,18 +34,21 @@ func (c *core) owns(cookie uint64) bool {
 }
 
 // lookAround refuses an address at which nobody of this service listens yet, and others do.
-func (c *core) lookAround(g *group) error {
-	err := g.Look()
+func (c *core) lookAround(g *group, t *sockdiag.Table) error {
+	err := g.Look(t)
 	if taken := (*shard.TakenError)(nil); err != nil && !errors.As(err, &taken) {
-		c.log.Warn().Err(err).Msg("whether other services listen at the address is not known")
+		if !c.blind {
+			c.blind = true
+			c.log.Warn().Err(err).Msg("whether other services listen at the same addresses is not known: the kernel doesn't say")
+		}
 		return nil
 	}
 	return err
 }
 
 // others returns who else listens at a group's address.
-func (g *group) others() []control.Other {
-	sockets, err := g.Others()
+func (g *group) others(t *sockdiag.Table) []control.Other {
+	sockets, err := g.Others(t)
 	if err != nil || len(sockets) == 0 {
 		return nil
 	}
@@ -70,12 +74,13 @@ func (c *core) watchAddresses() {
 		return
 	}
 	c.lookedAt = c.now
+	t := sockdiag.Listening()
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[key]
 		if g.Listening() == 0 || g.Refused() || g.Lost() {
 			continue
 		}
-		sockets, err := g.Others()
+		sockets, err := g.Others(t)
 		if err != nil {
 			continue
 		}
@@ -89,7 +94,7 @@ func (c *core) watchAddresses() {
 		if !fresh || g.Share() {
 			continue
 		}
-		for _, o := range g.others() {
+		for _, o := range g.others(t) {
 			c.log.Warn().Str("address", key).Str("other_address", o.Address).Int("other_pid", o.PID).
 				Str("other_command", o.Command).Uint32("other_uid", o.UID).Uint32("inode", o.Inode).
 				Msg("another process listens at this address too: clients come to either")
@@ -100,8 +105,9 @@ func (c *core) watchAddresses() {
 // leavesBehind returns who listens at the addresses that this service has left.
 func (c *core) leavesBehind() []control.Other {
 	var out []control.Other
+	t := sockdiag.Listening()
 	for _, g := range c.left {
-		out = append(out, g.others()...)
+		out = append(out, g.others(t)...)
 	}
 	return out
 }
