@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
@@ -203,10 +204,5 @@ func stranger(t *testing.T, l *config.Listener) int {
 	return fd
 }
 
-// of knows the sockets of a group.
-func of(g *Group) func(uint64) bool {
-	return func(cookie uint64) bool {
-		cookies, err := g.Cookies()
-		return err == nil && slices.Contains(cookies, cookie)
-	}
-}
+// of yields groups.
+func of(groups ...*Group) iter.Seq[*Group] { return slices.Values(groups) }

@@ -3,7 +3,10 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +32,21 @@ type TakenError struct {
 func (e *TakenError) Error() string { return e.text }
 func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
 
-// SetOwn has the group know the service's sockets of other addresses by their cookies: those are
-// nobody else's.
-func (g *Group) SetOwn(own func(cookie uint64) bool) { g.own = own }
+// SetOwn has the group know the service's other groups, whose sockets are nobody else's. It may
+// be among them.
+func (g *Group) SetOwn(own iter.Seq[*Group]) { g.own = own }
+
+// eachOwn calls f for each group of the service, this one too.
+func (g *Group) eachOwn(f func(*Group)) {
+	f(g)
+	if g.own != nil {
+		for o := range g.own {
+			if o != g {
+				f(o)
+			}
+		}
+	}
+}
 
 // Share reports whether the listener lets others listen at its address.
 func (g *Group) Share() bool { return g.tuning.share }
@@ -44,24 +59,17 @@ func (g *Group) Others(t *sockdiag.Table) ([]sockdiag.Socket, error) {
 	if g.addr.unix() && g.listening > 0 && !g.Lost() {
 		return nil, nil
 	}
-	own, err := g.Cookies()
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[uint64]bool)
-	for _, c := range own {
-		known[c] = true
-	}
 	var found []sockdiag.Socket
-	err = g.eachListening(t, func(s sockdiag.Socket) {
-		if !known[s.Cookie] && (g.own == nil || !g.own(s.Cookie)) {
-			found = append(found, s)
-		}
-	})
+	err := g.eachListening(t, func(s sockdiag.Socket) { found = append(found, s) })
 	if err != nil {
 		return nil, g.fail("look who else listens at", err)
 	}
-	return found, nil
+	g.eachOwn(func(o *Group) {
+		cookies, cerr := o.Cookies()
+		err = errors.Join(err, cerr)
+		found = slices.DeleteFunc(found, func(s sockdiag.Socket) bool { return slices.Contains(cookies, s.Cookie) })
+	})
+	return found, err
 }
 
 // eachListening calls f for each listening socket that gets connections to the group's address.
@@ -94,13 +102,19 @@ func (g *Group) eachListening(t *sockdiag.Table, f func(sockdiag.Socket)) error 
 
 // overlaps reports whether one connection may find a socket of the address and s.
 func (a *address) overlaps(s *sockdiag.Socket) bool {
-	ip, other := a.tcp.Addr().WithZone(""), s.Local.Addr()
-	if ip.Is4() && !other.Is4() {
+	other := s.Local.Addr()
+	if a.tcp.Addr().Is4() && !other.Is4() {
 		if s.V6Only || !other.IsUnspecified() && !other.Is4In6() {
 			return false
 		}
 		other = other.Unmap()
 	}
+	return a.covers(other)
+}
+
+// covers reports whether an address of the same port and family is a's, or one of them is all.
+func (a *address) covers(other netip.Addr) bool {
+	ip := a.tcp.Addr().WithZone("")
 	return ip == other || ip.IsUnspecified() || other.IsUnspecified()
 }
 
@@ -164,6 +178,12 @@ func (g *Group) who(holders []sockdiag.Holder) string {
 		}
 		parts = append(parts, text)
 	}
+	for _, h := range holders {
+		if h.PID == 0 && !g.addr.unix() {
+			parts = append(parts, fmt.Sprintf("root sees it with `ss -ltnpe 'sport = :%d'`", g.addr.tcp.Port()))
+			break
+		}
+	}
 	if n := len(holders) - most; n > 0 {
 		parts = append(parts, fmt.Sprintf("%d more", n))
 	}
@@ -192,8 +212,8 @@ func (g *Group) listenFirst() error {
 	return again(func() error {
 		err := g.listenAlone()
 		if errors.Is(err, unix.EADDRINUSE) {
-			if lerr := g.Look(nil); lerr != nil {
-				return lerr
+			if taken := (*TakenError)(nil); errors.As(g.Look(nil), &taken) {
+				return taken
 			}
 		}
 		return err
@@ -262,20 +282,19 @@ func (g *Group) listenBeside() error {
 		}
 		return nil
 	}
-	taken := (*TakenError)(nil)
-	if err := g.Look(nil); errors.As(err, &taken) {
-		return err
+	if taken := (*TakenError)(nil); errors.As(g.Look(nil), &taken) {
+		return taken
 	}
 	return nil
 }
 
-// overlapsOwn reports whether the service listens at an address that overlaps the group's, or may:
-// where the kernel doesn't tell.
+// overlapsOwn reports whether the service listens at another address, which overlaps the group's.
 func (g *Group) overlapsOwn() bool {
-	if g.own == nil {
-		return false
-	}
 	found := false
-	err := g.eachListening(nil, func(s sockdiag.Socket) { found = found || g.own(s.Cookie) })
-	return found || err != nil
+	g.eachOwn(func(o *Group) {
+		if o != g && o.listening > 0 && o.addr.network == g.addr.network && o.addr.tcp.Port() == g.addr.tcp.Port() {
+			found = found || g.addr.covers(o.addr.tcp.Addr().WithZone(""))
+		}
+	})
+	return found
 }

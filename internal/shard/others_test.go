@@ -140,7 +140,7 @@ func TestOwnAddressesOverlap(t *testing.T) {
 	must(t, g.Look(nil))
 	must(t, g.Listen())
 	must(t, g.check())
-	both := func(cookie uint64) bool { return of(wide)(cookie) || of(g)(cookie) }
+	both := of(wide, g)
 	stranger := listening(t, func() *config.Listener { s := at(l, "tcp4", "127.0.0.2"); s.Share = true; return s }(), 0)
 	stranger.SetOwn(both) // so that it may
 	must(t, stranger.Bind(1))

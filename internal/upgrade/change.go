@@ -111,7 +111,7 @@ func (c *core) bind(conf *config.Config) error {
 // addGroup puts sockets into custody.
 func (c *core) addGroup(made *shard.Group) *group {
 	g := &group{Group: made}
-	g.SetOwn(c.owns)
+	g.SetOwn(c.own)
 	c.groups[g.Key()] = g
 	return g
 }

@@ -22,15 +22,14 @@ import (
 // microsecond for each listening socket of the machine.
 const lookEvery = 5 * time.Second
 
-// owns reports whether a socket is the service's: each that listens is in custody, whichever
-// generation it is of and whoever bound it.
-func (c *core) owns(cookie uint64) bool {
+// own yields the service's groups: each socket that listens is in custody, whichever generation it
+// is of and whoever bound it.
+func (c *core) own(yield func(*shard.Group) bool) {
 	for _, g := range c.groups {
-		if cookies, err := g.Cookies(); err == nil && slices.Contains(cookies, cookie) {
-			return true
+		if !yield(g.Group) {
+			return
 		}
 	}
-	return false
 }
 
 // lookAround refuses an address at which nobody of this service listens yet, and others do.
