@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +76,7 @@ func TestDrainedCountsExactly(t *testing.T) {
 				t.Errorf("asked %v, started %v, cut-over %v, ready after %v", asked, got.Started, got.CutOver, ready)
 			}
 			last := s.WaitServing(2).LastChange
-			if *last != got {
+			if !reflect.DeepEqual(*last, got) {
 				t.Errorf("status has the receipt %+v, the command had %+v", *last, got)
 			}
 		})

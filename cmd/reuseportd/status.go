@@ -136,6 +136,27 @@ func printListeners(w io.Writer, st *control.Status) {
 			fmt.Fprintf(w, "%s is steered by %s and not as configured: %s\n", l.Name, l.Steering, l.SteeringNote)
 		}
 	}
+	for _, l := range st.Listeners {
+		if l.Problem != "" {
+			fmt.Fprintf(w, "%s has LOST %s: %s\n", l.Name, l.Address, l.Problem)
+		}
+		for _, o := range l.Others {
+			how := "NOT ALONE at"
+			if o.Shared {
+				how = "sharing"
+			}
+			fmt.Fprintf(w, "%s is %s %s: %s\n", l.Name, how, l.Address, other(o))
+		}
+	}
+}
+
+// other names a process of another service that listens at an address of this one.
+func other(o control.Other) string {
+	who := fmt.Sprintf("a process that can't be seen from here (uid %d, socket inode %d)", o.UID, o.Inode)
+	if o.PID != 0 {
+		who = strings.TrimSuffix(fmt.Sprintf("PID %d (uid %d, %s", o.PID, o.UID, o.Command), ", ") + ")"
+	}
+	return who + " listens at " + o.Address
 }
 
 func printWorkers(w io.Writer, st *control.Status, now time.Time) {

@@ -36,10 +36,28 @@ func (s *stopCmd) Run(c *cli) error {
 		return err
 	}
 	if s.JSON {
-		return printJSON(c.out, r)
+		err = printJSON(c.out, r)
+	} else {
+		_, err = fmt.Fprintf(c.out, "stopped after %s: %s finished, %d cut\n", milliseconds(r.ReadyMS),
+			plural(int(r.Finished), "open connection", "open connections"), r.Cut)
 	}
-	_, err = fmt.Fprintf(c.out, "stopped after %s: %s finished, %d cut\n", milliseconds(r.ReadyMS),
-		plural(int(r.Finished), "open connection", "open connections"), r.Cut)
+	if err != nil {
+		return err
+	}
+	return s.sayOthers(c, r)
+}
+
+// sayOthers tells of others who answer at the addresses that were left. Where that isn't meant
+// (`share: true`) it is exit status 1: the service has stopped, and its port hasn't.
+func (s *stopCmd) sayOthers(c *cli, r *control.Receipt) (err error) {
+	for _, o := range r.Others {
+		if !s.JSON {
+			fmt.Fprintf(c.err, "still answered: %s, which is not this service's\n", other(o))
+		}
+		if !o.Shared {
+			err = statusError(exitFailed)
+		}
+	}
 	return err
 }
 

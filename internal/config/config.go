@@ -214,6 +214,10 @@ type Listener struct {
 	// us steer by load.
 	Steering, Fallback Steering
 
+	// Share lets other services of this user listen at the address too, if they say the
+	// same: the kernel spreads clients over all. It is false with a Unix socket.
+	Share bool
+
 	// DeferAccept has the kernel keep a connection until its first bytes have come, or
 	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
 	DeferAccept bool

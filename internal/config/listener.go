@@ -29,6 +29,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"shards", intInto(1, maxSlots, func(l *Listener) *int { return &l.Shards })},
 	{"steering", choiceInto(steerings, func(l *Listener) *Steering { return &l.Steering })},
 	{"steering_fallback", choiceInto(steerings[:3], func(l *Listener) *Steering { return &l.Fallback })},
+	{"share", boolInto(func(l *Listener) *bool { return &l.Share })},
 	{"defer_accept", boolInto(func(l *Listener) *bool { return &l.DeferAccept })},
 	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
@@ -89,6 +90,9 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 	d.accept(g, l)
 	if l.Network == "unix" && l.DeferAccept {
 		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
+	}
+	if l.Network == "unix" && l.Share {
+		d.rep.add(g.entries["share"].pos, "remove it", "share is for TCP only: a path leads to one socket")
 	}
 	if l.Network == "unix" && l.ClientConnections > 0 {
 		d.rep.add(g.entries["max_connections_per_client"].pos, "remove it; max_connections bounds all",

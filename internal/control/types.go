@@ -74,6 +74,23 @@ type Listener struct {
 	Shards       int    `json:"shards"`
 	Retiring     int    `json:"retiring"` // shards that are being emptied
 	Queued       int    `json:"queued"`   // connections waiting to be accepted, all shards
+	// Problem is why there is no socket, "" if there is one.
+	Problem string `json:"problem,omitempty"`
+	// Others listen at the address too, or at one that overlaps it: clients come to either.
+	// Share says that this is meant.
+	Share  bool    `json:"share,omitempty"`
+	Others []Other `json:"others,omitempty"`
+}
+
+// Other is a process of another service that listens at an address of this one.
+type Other struct {
+	Address  string `json:"address"`            // that it listens at
+	PID      int    `json:"pid,omitempty"`      // 0 if it can't be seen
+	Command  string `json:"command,omitempty"`  // bounded
+	Children int    `json:"children,omitempty"` // of its, that have the socket too
+	UID      uint32 `json:"uid"`                // that made the socket
+	Inode    uint32 `json:"inode"`              // of the socket, as in /proc/PID/fd
+	Shared   bool   `json:"shared"`             // it is meant: the listener says share: true
 }
 
 // Generation is a generation that is not gone yet.
@@ -185,6 +202,8 @@ type Receipt struct {
 	DrainedMS  float64   `json:"drained_ms"`
 	HandoverMS float64   `json:"handover_ms"`
 	CutOver    time.Time `json:"cut_over"`
+	// Others listen at addresses that a stop has left.
+	Others []Other `json:"others,omitempty"`
 	// Undone is why a later change went back to what was before; "" if none did.
 	Undone string `json:"undone,omitempty"`
 }

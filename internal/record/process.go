@@ -120,21 +120,3 @@ func PeerOf(fd int) (Peer, error) {
 	}
 	return p, nil
 }
-
-// Command is a process's command line, for messages: bounded, and of printable characters
-// alone, for its process chose it.
-func Command(pid int) string {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	text := make([]byte, 120)
-	n, _ := f.Read(text)
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return ' '
-		}
-		return r
-	}, string(text[:n])))
-}

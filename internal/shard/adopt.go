@@ -139,9 +139,12 @@ func (g *Group) adoptRefusal() error {
 	g.hidden = len(g.shards)
 	if g.addr.unix() {
 		err := g.addr.remember()
-		g.refused = errors.Is(err, unix.ENOENT)
-		if g.refused {
-			return nil
+		if err == nil && g.boundElsewhere() {
+			g.addr.dev, g.addr.ino = 0, 0 // what is there is another's
+			g.refused = true
+		}
+		if errors.Is(err, unix.ENOENT) {
+			g.refused, err = true, nil
 		}
 		return err
 	}

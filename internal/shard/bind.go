@@ -75,13 +75,20 @@ func (g *Group) setOptions(fd int) error {
 // the kernel's group follows the order of the listen(2) calls. From each call
 // on the shard gets its share of new connections, which wait in its queue
 // until somebody accepts. If it fails, the shards before the failing one listen
-// and the group can be listened again or shrunk.
+// and the group can be listened again or shrunk; with a TakenError others have the
+// address.
 func (g *Group) Listen() error {
 	if g.refused && g.listening < len(g.shards) {
 		return g.fail("listen", errors.New("the group is refused"))
 	}
+	if g.listening == 0 && len(g.shards) > 0 {
+		if err := g.listenFirst(); err != nil {
+			return g.fail("listen", err)
+		}
+	}
 	for g.listening < len(g.shards) {
-		if err := unix.Listen(g.shards[g.listening], g.backlog); err != nil {
+		// The address is the group's by now: who is just being refused may be in the way.
+		if err := again(func() error { return unix.Listen(g.shards[g.listening], g.backlog) }); err != nil {
 			return g.fail("listen", err)
 		}
 		g.listening++

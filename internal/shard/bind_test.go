@@ -2,6 +2,8 @@ package shard
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -101,8 +103,9 @@ func TestAddressInUse(t *testing.T) {
 
 func expectInUse(t *testing.T, g *Group, prefix string, err error) {
 	t.Helper()
-	want := prefix + g.addr.String() + ": address already in use (another program listens there"
-	if !errors.Is(err, unix.EADDRINUSE) || !strings.HasPrefix(err.Error(), want) {
+	want := prefix + g.addr.String() + ": address already in use"
+	if !errors.Is(err, unix.EADDRINUSE) || !strings.HasPrefix(err.Error(), want) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("PID %d (uid %d, ", os.Getpid(), os.Getuid())) {
 		t.Errorf("got %v, want %s…", err, want)
 	}
 	must(t, g.check())

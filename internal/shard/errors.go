@@ -17,14 +17,21 @@ var ErrNotStale = errors.New("in the way")
 
 // fail says what was being done to what, and what may help.
 func (g *Group) fail(op string, err error) error {
-	what := g.addr.String()
-	if g.name != "" {
-		what = g.name + " " + what
+	if taken := (*TakenError)(nil); errors.As(err, &taken) {
+		return err
 	}
 	if hint := g.hint(err); hint != "" {
-		return fmt.Errorf("%s %s: %w (%s)", op, what, err, hint)
+		return fmt.Errorf("%s %s: %w (%s)", op, g.what(), err, hint)
 	}
-	return fmt.Errorf("%s %s: %w", op, what, err)
+	return fmt.Errorf("%s %s: %w", op, g.what(), err)
+}
+
+// what names the listener and its address.
+func (g *Group) what() string {
+	if g.name == "" {
+		return g.addr.String()
+	}
+	return g.name + " " + g.addr.String()
 }
 
 func (g *Group) hint(err error) string {
@@ -34,6 +41,9 @@ func (g *Group) hint(err error) string {
 	case g.addr.unix():
 		return ""
 	case errors.Is(err, unix.EADDRINUSE):
+		if who := g.holder(); who != "" {
+			return who
+		}
 		return fmt.Sprintf("another program listens there; `ss -ltnp 'sport = :%d'` names it", g.addr.tcp.Port())
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return "no interface of this machine has that address; `ip address` lists them"

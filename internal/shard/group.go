@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"iter"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,8 @@ type Group struct {
 	// those that listen also the kernel's index in the reuseport group, unless
 	// unordered.
 	shards []int
+	// own yields the service's groups, of whatever address; nil knows none.
+	own iter.Seq[*Group]
 	// cookies are those of the first shards, as far as anybody has asked for them.
 	cookies []uint64
 	// listening shards come first. Invariant: 0 ≤ listening ≤ len(shards).

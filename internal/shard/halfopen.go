@@ -1,6 +1,10 @@
 package shard
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"reuseportd/internal/sockdiag"
+)
 
 // Halves are the handshakes that were under way at one moment.
 type Halves struct {
@@ -60,12 +64,12 @@ func (h *Halves) Left() (int, error) {
 
 // eachHalfOpen calls f for every handshake with the group's address.
 func (g *Group) eachHalfOpen(f func(pair)) error {
-	return dumpHalfOpen(uint8(g.addr.family()), g.addr.tcp.Port(), func(p pair) {
+	return sockdiag.TCP(uint8(g.addr.family()), sockdiag.SynRecv, g.addr.tcp.Port(), func(s sockdiag.Socket) {
 		// On a wildcard address every local address of that port is the
 		// group's, but for those that a more specific listener has: a few
 		// too many do no harm.
-		if ip := g.addr.tcp.Addr().WithZone(""); ip.IsUnspecified() || ip == p.local.Addr() {
-			f(p)
+		if ip := g.addr.tcp.Addr().WithZone(""); ip.IsUnspecified() || ip == s.Local.Addr() {
+			f(pair{s.Local, s.Remote})
 		}
 	})
 }

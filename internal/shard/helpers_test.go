@@ -2,10 +2,12 @@ package shard
 
 import (
 	"errors"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -201,3 +203,6 @@ func stranger(t *testing.T, l *config.Listener) int {
 	must(t, unix.Bind(fd, &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}))
 	return fd
 }
+
+// of yields groups.
+func of(groups ...*Group) iter.Seq[*Group] { return slices.Values(groups) }

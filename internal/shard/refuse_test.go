@@ -167,7 +167,10 @@ func TestAnotherGroupBesideARefusedOne(t *testing.T) {
 			g := listening(t, l, 1)
 			dial(t, g)
 			must(t, g.Refuse())
-			next := listening(t, l, 1)
+			next := newGroup(t, l)
+			next.SetOwn(of(g))
+			must(t, next.Bind(1))
+			must(t, next.Listen())
 			dial(t, next)
 			accept(t, next, 0)
 			accept(t, g, 0)
@@ -186,7 +189,10 @@ func TestMovedToTheWildcard(t *testing.T) {
 	dial(t, g)
 	wide := *l
 	wide.Address = "0.0.0.0" + l.Address[len("127.0.0.1"):]
-	w := listening(t, &wide, 1)
+	w := newGroup(t, &wide)
+	w.SetOwn(of(g))
+	must(t, w.Bind(1))
+	must(t, w.Listen())
 	must(t, g.Refuse())
 	dial(t, g)
 	accept(t, w, 0)

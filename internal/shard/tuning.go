@@ -15,6 +15,7 @@ import (
 // and so need no system call of their own.
 type tuning struct {
 	deferred           bool // TCP_DEFER_ACCEPT
+	share              bool
 	nodelay, keepalive bool
 	// idle and interval are seconds. They and count are 0 where the machine's hold.
 	idle, interval, count int
@@ -23,7 +24,7 @@ type tuning struct {
 // tuningOf returns what a listener's service asks for. Only tcp has a say; for the
 // others what is set is right, since they write whole answers.
 func tuningOf(l *config.Listener) tuning {
-	t := tuning{deferred: l.DeferAccept, nodelay: true, keepalive: true}
+	t := tuning{deferred: l.DeferAccept, share: l.Share, nodelay: true, keepalive: true}
 	if l.TCP == nil {
 		return t
 	}
@@ -38,7 +39,10 @@ func tuningOf(l *config.Listener) tuning {
 // more for a connection's first bytes is the least that tcp(7) offers.
 func (t tuning) apply(fd int) error {
 	deferred := []option{{"TCP_DEFER_ACCEPT", unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, number(t.deferred)}}
-	return setAll(fd, append(deferred, t.inherited()...))
+	// By this mark another service sees whether this one shares its address. On a socket that is bound
+	// it has no other effect (ip(7)).
+	mark := option{"IP_BIND_ADDRESS_NO_PORT", unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, number(!t.share)}
+	return setAll(fd, append(append(deferred, mark), t.inherited()...))
 }
 
 func (t tuning) inherited() []option {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/sockdiag"
 )
 
 // bindUnix binds fd to the path with the right permissions from the beginning:
@@ -38,10 +40,10 @@ func (a *address) chmod() error {
 	return nil
 }
 
-// unlinkStale removes a socket file that refuses connections: its owner is
-// gone. It leaves alone what is no socket, and a socket that answers in any
-// other way. The master holds the lock on its runtime directory, so two
-// instances never come here for one path at once.
+// unlinkStale removes a socket file that nobody has any more: it refuses connections, and no
+// socket of this network namespace was bound as it. It leaves alone what is no socket, and a socket that
+// answers in any other way. Who removes it at the same time, and binds its own, is noticed at
+// listen(2) (Lost).
 func (a *address) unlinkStale() error {
 	var st unix.Stat_t
 	if err := unix.Lstat(a.path, &st); err != nil {
@@ -54,18 +56,60 @@ func (a *address) unlinkStale() error {
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
+	defer unix.Close(fd)
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: a.path})
-	_ = unix.Close(fd)
 	switch {
 	case err == nil, errors.Is(err, unix.EAGAIN):
-		return fmt.Errorf("%w: %w; another program listens there", ErrNotStale, unix.EADDRINUSE)
+		return fmt.Errorf("%w: %w; %s listens there", ErrNotStale, unix.EADDRINUSE, a.listener(fd))
 	case !errors.Is(err, unix.ECONNREFUSED):
 		return fmt.Errorf("%w: can't tell whether it is in use: connect: %w", ErrNotStale, err)
+	}
+	if hs := a.holders(); len(hs) > 0 {
+		return fmt.Errorf("%w: %w; %s has bound it", ErrNotStale, unix.EADDRINUSE, hs[0])
 	}
 	if err := unix.Unlink(a.path); err != nil {
 		return fmt.Errorf("unlink stale socket: %w", err)
 	}
 	return nil
+}
+
+// listener names who listens at the path, where the kernel says so: by sock_diag, or of a
+// connection to it.
+func (a *address) listener(fd int) string {
+	if hs := a.holders(); len(hs) > 0 {
+		return hs[0].String()
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || cred.Pid <= 0 { // 0 is one of another PID namespace
+		return "another program"
+	}
+	return sockdiag.Holder{PID: int(cred.Pid), Command: sockdiag.Command(int(cred.Pid)), Socket: sockdiag.Socket{UID: cred.Uid}}.String()
+}
+
+// holders are the processes that have bound the file that the path names now.
+func (a *address) holders() []sockdiag.Holder {
+	var found []sockdiag.Socket
+	if a.eachBound(func(s sockdiag.Socket) { found = append(found, s) }) != nil {
+		return nil
+	}
+	return sockdiag.Holders(found)
+}
+
+// eachBound calls f for each socket that was bound as the file that the path names now.
+func (a *address) eachBound(f func(sockdiag.Socket)) error {
+	var st unix.Stat_t
+	err := unix.Lstat(a.path, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("lstat: %w", err)
+	}
+	return sockdiag.Unix(func(s sockdiag.Socket) {
+		if s.IsFile(&st) {
+			f(s)
+		}
+	})
 }
 
 // remember notes which file the path names now, the group's own.
@@ -87,6 +131,23 @@ func (g *Group) Lost() bool {
 	var st unix.Stat_t
 	err := unix.Lstat(g.addr.path, &st)
 	return errors.Is(err, unix.ENOENT) || err == nil && (uint64(st.Dev) != g.addr.dev || st.Ino != g.addr.ino)
+}
+
+// boundElsewhere reports whether the path names another file than the group's socket was bound as,
+// where the kernel says so.
+func (g *Group) boundElsewhere() bool {
+	cookies, err := g.Cookies()
+	if err != nil || len(cookies) == 0 {
+		return false
+	}
+	st := unix.Stat_t{Dev: g.addr.dev, Ino: g.addr.ino}
+	found := false
+	err = sockdiag.Unix(func(s sockdiag.Socket) {
+		if s.Cookie == cookies[0] {
+			found = s.SameDevice(&st) && !s.IsFile(&st)
+		}
+	})
+	return found && err == nil
 }
 
 // unlinkOwn removes the path unless another program has put its own file there

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/shard"
+	"reuseportd/internal/sockdiag"
 )
 
 // bringUp starts the generation of the change in progress: addresses bound,
@@ -83,6 +85,7 @@ func (c *core) reserve(g *generation, n int) (int, error) {
 // bind makes the sockets that a configuration needs and that are not there yet.
 // They don't listen, so nothing reaches them.
 func (c *core) bind(conf *config.Config) error {
+	look := sync.OnceValue(sockdiag.Listening) // a reload of addresses that are held doesn't ask
 	for i := range conf.Listeners {
 		l := &conf.Listeners[i]
 		g := c.groups[l.Key()]
@@ -91,14 +94,26 @@ func (c *core) bind(conf *config.Config) error {
 			if err != nil {
 				return err
 			}
-			g = &group{Group: made}
-			c.groups[l.Key()] = g
+			g = c.addGroup(made)
 		}
 		if err := g.Bind(want(l, conf)); err != nil {
 			return conf.At(l.Pos, err)
 		}
+		if g.Listening() == 0 {
+			if err := c.lookAround(g, look()); err != nil {
+				return conf.At(l.Pos, err)
+			}
+		}
 	}
 	return nil
+}
+
+// addGroup puts sockets into custody.
+func (c *core) addGroup(made *shard.Group) *group {
+	g := &group{Group: made}
+	g.SetOwn(c.own)
+	c.groups[g.Key()] = g
+	return g
 }
 
 // want returns how many shards a listener has in a configuration.
@@ -137,8 +152,7 @@ func (c *core) activate() {
 	}
 	g := c.change.gen
 	g.enter(activating, c.now)
-	for i := range g.conf.Listeners {
-		l := &g.conf.Listeners[i]
+	for _, l := range inOrder(g.conf) {
 		if err := c.groups[l.Key()].keep(want(l, g.conf)); err != nil {
 			c.fail(g.conf.At(l.Pos, err))
 			return
@@ -260,6 +274,7 @@ func (c *core) fail(err error) {
 	if g := c.change.gen; g != nil {
 		err = fmt.Errorf("generation %d: %w", g.id, err)
 		if g.state == activating {
+			c.reconcile() // what listens may have clients in its queues
 			c.drain(g)
 		} else {
 			c.abandon(g)
@@ -276,6 +291,10 @@ func (c *core) fail(err error) {
 	if c.change.fatal {
 		// Nothing of what another master may go on with is touched.
 		c.dropUnused()
+		if g := c.change.gen; g != nil && g.state == draining {
+			c.stopStarting(r)
+			return
+		}
 		c.finish(r)
 		c.host.Exit(1)
 		return

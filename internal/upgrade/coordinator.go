@@ -127,6 +127,7 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 		case <-keep.C:
 			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
+			co.keepAddresses()
 		case <-timer.C:
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)

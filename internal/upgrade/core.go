@@ -47,6 +47,12 @@ type core struct {
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
 
+	lost     map[string]string // why an address of the serving configuration has no socket
+	left     []*group          // the addresses that a stop leaves
+	exit     int               // status of the master when a stop is over
+	blind    bool              // the kernel doesn't tell who else listens, which the log has said
+	lookedAt time.Time         // for others at our addresses
+
 	dividedAt time.Time // when the control group's memory was
 	bounded   bool      // …and there was a bound
 }
@@ -272,6 +278,8 @@ func verdict(r *control.Receipt) string {
 		return "start failed: nothing serves"
 	case !r.OK:
 		return "change failed: what served before serves on"
+	case r.Action == "stop" && len(r.Others) > 0:
+		return "stopped: nothing of this service is left open, but others answer at its addresses"
 	case r.Action == "stop":
 		return "stopped: nothing is left open"
 	default:

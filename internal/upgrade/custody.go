@@ -367,11 +367,10 @@ func (c *core) adoptSockets(cu *holdings) error {
 		if err != nil {
 			return err
 		}
-		g := &group{Group: made}
+		g := c.addGroup(made)
 		if cu.unordered[key] {
 			g.MarkUnordered()
 		}
-		c.groups[key] = g
 		if from, ok := cu.retiring[key]; ok { // around which the earlier master steers
 			g.retiring = newRetirement(g, from, c.now)
 		}

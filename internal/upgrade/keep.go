@@ -36,14 +36,23 @@ type keeping struct {
 // keepDir looks after the runtime directory, and reports whether anything in it was made anew.
 // While an upgrade is in progress two masters share what is in it: whichever stays looks
 // again.
-func (co *coordinator) keepDir() (made bool) {
+func (co *coordinator) keepDir() (made bool) { return co.keeps() && co.restore() }
+
+// keepAddresses looks after what the service listens at.
+func (co *coordinator) keepAddresses() {
+	if co.keeps() && co.owner && co.announced {
+		co.core.keepPaths()
+		co.core.watchAddresses()
+	}
+}
+
+// keeps reports whether this master, and no other, is to look after the service.
+func (co *coordinator) keeps() bool {
 	if co.exiting || co.next != 0 {
 		return false
 	}
-	if ch := co.core.change; ch != nil && ch.upgrades() {
-		return false
-	}
-	return co.restore()
+	ch := co.core.change
+	return ch == nil || !ch.upgrades()
 }
 
 // restore makes anew what is lost, and says so.

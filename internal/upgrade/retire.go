@@ -59,20 +59,6 @@ func (c *core) retireSurplus() {
 	c.retireStep()
 }
 
-// retireLost retires the Unix sockets whose files somebody has removed: nobody can
-// connect to them, and the change that waits for their end binds them anew.
-func (c *core) retireLost() {
-	for key, g := range c.groups {
-		if g.retiring != nil || !g.Lost() {
-			continue
-		}
-		c.log.Warn().Str("address", key).Msg("somebody has removed the socket's file; it is made anew")
-		if err := g.retire(0, c.now); err != nil {
-			c.log.Error().Err(err).Str("address", key).Msg("retiring a lost socket")
-		}
-	}
-}
-
 // retire begins the retirement of the shards from n on.
 func (g *group) retire(n int, now time.Time) error {
 	var errs []error
@@ -227,4 +213,5 @@ func (c *core) closeShards(key string, g *group) {
 	}
 	c.log.Debug().Str("address", key).Int("shards_left", from).Msg("sockets retired")
 	c.next() // which may have waited for it
+	c.bindLost()
 }

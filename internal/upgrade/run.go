@@ -68,10 +68,19 @@ func Run(o Options) (int, error) {
 	co.run(signals)
 	co.close()
 	co.forward(signals) // the last thing: what comes later finds no process
-	if n := len(co.core.receipts); co.status != 0 && n > 0 && !co.core.receipts[n-1].OK {
-		return co.status, errors.New(co.core.receipts[n-1].Error)
+	return co.status, co.why()
+}
+
+// why is what made the exit status other than 0, if that is known.
+func (co *coordinator) why() error {
+	all := co.core.receipts
+	if n := len(all); n > 1 && all[n-1].Action == "stop" { // a start may have ended in one
+		all = all[:n-1]
 	}
-	return co.status, nil
+	if n := len(all); co.status != 0 && n > 0 && !all[n-1].OK {
+		return errors.New(all[n-1].Error)
+	}
+	return nil
 }
 
 // start comes into possession of the runtime directory, by lock, by custody or

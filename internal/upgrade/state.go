@@ -163,7 +163,9 @@ type host interface {
 type group struct {
 	*shard.Group
 	retiring *retirement // nil when no shard is to go
-	why      error       // it is not steered as its configuration asks for; nil when it is
+	// met holds the cookies of others' sockets at the address that the log has told of.
+	met map[uint64]bool
+	why error // it is not steered as its configuration asks for; nil when it is
 }
 
 // change is an action in progress.

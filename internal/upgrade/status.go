@@ -7,6 +7,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/sockdiag"
 )
 
 // status describes the service as it is now.
@@ -36,9 +37,11 @@ func (c *core) status() *control.Status {
 		st.Groups = append(st.Groups, c.generationStatus(g))
 	}
 	st.Totals = totals(c.ledger.Total())
+	table := sockdiag.Listening()
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
-		st.Listeners = append(st.Listeners, c.listenerStatus(key))
+		st.Listeners = append(st.Listeners, c.listenerStatus(key, table))
 	}
+	st.Listeners = append(st.Listeners, c.lostListeners()...)
 	st.Upstreams = c.upstreams()
 	return st
 }
@@ -75,7 +78,7 @@ func (c *core) generationStatus(g *generation) control.Generation {
 	return out
 }
 
-func (c *core) listenerStatus(key string) control.Listener {
+func (c *core) listenerStatus(key string, t *sockdiag.Table) control.Listener {
 	g := c.groups[key]
 	out := control.Listener{Shards: g.Listening()}
 	if home := c.home(key); home != nil {
@@ -94,6 +97,9 @@ func (c *core) listenerStatus(key string) control.Listener {
 		if g.why != nil {
 			out.SteeringNote = g.why.Error()
 		}
+	}
+	if g.Listening() > 0 && !g.Refused() {
+		out.Share, out.Others = g.Share(), g.others(t)
 	}
 	if g.retiring != nil {
 		out.Retiring = g.Listening() - g.retiring.from

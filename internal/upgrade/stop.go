@@ -1,6 +1,10 @@
 package upgrade
 
-import "fmt"
+import (
+	"fmt"
+
+	"reuseportd/internal/control"
+)
 
 // requestStop begins the end: the change to a configuration without listeners.
 // What is queued is served, what is open is finished, up to the drain timeout.
@@ -49,6 +53,7 @@ func (c *core) beginStop() {
 	}
 	c.change, c.pending = c.pending[0], nil
 	c.change.base = c.ledger.Total()
+	c.leaving()
 	c.log.Info().Str("cause", c.change.cause).Msg("stopping: no new connections; open ones are finished")
 	for _, g := range c.gens {
 		if g.state == serving {
@@ -68,14 +73,28 @@ func (c *core) exitIfStopped() {
 	r := c.receipt(nil)
 	sum, base := c.ledger.Total(), c.change.base
 	r.HandedOver, r.Finished, r.Cut = sum.HandedOver-base.HandedOver, sum.Finished-base.Finished, sum.Cut-base.Cut
+	r.Others = c.leavesBehind()
 	c.finish(r)
-	c.host.Exit(0)
+	c.host.Exit(c.exit)
+}
+
+// stopStarting ends a start that has failed after its first socket listened: as a stop, so that who
+// waits in a queue is served. r is the start's receipt.
+func (c *core) stopStarting(r *control.Receipt) {
+	c.stop, c.exit = true, 1
+	for _, p := range c.pending {
+		c.refuse(p, errStopping.Error())
+	}
+	c.pending = []*change{{action: "stop", cause: "the start has failed", started: c.now}}
+	c.finish(r)
+	c.beginStop()
 }
 
 // stopNow ends everything at once: the sockets, and every worker. The master
 // goes when they have.
 func (c *core) stopNow() {
 	c.log.Warn().Msg("asked to stop a second time: ending at once")
+	c.leaving()
 	for key, g := range c.groups {
 		if err := g.Remove(); err != nil {
 			c.log.Error().Err(err).Str("address", key).Msg("closing sockets")

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/record"
+	"reuseportd/internal/sockdiag"
 )
 
 var ownPID = os.Getpid()
@@ -42,7 +43,7 @@ func (s *stray) String() string {
 		return fmt.Sprintf("a process of another PID namespace (uid %d)", s.peer.UID)
 	}
 	text := fmt.Sprintf("process %d (uid %d", s.peer.PID, s.peer.UID)
-	if command := record.Command(s.peer.PID); command != "" {
+	if command := sockdiag.Command(s.peer.PID); command != "" {
 		text += ", " + command
 	}
 	return text + ")"

@@ -1,0 +1,35 @@
+package sockdiag
+
+import "golang.org/x/sys/unix"
+
+// Table is the listening TCP sockets of the network namespace at one moment: one question for many
+// addresses.
+type Table struct {
+	ports [2]map[uint16][]Socket // of IPv4 and IPv6
+	errs  [2]error
+}
+
+// Listening asks for all of them.
+func Listening() *Table {
+	t := new(Table)
+	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		t.ports[i] = make(map[uint16][]Socket)
+		t.errs[i] = TCP(family, Listen, 0, func(s Socket) {
+			t.ports[i][s.Local.Port()] = append(t.ports[i][s.Local.Port()], s)
+		})
+	}
+	return t
+}
+
+// Each calls f for each socket of a family and port, as TCP does. An error says that the kernel
+// didn't tell.
+func (t *Table) Each(family uint8, port uint16, f func(Socket)) error {
+	i := 0
+	if family == unix.AF_INET6 {
+		i = 1
+	}
+	for _, s := range t.ports[i][port] {
+		f(s)
+	}
+	return t.errs[i]
+}
