@@ -106,12 +106,17 @@ const mayLose = "may lose: "
 
 // judge wants nothing lost in rounds in which no worker was killed or spoilt.
 func (p *play) judge(result *meter.Result) {
+	told := make(map[string]bool)
 	for _, l := range result.Losses {
 		if strings.HasPrefix(l.Mark, mayLose) {
 			p.account.count("lost: of a spoilt or killed worker")
-		} else {
-			p.account.count("lost: of nobody's")
-			p.account.fault("%v", l)
+			continue
+		}
+		p.account.count("lost: of nobody's")
+		p.account.fault("%v", l)
+		if !told[l.Mark] {
+			told[l.Mark] = true
+			p.account.fault("the log then:\n%s", p.logAround(l.Time))
 		}
 	}
 	if harness.Gone(p.bystander) {
@@ -123,4 +128,23 @@ func (p *play) judge(result *meter.Result) {
 	if p.worst.rss > maxRSS || p.worst.fds > maxFDs {
 		p.account.fault("the master had %d KB and %d descriptors: %v", p.worst.rss, p.worst.fds, p.worst.open)
 	}
+}
+
+// logAround returns what the server's log has of the three seconds around a time, without what
+// is no trouble.
+func (p *play) logAround(t time.Time) string {
+	text, err := os.ReadFile(p.s.LogPath)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		for d := -2 * time.Second; d <= time.Second; d += time.Second {
+			if strings.Contains(line, t.Add(d).UTC().Format("15:04:05Z")) && !strings.Contains(line, `"level":"info"`) {
+				lines = append(lines, line)
+				break
+			}
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-40):], "")
 }
