@@ -62,17 +62,6 @@ func (es Errors) Error() string {
 	return strings.Join(parts, "\n")
 }
 
-// OneLine returns the first error and the number of the others, for a log.
-func (es Errors) OneLine() string {
-	switch len(es) {
-	case 0:
-		return ""
-	case 1:
-		return es[0].Error()
-	}
-	return fmt.Sprintf("%s (and %d more)", es[0].Error(), len(es)-1)
-}
-
 // Unwrap lets errors.Is and errors.As reach each error.
 func (es Errors) Unwrap() []error {
 	all := make([]error, len(es))

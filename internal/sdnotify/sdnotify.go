@@ -36,11 +36,6 @@ func Reloading() error {
 // Stopping says that the master has begun to stop.
 func Stopping() error { return send(daemon.SdNotifyStopping) }
 
-// MainPID says that pid is the master from now on. The old master says it
-// before it goes: with NotifyAccess=main nobody listens to the new one until
-// then.
-func MainPID(pid int) error { return send(fmt.Sprintf("MAINPID=%d", pid)) }
-
 // Status sets the one line that `systemctl status` shows.
 func Status(text string) error {
 	return send("STATUS=" + strings.Join(strings.Fields(text), " "))

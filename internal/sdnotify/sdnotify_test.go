@@ -29,7 +29,6 @@ func TestMessages(t *testing.T) {
 	}{
 		{func() error { return Ready(0) }, `READY=1`},
 		{func() error { return Ready(42) }, `READY=1\nMAINPID=42`},
-		{func() error { return MainPID(43) }, `MAINPID=43`},
 		{Stopping, `STOPPING=1`},
 		{Reloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]+`},
 		{func() error { return Status("generation 2 serves\nREADY=1") }, `STATUS=generation 2 serves READY=1`},

@@ -37,7 +37,7 @@ func TestAdoptedGroupGoesOn(t *testing.T) {
 	dial(t, g)
 	next := adopted(t, g)
 	must(t, next.Update(l))
-	if next.Len() != 4 || next.Listening() != 3 || next.Visible() != 4 || next.Refused() {
+	if next.Len() != 4 || next.Listening() != 3 || next.hidden != 4 || next.Refused() {
 		t.Errorf("adopted %+v", next)
 	}
 	accept(t, next, 0)
@@ -51,7 +51,7 @@ func TestAdoptionSeesWhatWasBegun(t *testing.T) {
 	t.Run("removal", func(t *testing.T) {
 		g := listening(t, tcp4(t), 2)
 		must(t, g.Refuse())
-		if next := adopted(t, g); !next.Refused() || next.Visible() != 0 {
+		if next := adopted(t, g); !next.Refused() || next.hidden != 0 {
 			t.Errorf("adopted %+v", next)
 		}
 	})
@@ -60,13 +60,13 @@ func TestAdoptionSeesWhatWasBegun(t *testing.T) {
 		must(t, g.Steer(2))
 		must(t, g.hideFrom(2))
 		next := adopted(t, g)
-		if next.Visible() != 2 || next.Refused() {
+		if next.hidden != 2 || next.Refused() {
 			t.Errorf("adopted %+v", next)
 		}
 		if err := next.Bind(5); err == nil {
 			t.Error("grew a group whose top is about to be closed")
 		}
-		must(t, next.CloseDown(next.Visible()))
+		must(t, next.CloseDown(next.hidden))
 		must(t, next.Unsteer())
 		must(t, next.Bind(4))
 		must(t, next.Listen())

@@ -118,11 +118,6 @@ func (g *Group) Unordered() bool { return g.unordered }
 // MarkUnordered notes what an earlier master knew.
 func (g *Group) MarkUnordered() { g.unordered = true }
 
-// Visible returns the number of shards that a new connection can still find.
-// The others were about to be closed, by an earlier master if they were
-// adopted: CloseDown(Visible()), unless the whole group is Refused.
-func (g *Group) Visible() int { return g.hidden }
-
 // FD returns the descriptor of shard i, to lend to a worker. It stays the group's.
 func (g *Group) FD(i int) int { return g.shards[i] }
 

@@ -41,9 +41,6 @@ func (g *Group) CloseDown(n int) error {
 	return nil
 }
 
-// CloseTop closes the shard of the highest slot, as CloseDown does.
-func (g *Group) CloseTop() error { return g.CloseDown(len(g.shards) - 1) }
-
 // hideFrom hides the shards from n on and waits until no segment can be on its
 // way to them.
 func (g *Group) hideFrom(n int) error {

@@ -201,7 +201,7 @@ func TestCloseDownChecksItsOrder(t *testing.T) {
 			t.Errorf("closed down to %d", n)
 		}
 	}
-	must(t, g.CloseTop())
+	must(t, g.CloseDown(g.Len()-1))
 	must(t, g.check())
 	if g.Len() != 2 || g.Steered() != 2 {
 		t.Errorf("%d shards, steered to %d", g.Len(), g.Steered())

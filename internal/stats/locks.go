@@ -64,17 +64,6 @@ func (l *Ledger) KeepLocks(names []string, live func(pid int) bool) {
 	}
 }
 
-// LockHolder returns the process that holds the mutex of that name; 0 if none does.
-func (l *Ledger) LockHolder(name string) int {
-	tag := tagOf(name)
-	for i := range l.head().locks {
-		if k := &l.head().locks[i]; atomic.LoadUint64(&k.tag) == tag {
-			return eventloop.MutexHolder(&k.word)
-		}
-	}
-	return 0
-}
-
 func tagOf(name string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))

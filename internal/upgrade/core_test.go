@@ -12,6 +12,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/eventloop"
 )
 
 func TestReloads(t *testing.T) {
@@ -141,13 +142,13 @@ func TestMutexOfADeadWorker(t *testing.T) {
 	}
 	atomic.StoreUint32(word, uint32(w.procs[0].w.pid))
 	w.core.workerExited(w.procs[1].w, "killed")
-	if pid := ledger.LockHolder(l.Key()); pid != w.procs[0].w.pid {
+	if pid := eventloop.MutexHolder(word); pid != w.procs[0].w.pid {
 		t.Errorf("process %d holds it", pid)
 	}
 	w.procs[1].dead = true
 	w.core.workerExited(w.procs[0].w, "killed")
 	w.procs[0].dead = true
-	if pid := ledger.LockHolder(l.Key()); pid != 0 {
+	if pid := eventloop.MutexHolder(word); pid != 0 {
 		t.Errorf("process %d, which is dead, holds it", pid)
 	}
 	w.settle()
