@@ -1,5 +1,6 @@
 # make run    serve, with the built-in configuration
 # make test   everything that is checked
+# make quick  what to run before each commit: under a minute, once the build cache is warm
 # make bench  measure beside other servers, half an hour; installs what is missing
 # make bench-handover  measure upgrades with thousands of connections open
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
@@ -12,7 +13,7 @@ GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test lint unit fuzz bench bench-handover bench-rivals prove-slow prove-hostile microbench pgo fmt clean
+.PHONY: build run test quick lint unit fuzz bench bench-handover bench-rivals prove-slow prove-hostile microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -22,9 +23,18 @@ run:
 
 test: lint unit fuzz
 
+# Formatting, vet, the packages' tests with their longest parts cut, and a server through one of each change. No race
+# detector, no staticcheck, no fuzzing: those are make test's.
+quick:
+	@bad="$$($(GO) tool gofumpt -l .)"; test -z "$$bad" || { echo "not formatted, run make fmt:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./internal/... ./cmd/... ./test
+	$(GO) test -short ./internal/... ./cmd/...
+	$(GO) test -short -run '$(QUICK)' ./test
+QUICK = ^Test(Serves|ReloadKeeps|Upgrade|Adopt)
+
 # `go build` and `go run` take default.pgo by themselves. For each command that has one, go vet and
 # go test would compile everything again, the standard library too: a minute each.
-lint unit fuzz: export GOFLAGS := $(or $(GOFLAGS),$(shell $(GO) env GOFLAGS)) -pgo=off
+quick lint unit fuzz: export GOFLAGS := $(or $(GOFLAGS),$(shell $(GO) env GOFLAGS)) -pgo=off
 
 lint:
 	$(GO) vet ./...

@@ -146,6 +146,9 @@ func run(t *testing.T, prog []unix.SockFilter, cpu, random uint32) uint32 {
 
 // The program fits, and chooses rightly, however 1024 slots are spread over CPUs.
 func TestCPUProgramOf1024Slots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the kernel of a thousand slots, 18 times")
+	}
 	g := listening(t, tcp4(t), 1)
 	for _, count := range []int{1, 2, 341, 512, 600, 1024} {
 		for _, n := range []int{1, 700, 1024} {

@@ -220,7 +220,11 @@ func TestStop(t *testing.T) {
 // withdrawal, and the state that everything settles into.
 func TestRandomLives(t *testing.T) {
 	p := ports(t, 3)
-	for seed := range uint64(60) {
+	lives := uint64(60)
+	if testing.Short() {
+		lives = 5
+	}
+	for seed := range lives {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t)
 			w.random = rand.New(rand.NewPCG(seed, 7))

@@ -488,7 +488,11 @@ func TestUpgradeClearsTheFilesError(t *testing.T) {
 // TestRandomTrials lets reloads, deaths, hangs and time come in any order.
 func TestRandomTrials(t *testing.T) {
 	p := ports(t, 3)
-	for seed := range uint64(25) {
+	trials := uint64(25)
+	if testing.Short() {
+		trials = 3
+	}
+	for seed := range trials {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t)
 			w.random = rand.New(rand.NewPCG(seed, 11))
