@@ -167,3 +167,23 @@ func fetch(t *testing.T, address string) string {
 	_, body := conn.get()
 	return body
 }
+
+// TestStartHung: a master that waits for its first configuration can be told to end.
+func TestStartHung(t *testing.T) {
+	dir := hangable(t, "etc")
+	s := harness.Prepare(t, harness.Default(t))
+	s.ConfigPath = filepath.Join(dir, "config.yaml")
+	hang(t, dir)
+	s.Run()
+	s.Wait("the master to wait for the file system", func() bool {
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.FirstPID()))
+		return slices.ContainsFunc(states, func(path string) bool {
+			text, _ := os.ReadFile(path)
+			return strings.Contains(string(text), ") D ")
+		})
+	})
+	must(t, syscall.Kill(s.FirstPID(), syscall.SIGTERM))
+	if code := s.WaitExit(); code != 1 || !strings.Contains(s.Log(), "asked to end before it served") {
+		t.Errorf("exit status %d; it says:\n%s", code, s.Log())
+	}
+}
