@@ -160,4 +160,3 @@ func TestAccessLogStalledTold(t *testing.T) {
 	}()
 	s.Stop()
 }
-

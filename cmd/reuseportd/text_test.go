@@ -71,6 +71,8 @@ func busyStatus() *control.Status {
 			}},
 		},
 		Totals:     control.Totals{Accepted: 1030, Requests: 5040, BytesIn: 1, BytesOut: 2, Finished: 9, Cut: 1, AcceptPaused: 3, AcceptNoFD: 1, Panics: 2, LogDropped: 5},
+		Log:        &control.Log{Dropped: 12, Stalled: at(before(4 * time.Second))},
+		Waiting:    []string{"reading /mnt/r.yaml and looking at what it names, for 3s"},
 		LastChange: &control.Receipt{Action: "upgrade", Cause: "command", Error: "child pid=7 exited: exit status 3", Started: before(time.Minute), ReadyMS: 12.3},
 	}
 }

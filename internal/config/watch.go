@@ -41,16 +41,23 @@ type Watcher struct {
 	// when the context ends.
 	C <-chan Change
 
-	known chan string
-	done  <-chan struct{}
+	known  chan string
+	opened chan struct{} // closed when the file is watched; for tests
+	done   <-chan struct{}
 }
 
 // SetKnown says which content is in use now, such as after a reload by hand:
-// once it has returned the watcher doesn't tell of it, and tells of any other.
+// once it has returned the watcher doesn't tell of it, and tells of any other. It doesn't wait for a watcher that
+// waits for the file. It must not be called by several goroutines at a time.
 func (w *Watcher) SetKnown(sha256 string) {
-	select {
-	case w.known <- sha256:
-	case <-w.done:
+	for {
+		select {
+		case w.known <- sha256:
+			return
+		case <-w.known: // the latest counts
+		case <-w.done:
+			return
+		}
 	}
 }
 
@@ -58,12 +65,11 @@ func (w *Watcher) SetKnown(sha256 string) {
 // unreadable is no change and ends nothing.
 func Watch(ctx context.Context, path string, o WatchOptions) *Watcher {
 	c := make(chan Change)
-	w := &Watcher{C: c, known: make(chan string), done: ctx.Done()}
+	w := &Watcher{C: c, known: make(chan string, 1), opened: make(chan struct{}), done: ctx.Done()}
 	l := newWatchLoop(path, o.withDefaults())
 	l.out, l.setKnown = c, w.known
-	l.open()
 	go l.tell()
-	go l.run(ctx)
+	go l.run(ctx, w.opened)
 	return w
 }
 
@@ -104,10 +110,12 @@ type watchLoop struct {
 }
 
 // run is the whole life of a watcher.
-func (l *watchLoop) run(ctx context.Context) {
+func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 	defer close(l.out)
 	defer close(l.errs)
 	defer l.close()
+	l.open() // which can take long, as all that asks for the file
+	close(opened)
 	poll := l.o.poll
 	if poll == nil {
 		t := time.NewTicker(l.o.Poll)
@@ -116,6 +124,11 @@ func (l *watchLoop) run(ctx context.Context) {
 	}
 	wait := debounce{quiet: l.o.Quiet, most: l.o.MaxDelay, after: l.o.after}
 	for {
+		select {
+		case hash := <-l.setKnown: // before what it is about is told of
+			l.know(hash)
+		default:
+		}
 		out, change := l.offer()
 		select {
 		case <-ctx.Done():
@@ -135,10 +148,15 @@ func (l *watchLoop) run(ctx context.Context) {
 		case out <- change:
 			l.known, l.pending = change.SHA256, nil
 		case hash := <-l.setKnown:
-			l.known, l.pending = hash, nil
-			l.look()
+			l.know(hash)
 		}
 	}
+}
+
+// know is told which content is in use.
+func (l *watchLoop) know(hash string) {
+	l.known, l.pending = hash, nil
+	l.look()
 }
 
 // offer returns where to send which change; a nil channel when there is none.

@@ -29,6 +29,7 @@ func watched(t *testing.T, path string, o WatchOptions) *Watcher {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w := Watch(ctx, path, o)
+	<-w.opened
 	t.Cleanup(func() {
 		cancel()
 		for range w.C { // until it is closed: nothing is left running

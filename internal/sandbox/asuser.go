@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -17,10 +18,15 @@ const patience = 2 * time.Second
 // ErrNoAnswer says that a file system has not answered in time.
 var ErrNoAnswer = errors.New("the file system doesn't answer")
 
+// mostHung bounds the threads that wait for file systems after their time.
+const mostHung = 16
+
+var hung atomic.Int32
+
 // AsUser calls f on a thread that reaches files as u does, and as the process does if u is nil;
 // the thread ends with it. f must make its system calls itself: what it hands to other
 // goroutines is done as somebody else. It returns ErrNoAnswer after two seconds, and f
-// is left to itself then; drop is called with what f returns late.
+// is left to itself then; drop is called with what f returns late. While many threads are left so, it returns that at once.
 //
 // Only the identity for file systems is changed (setfsuid(2)): a thread with the user's own IDs
 // could be signalled by the user, and a signal that ends a thread ends the master.
@@ -28,6 +34,10 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		value T
 		err   error
+	}
+	if hung.Load() >= mostHung {
+		var none T
+		return none, ErrNoAnswer
 	}
 	done, gone := make(chan result), make(chan struct{})
 	go func() {
@@ -39,6 +49,7 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 		select {
 		case done <- r:
 		case <-gone:
+			hung.Add(-1)
 			if drop != nil {
 				drop(r.value)
 			}
@@ -50,6 +61,7 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 	case r := <-done:
 		return r.value, r.err
 	case <-timer.C:
+		hung.Add(1)
 		close(gone)
 		var none T
 		return none, ErrNoAnswer

@@ -26,6 +26,13 @@ func (c *Confinement) Credential() *syscall.Credential {
 	return &syscall.Credential{Uid: 0, Gid: c.User.GID, Groups: c.User.Groups}
 }
 
+// Close lets go of the rules.
+func (c *Confinement) Close() {
+	if c != nil {
+		c.Rules.Close()
+	}
+}
+
 // rootKeeps are the capabilities left to a worker that is to be root: it may read what root
 // may, and does nothing else of what root could do.
 var rootKeeps = []int{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH}

@@ -83,6 +83,7 @@ func (co *coordinator) answer(a ask) {
 		if a.waits() {
 			st := co.core.status()
 			st.RuntimeDir, st.Log = co.runtimeDir(), co.logStatus()
+			st.Waiting = co.waiting()
 			a.tell(control.Response{Status: st})
 		}
 	case "drained":

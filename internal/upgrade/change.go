@@ -9,6 +9,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/shard"
 	"reuseportd/internal/sockdiag"
 )
@@ -22,12 +23,24 @@ func (c *core) bringUp(conf *config.Config) {
 	if who := conf.Credential; who != nil && c.otherUser(who) {
 		c.log.Info().Msgf("workers run as %s", who)
 	}
-	if err := c.bind(conf); err != nil {
-		c.fail(err)
-		return
-	}
-	files, err := c.host.OpenLogs(conf)
+	ch, e := c.change, c.await("logs", "opening the log files")
+	c.host.OpenLogs(e, conf, func(files *logFiles, err error) {
+		switch {
+		case !c.resume(ch, e):
+			files.Close()
+		case err != nil:
+			c.fail(err)
+		default:
+			c.build(conf, files)
+		}
+	})
+}
+
+// build makes the generation of the change in progress.
+func (c *core) build(conf *config.Config, files *logFiles) {
+	err := c.bind(conf)
 	if err != nil {
+		files.Close()
 		c.fail(err)
 		return
 	}
@@ -39,6 +52,7 @@ func (c *core) bringUp(conf *config.Config) {
 			w.slots = append(w.slots, i*conf.Threads+t)
 		}
 		if w.page, err = c.reserve(g, len(w.slots)); err != nil {
+			files.Close()
 			c.fail(err)
 			return
 		}
@@ -52,9 +66,8 @@ func (c *core) bringUp(conf *config.Config) {
 	c.change.progress = fmt.Sprintf("generation %d: %d workers are getting ready", g.id, conf.Workers)
 	c.divide()
 	for _, w := range g.workers {
-		if err := c.spawn(w); err != nil {
-			c.fail(err)
-			return
+		if c.spawn(w); g.state != starting {
+			return // it has failed
 		}
 	}
 }
@@ -283,7 +296,9 @@ func (c *core) fail(err error) {
 	switch {
 	case c.stop:
 	case c.change.action == "reload":
-		c.refused = err.Error()
+		if !errors.Is(err, sandbox.ErrNoAnswer) { // else nothing is known of the file
+			c.refused = err.Error()
+		}
 	case c.change.action == "rollback":
 		c.rollbackFailed(err)
 	}

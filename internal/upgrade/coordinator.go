@@ -58,6 +58,7 @@ type coordinator struct {
 	out  *logging.Output // the log in force
 
 	events    chan func()
+	errands   errands
 	asks      chan ask // from the control socket
 	upg       *tableflip.Upgrader
 	patience  time.Duration // with a new binary, as told to tableflip
@@ -128,6 +129,7 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
 			co.keepAddresses()
+			co.tellSlow()
 		case <-timer.C:
 			co.core.now = time.Now()
 			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
@@ -146,9 +148,7 @@ func (co *coordinator) signal(sig os.Signal) {
 	case syscall.SIGUSR2:
 		co.core.request(request{action: "upgrade", cause: causeSignal})
 	case syscall.SIGUSR1:
-		if co.reopenLogs() {
-			co.log.Info().Msg("log files reopened")
-		}
+		co.reopenLogs(true)
 	default:
 		_ = sdnotify.Stopping()
 		co.core.request(request{action: "stop", cause: causeSignal})
@@ -164,9 +164,6 @@ func notifySignals() chan os.Signal {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return c
 }
-
-// Load implements host.
-func (co *coordinator) Load() (*config.Config, error) { return load(co.opts.ConfigPath) }
 
 func load(path string) (*config.Config, error) {
 	if path == "" {
@@ -189,7 +186,7 @@ func (co *coordinator) Keep(receipts []*control.Receipt) {
 func (co *coordinator) Switched(r *control.Receipt) {
 	conf := co.core.conf()
 	if co.pred != nil {
-		co.pred.report(r, func() { co.post(func() { co.reopenLogs() }) })
+		co.pred.report(r, func() { co.post(func() { co.reopenLogs(false) }) })
 		co.pred = nil
 	}
 	if r.Action == "stop" || conf == nil {

@@ -158,8 +158,7 @@ func (c *core) begin(ch *change) {
 			c.fail(err)
 			return
 		}
-		c.divide()
-		c.host.StartUpgrade(nil)
+		c.startUpgrade(nil)
 		return
 	case ch.action == "takeover":
 		tell := ch.waiting[0].tell
@@ -172,13 +171,52 @@ func (c *core) begin(ch *change) {
 		return
 	}
 	c.host.Reloading()
-	conf, err := c.host.Load()
-	if err != nil {
-		c.fail(err)
-		return
+	e := c.await("configuration", "reading the configuration")
+	c.host.Load(e, func(conf *config.Config, err error) {
+		switch {
+		case !c.resume(ch, e):
+		case err != nil:
+			c.fail(err)
+		default:
+			c.refused = ""
+			c.bringUp(conf)
+		}
+	})
+}
+
+// startUpgrade has the next master started, when its binary has been seen to be readable.
+func (c *core) startUpgrade(back *prior) {
+	ch, e := c.change, c.await("binary", "reading the binary")
+	c.host.Touch(e, back, func(err error) {
+		switch {
+		case !c.resume(ch, e):
+		case err != nil:
+			c.fail(err)
+		default:
+			c.divide()
+			c.host.StartUpgrade(back)
+		}
+	})
+}
+
+// await makes an errand that the change in progress waits for, as long as a worker may take to start.
+func (c *core) await(kind, what string) *errand {
+	patience := 10 * time.Second
+	if conf := c.conf(); conf != nil {
+		patience = conf.StartTimeout
 	}
-	c.refused = ""
-	c.bringUp(conf)
+	e := newErrand(kind, what, c.now)
+	c.change.errand, c.change.due = e, c.now.Add(patience)
+	return e
+}
+
+// resume reports whether a change goes on now that an errand is done.
+func (c *core) resume(ch *change, e *errand) bool {
+	if c.change != ch || ch.errand != e {
+		return false
+	}
+	ch.errand = nil
+	return true
 }
 
 // receipt makes the answer of the change in progress.

@@ -15,6 +15,7 @@ import (
 	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
@@ -94,6 +95,8 @@ type world struct {
 	room    int64 // of the control group; 0 is no bound
 	moved   bool  // the latest action was more than a ping
 	random  *rand.Rand
+	hangs   map[string]bool // kinds of errands that a file system doesn't let end
+	late    []func()        // …and what is done when it does
 }
 
 func newWorld(t *testing.T) *world {
@@ -129,27 +132,49 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) Load() (*config.Config, error) {
-	if w.conf == nil {
-		return nil, errors.New("bad configuration")
+// do does an errand at once, or when the test lets it.
+func (w *world) do(e *errand, f func()) {
+	if w.hangs[e.kind] {
+		w.late = append(w.late, f)
+		return
 	}
-	return w.conf, nil
+	f()
 }
-func (w *world) OpenLogs(*config.Config) (*logFiles, error) { return nil, nil }
-func (w *world) Unfollowed() error                          { return nil }
-func (w *world) StartUpgrade(*prior)                        {}
-func (w *world) StartTakeover(func(control.Response))       {}
-func (w *world) Memory() (int64, bool)                      { return w.room, w.room != 0 }
-func (w *world) Keep([]*control.Receipt)                    {}
-func (w *world) Predecessor() *os.File                      { return nil }
-func (w *world) Introduce(from, to seat, id uint64) error   { return nil }
-func (w *world) CancelUpgrade()                             {}
-func (w *world) Commit()                                    { w.core.activate() }
-func (w *world) Switched(*control.Receipt)                  {}
-func (w *world) Reloading()                                 {}
-func (w *world) Exit(status int)                            { w.exited, w.status = true, status }
 
-func (w *world) Spawn(wk *worker) (process, int, error) {
+func (w *world) Load(e *errand, then func(*config.Config, error)) {
+	w.do(e, func() {
+		if w.conf == nil {
+			then(nil, errors.New("bad configuration"))
+			return
+		}
+		then(w.conf, nil)
+	})
+}
+
+func (w *world) OpenLogs(e *errand, _ *config.Config, then func(*logFiles, error)) {
+	w.do(e, func() { then(nil, nil) })
+}
+
+func (w *world) Prepare(e *errand, _ *worker, then func(*sandbox.Confinement, error)) {
+	w.do(e, func() { then(nil, nil) })
+}
+
+func (w *world) Touch(e *errand, _ *prior, then func(error)) { w.do(e, func() { then(nil) }) }
+
+func (w *world) Unfollowed() error                        { return nil }
+func (w *world) StartUpgrade(*prior)                      {}
+func (w *world) StartTakeover(func(control.Response))     {}
+func (w *world) Memory() (int64, bool)                    { return w.room, w.room != 0 }
+func (w *world) Keep([]*control.Receipt)                  {}
+func (w *world) Predecessor() *os.File                    { return nil }
+func (w *world) Introduce(from, to seat, id uint64) error { return nil }
+func (w *world) CancelUpgrade()                           {}
+func (w *world) Commit()                                  { w.core.activate() }
+func (w *world) Switched(*control.Receipt)                {}
+func (w *world) Reloading()                               {}
+func (w *world) Exit(status int)                          { w.exited, w.status = true, status }
+
+func (w *world) Spawn(wk *worker, _ *sandbox.Confinement) (process, int, error) {
 	p := &fakeProc{t: w.t, world: w, w: wk, has: make(map[lease]bool), plain: make(map[lease]bool)}
 	w.procs = append(w.procs, p)
 	return p, 1000 + len(w.procs), nil

@@ -89,6 +89,8 @@ func (co *coordinator) startNext(back *prior) error {
 		defer back.close()
 		defer runImage(back.image)()
 	}
+	_ = os.Setenv(patienceEnv, co.patience.String())
+	defer os.Unsetenv(patienceEnv)
 	for {
 		err := co.upg.Upgrade()
 		if err == nil || err.Error() != "parent hasn't exited" || ctx.Err() != nil {
@@ -96,6 +98,31 @@ func (co *coordinator) startNext(back *prior) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// nextBinary is the path of what StartUpgrade starts.
+func nextBinary(back *prior) string {
+	if back != nil {
+		return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), back.image.Fd())
+	}
+	return os.Args[0]
+}
+
+// touch reads the beginning of a file.
+func touch(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	_, err = f.Read(make([]byte, 4096))
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // BinaryEnv names the variable that tells a master that was started from an open
@@ -106,7 +133,7 @@ const BinaryEnv = "REUSEPORTD_BINARY"
 // that it returns undoes that.
 func runImage(f *os.File) func() {
 	path := os.Args[0]
-	os.Args[0] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	os.Args[0] = nextBinary(&prior{image: f})
 	_ = os.Setenv(BinaryEnv, path)
 	return func() {
 		os.Args[0] = path

@@ -1,8 +1,10 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -38,10 +40,11 @@ func logPaths(c *config.Config) (names, paths []string) {
 }
 
 // openLogs opens every log file of a configuration for appending.
-func openLogs(c *config.Config) (*logFiles, error) {
+func openLogs(e *errand, c *config.Config) (*logFiles, error) {
 	names, paths := logPaths(c)
 	lf := &logFiles{names: names}
 	for _, path := range paths {
+		e.at("opening the log " + path)
 		f, err := openLog(path)
 		if err != nil {
 			lf.Close()
@@ -99,38 +102,82 @@ func (lf *logFiles) Close() {
 	lf.files, lf.names, lf.ids = nil, nil, nil
 }
 
-// OpenLogs implements host.
-func (co *coordinator) OpenLogs(c *config.Config) (*logFiles, error) { return openLogs(c) }
+// errTooLate says that nobody needs the files any more: the generation has gone, or its files are opened once more.
+var errTooLate = errors.New("the log files are not needed any more")
 
-// reopenLogs opens all log files anew, here and in every worker, and reports whether that worked.
-// A log rotation asks for it by a signal. A master that has just come to its workers does it unasked, and
+// openLogsOf opens the log files of a generation.
+func (co *coordinator) openLogsOf(g *generation, then func(*logFiles, error)) {
+	e := newErrand(fmt.Sprintf("logs of generation %d", g.id), "opening the log files", co.core.now)
+	g.reopening = e
+	run(co, e, func() (*logFiles, error) { return openLogs(e, g.conf) }, func(lf *logFiles, err error) {
+		if g.reopening != e || !slices.Contains(co.core.gens, g) {
+			lf.Close()
+			then(nil, errTooLate)
+			return
+		}
+		g.reopening = nil
+		then(lf, err)
+		if again := g.reopenAgain; len(again) > 0 {
+			g.reopenAgain = nil
+			co.reopenLogsOf(g, func(ok bool) {
+				for _, done := range again {
+					done(ok)
+				}
+			})
+		}
+	})
+}
+
+// reopenLogs opens all log files anew, here and in every worker.
+// A log rotation asks for it by a signal, and is told so. A master that has just come to its workers does it unasked, and
 // once more when its predecessor has ended: that one knew nothing of the files of the
 // generation that was starting, and what it heard at its very end it told nobody.
-func (co *coordinator) reopenLogs() (all bool) {
-	all = true
+func (co *coordinator) reopenLogs(asked bool) {
+	left, all := len(co.core.gens), true
 	for _, g := range co.core.gens {
-		lf, err := openLogs(g.conf)
-		if err != nil {
-			all = false
-			co.log.Error().Err(err).Msg("can't reopen the logs; the old files are used on")
-			continue
-		}
-		g.files.Close()
-		g.files = lf
-		names, fds := lf.list()
-		if len(fds) == 0 {
-			continue
-		}
-		if g.state == serving {
-			co.useLog(g.conf, lf)
-		}
-		for _, w := range g.workers {
-			if w.proc != nil {
-				co.core.tell(w, wire.KindLogs, wire.Logs{Files: names}, fds...)
+		co.reopenLogsOf(g, func(ok bool) {
+			all = all && ok
+			if left--; left == 0 && all && asked {
+				co.log.Info().Msg("log files reopened")
 			}
+		})
+	}
+}
+
+// reopenLogsOf does so for one generation. What is being opened already may be the files of before: it is done once
+// more then. A file system that takes too long is not waited for, as another one may be mounted there by now.
+func (co *coordinator) reopenLogsOf(g *generation, done func(ok bool)) {
+	if e := g.reopening; e != nil && co.core.now.Sub(e.began) < slow {
+		g.reopenAgain = append(g.reopenAgain, done)
+		return
+	}
+	co.openLogsOf(g, func(lf *logFiles, err error) {
+		switch {
+		case err == nil:
+			co.replaceLogs(g, lf)
+		case !errors.Is(err, errTooLate):
+			co.log.Error().Err(err).Msg("can't reopen the logs; the old files are used on")
+		}
+		done(err == nil || errors.Is(err, errTooLate))
+	})
+}
+
+// replaceLogs has a generation, and the master if it is the one that serves, write to other files.
+func (co *coordinator) replaceLogs(g *generation, lf *logFiles) {
+	g.files.Close()
+	g.files = lf
+	names, fds := lf.list()
+	if len(fds) == 0 {
+		return
+	}
+	if g.state == serving {
+		co.useLog(g.conf, lf)
+	}
+	for _, w := range g.workers {
+		if w.proc != nil {
+			co.core.tell(w, wire.KindLogs, wire.Logs{Files: names}, fds...)
 		}
 	}
-	return all
 }
 
 // useLog has the master write to the log of the configuration in force.

@@ -146,8 +146,7 @@ func (c *core) rollBack(ch *change) {
 		return
 	}
 	if ch.back.image != nil {
-		c.divide()
-		c.host.StartUpgrade(ch.back)
+		c.startUpgrade(ch.back)
 		return
 	}
 	c.bringUp(ch.back.conf)

@@ -24,7 +24,7 @@ const lastLines = time.Second
 // could not start; everything later is told by log, status and receipts.
 func Run(o Options) (int, error) {
 	signals := notifySignals()
-	conf, confErr := load(o.ConfigPath)
+	conf, confErr := loadFirst(o.ConfigPath, signals)
 	dir, err := rundir.Open(o.RuntimeDir, rundir.Options{Make: confErr == nil, Unsafe: o.UnsafeRuntimeDir})
 	if err != nil {
 		if confErr != nil {
@@ -38,7 +38,7 @@ func Run(o Options) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("prepare for upgrades: %w", err)
 	}
-	co := &coordinator{opts: o, dir: dir, patience: upgradeTimeout(conf), events: make(chan func(), 1024), asks: make(chan ask), upg: upg}
+	co := &coordinator{opts: o, dir: dir, patience: upgradeTimeout(conf), events: make(chan func(), 1024), errands: make(errands), asks: make(chan ask), upg: upg}
 	logConf := config.Log{Level: "info", Format: "json"}
 	if conf != nil {
 		logConf = conf.Log
@@ -48,11 +48,18 @@ func Run(o Options) (int, error) {
 		sdnotify.Flush(lastLines)
 		co.out.Flush(lastLines)
 	}()
+	if upg.HasParent() {
+		co.joinLog(conf)
+	}
 	if dir.Unsafe() {
 		co.log.Warn().Str("directory", dir.Path()).Msg("the runtime directory is used unchecked (--unsafe-runtime-dir): whoever can write to it, or above it, can pose as master or worker")
 	}
 	if err := dir.Hold(time.Second); err != nil {
 		co.log.Warn().Err(err).Msg("cleaners of old files are not kept away from the runtime directory for now")
+	}
+	if kind := dir.Remote(); kind != "" {
+		co.log.Warn().Str("directory", dir.Path()).Str("file_system", kind).
+			Msg("the runtime directory is not on a local file system: while that does not answer, this master does nothing else")
 	}
 	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
 	co.core.nofile = raiseNoFile()
@@ -97,6 +104,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			co.pred.failEarly(err)
 			return err
 		}
+		co.joinLog(conf)
 		if end := co.pred.cu.end; end.Action != "" {
 			ch.action, ch.cause, ch.started = end.Action, end.Cause, end.Started
 		}
@@ -115,7 +123,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			if err := co.announce(true); err != nil {
 				return err
 			}
-			co.reopenLogs()
+			co.reopenLogs(false)
 			if co.core.rebindBlocked() { // closeShards goes on with it
 				co.core.pending = append(co.core.pending, ch)
 				return nil

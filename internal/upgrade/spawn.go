@@ -20,14 +20,15 @@ import (
 
 // Spawn starts a worker process from this process's own image, whatever stands
 // in the file system by now. Start goes out at the end of the turn, when its PID is recorded.
-func (co *coordinator) Spawn(w *worker) (process, int, error) {
+func (co *coordinator) Spawn(w *worker, prepared *sandbox.Confinement) (process, int, error) {
+	defer prepared.Close()
 	ch, far, err := wire.Pair()
 	if err != nil {
 		return nil, 0, err
 	}
 	defer far.Close()
 	pidfd := -1
-	pid, err := co.startProcess(w, far, &pidfd)
+	pid, err := co.startProcess(w, prepared, far, &pidfd)
 	if err != nil {
 		return nil, 0, errors.Join(err, ch.Close())
 	}
@@ -89,17 +90,12 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 // belongs to a thread (capabilities, no_new_privs, Landlock) is given to the one that starts it, which
 // ends with the goroutine that is locked to it. The worker is executed as the master's user and
 // becomes its own by itself; the master looks that it has before it lends it anything.
-func (co *coordinator) startProcess(w *worker, far *os.File, pidfd *int) (int, error) {
+func (co *coordinator) startProcess(w *worker, confine *sandbox.Confinement, far *os.File, pidfd *int) (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close()
-	confine, err := confinement(w.gen.conf)
-	if err != nil {
-		return 0, err
-	}
-	defer confine.Rules.Close()
 	attr := &syscall.ProcAttr{
 		Env:   sandbox.Environment(os.Environ(), failpoint.Env...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd, Credential: confine.Credential()},

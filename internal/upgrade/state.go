@@ -10,6 +10,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/shard"
 	"reuseportd/internal/wire"
 )
@@ -38,7 +39,10 @@ type generation struct {
 	deadline time.Time // of the drain
 	workers  []*worker
 	files    *logFiles
-	load     *shard.Load // nil when nothing is steered by load,
+	// reopening is the errand that opens them anew, reopenAgain who asked for that since it began.
+	reopening   *errand
+	reopenAgain []func(ok bool)
+	load        *shard.Load // nil when nothing is steered by load,
 	// unsteered is why, if something should be.
 	unsteered error
 	loadID    uint32             // the kernel's, of load; 0 until it is asked for
@@ -76,6 +80,7 @@ type worker struct {
 	restarts int
 	crashes  int // in a row, each soon after its start
 	retryAt  time.Time
+	opening  *errand // in backoff: what is done before its process is started; nil if nothing is
 	lastErr  string
 	// kept is what is in force for the process, nil when that is not known.
 	kept *control.Sandbox
@@ -123,13 +128,19 @@ type process interface {
 
 // host is what the core can do to the world.
 type host interface {
-	// Load reads and validates the configuration as it stands now.
-	Load() (*config.Config, error)
+	// Load reads and validates the configuration as it stands now. Like the next three it does an errand,
+	// and calls then when that is done, also after the core has given it up.
+	Load(e *errand, then func(*config.Config, error))
 	// OpenLogs opens the log files of a configuration.
-	OpenLogs(c *config.Config) (*logFiles, error)
+	OpenLogs(e *errand, c *config.Config, then func(*logFiles, error))
+	// Prepare does what has to be done before a process is started for w and may take time: it opens the roots.
+	Prepare(e *errand, w *worker, then func(*sandbox.Confinement, error))
+	// Touch reads the beginning of the binary that StartUpgrade would start, so that this can be
+	// given up: starting it can't.
+	Touch(e *errand, back *prior, then func(error))
 	// Spawn starts a process for w and sends it Start. Its messages and its
-	// death come back as calls of the core's received and exited.
-	Spawn(w *worker) (process, int, error)
+	// death come back as calls of the core's received and exited. What was prepared is let go of.
+	Spawn(w *worker, prepared *sandbox.Confinement) (process, int, error)
 	// Introduce gives a draining loop and a serving one a channel for handover.
 	Introduce(from, to seat, id uint64) error
 	// Unfollowed returns why the service would not outlive the end of this master, nil if it will.
@@ -183,7 +194,9 @@ type change struct {
 	force   bool               // an upgrade, whoever follows this master
 	// progress is how far it is, in words.
 	progress string
-	fatal    bool // without it there is nothing to serve on with: start-up
+	errand   *errand   // that it waits for, nil if it doesn't,
+	due      time.Time // …and when it does so no more
+	fatal    bool      // without it there is nothing to serve on with: start-up
 }
 
 // upgrades tells whether another master takes over.

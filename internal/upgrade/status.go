@@ -27,6 +27,9 @@ func (c *core) status() *control.Status {
 	}
 	if c.change != nil {
 		st.Change, st.Progress = c.change.action, c.change.progress
+		if e := c.change.errand; e != nil {
+			st.Progress = e.String()
+		}
 	}
 	st.Config.Error = c.refused
 	for _, g := range c.gens {
@@ -69,7 +72,9 @@ func (c *core) generationStatus(g *generation) control.Generation {
 			MaxMemory: w.maxMemory(),
 			Sandbox:   w.kept,
 		}
-		if w.state == backoff {
+		if w.opening != nil {
+			cw.State = string(starting)
+		} else if w.state == backoff {
 			at := w.retryAt
 			cw.RetryAt = &at
 		}

@@ -35,7 +35,7 @@ func (c *core) requestStop(ch *change) {
 	case c.change.receipt != nil: // past its cut-over
 		c.finish(c.change.receipt)
 		c.beginStop()
-	case c.change.upgrades() && c.change.gen == nil:
+	case c.change.upgrades() && c.change.gen == nil && c.change.errand == nil:
 		c.host.CancelUpgrade()
 	default:
 		c.change.fatal = false

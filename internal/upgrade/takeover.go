@@ -156,7 +156,7 @@ func (co *coordinator) Commit() {
 			co.core.fail(err)
 			return
 		}
-		co.reopenLogs()
+		co.reopenLogs(false)
 	}
 	co.core.now = time.Now()
 	co.core.activate()

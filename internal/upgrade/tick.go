@@ -18,9 +18,14 @@ func (c *core) tick(late bool) {
 	if c.now.Sub(c.dividedAt) >= divideEvery {
 		c.divide()
 	}
+	if ch := c.change; ch != nil && ch.errand != nil && !late && !c.now.Before(ch.due) {
+		c.fail(ch.errand.overdue(c.now))
+	}
 	for _, g := range c.gens {
 		for _, w := range g.workers {
 			switch {
+			case w.opening != nil:
+				c.watchOpening(w, late)
 			case w.state == backoff && g.state == serving:
 				c.retry(w)
 			case w.proc == nil:
@@ -66,6 +71,14 @@ func (c *core) watchStart(w *worker) {
 		return
 	}
 	c.workerFailed(w, fmt.Sprintf("not ready within start_timeout (%s)", limit))
+}
+
+// watchOpening gives up what is done before a worker's process is started.
+func (c *core) watchOpening(w *worker, late bool) {
+	if e := w.opening; !late && c.now.Sub(e.began) >= w.gen.conf.StartTimeout {
+		w.opening = nil
+		c.startFailed(w, e.overdue(c.now))
+	}
 }
 
 // watch pings a worker, and gives it up when it doesn't answer.
@@ -116,6 +129,9 @@ func (c *core) wait() time.Duration {
 			due = t
 		}
 	}
+	if c.change != nil && c.change.errand != nil {
+		sooner(c.change.due)
+	}
 	if c.change != nil && c.change.receipt != nil {
 		sooner(c.change.gen.since.Add(letGo))
 	}
@@ -134,6 +150,8 @@ func (c *core) wait() time.Duration {
 		for _, w := range g.workers {
 			limit := g.conf.WorkerTimeout
 			switch {
+			case w.opening != nil:
+				sooner(w.opening.began.Add(g.conf.StartTimeout))
 			case w.state == backoff && g.state == serving:
 				sooner(w.retryAt)
 			case w.proc == nil:

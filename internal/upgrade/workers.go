@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/sandbox"
 	"reuseportd/internal/wire"
 )
 
@@ -24,12 +25,44 @@ const (
 	drainGrace = 5 * time.Second
 )
 
-// spawn starts a process for a worker that has none.
-func (c *core) spawn(w *worker) error {
+// spawn starts a process for a worker that has none, when what that takes is prepared.
+func (c *core) spawn(w *worker) {
+	e := newErrand(fmt.Sprintf("worker %d of generation %d", w.index, w.gen.id), "opening the roots, for a worker", c.now)
+	w.opening = e
+	c.host.Prepare(e, w, func(prepared *sandbox.Confinement, err error) {
+		if w.opening != e || w.state != backoff || w.gen.state != starting && w.gen.state != serving {
+			prepared.Close()
+			return
+		}
+		w.opening = nil
+		if err == nil {
+			err = c.startProcess(w, prepared)
+		}
+		if err != nil {
+			c.startFailed(w, err)
+		}
+	})
+}
+
+// startFailed is told why a worker has no process. Before the cut-over that is the end of its
+// generation; later it is tried again.
+func (c *core) startFailed(w *worker, err error) {
+	err = fmt.Errorf("start worker %d: %w", w.index, err)
+	if w.gen.state == starting {
+		c.fail(err)
+		return
+	}
+	w.lastErr = err.Error()
+	w.retryAt = c.now.Add(min(firstBackoff<<min(w.crashes, 16), maxBackoff))
+	c.log.Error().Err(err).Time("retry_at", w.retryAt).Msg("can't replace a worker")
+}
+
+// startProcess starts a worker's process.
+func (c *core) startProcess(w *worker, prepared *sandbox.Confinement) error {
 	w.sharesNot = false
-	proc, pid, err := c.host.Spawn(w)
+	proc, pid, err := c.host.Spawn(w, prepared)
 	if err != nil {
-		return fmt.Errorf("start worker %d: %w", w.index, err)
+		return err
 	}
 	w.proc, w.pid = proc, pid
 	w.leases, w.waiting, w.heirs = make(map[lease]bool), make(map[uint64][]lease), make(map[bond]bool)
@@ -137,13 +170,8 @@ func (c *core) respawn(w *worker) {
 
 // retry starts a worker whose back-off is over.
 func (c *core) retry(w *worker) {
-	if w.retryAt.After(c.now) {
-		return
-	}
-	if err := c.spawn(w); err != nil {
-		w.lastErr = err.Error()
-		w.retryAt = c.now.Add(min(firstBackoff<<min(w.crashes, 16), maxBackoff))
-		c.log.Error().Err(err).Time("retry_at", w.retryAt).Msg("can't replace a worker")
+	if w.opening == nil && !w.retryAt.After(c.now) {
+		c.spawn(w)
 	}
 }
 
