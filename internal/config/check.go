@@ -70,8 +70,8 @@ func (l *Listener) check() error {
 	case l.Accept != AcceptReuseport && (l.Shards != 0 || l.Steering != SteerHash), l.Shards < 0 || l.Shards > maxSlots,
 		l.Steering == SteerLoad && l.Shards != 0:
 		return fmt.Errorf("%d shards, steering %s with accept %s", l.Shards, l.Steering, l.Accept)
-	case l.Share && l.Network == "unix":
-		return fmt.Errorf("a shared address of network %s", l.Network)
+	case l.Share && (l.Network == "unix" || l.Steering != SteerHash):
+		return fmt.Errorf("a shared address of network %s, steering %s", l.Network, l.Steering)
 	case l.ClientConnections < 0 || l.ClientConnections > 0 && l.Network == "unix":
 		return fmt.Errorf("%d connections for each client at a %s address", l.ClientConnections, l.Network)
 	case l.Backlog < 1 || l.Mode&^0o777 != 0 || l.Pos.Line < 1 || l.Pos.Column < 1:

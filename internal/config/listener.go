@@ -176,6 +176,9 @@ func (d *decoder) accept(g *given, l *Listener) {
 	if g.has("steering_fallback") && l.Steering != SteerLoad {
 		d.rep.add(g.entries["steering_fallback"].pos, "remove it", "steering_fallback is for steering: load")
 	}
+	if l.Share && l.Steering != SteerHash {
+		d.rep.add(g.entries["share"].pos, "remove share, or steering", "share: true is for steering: hash: others would get no connections by steering: %s", l.Steering)
+	}
 	if l.Steering == SteerLoad && l.Shards != 0 {
 		d.rep.add(g.entries["shards"].pos, "remove shards or choose another steering",
 			"steering: load needs a socket for each event loop, whose load it looks at")

@@ -157,15 +157,11 @@ func (g *Group) taken(others []sockdiag.Socket) error {
 	return e
 }
 
-// closing reports whether all sockets are hidden, to be closed.
-func closing(others []sockdiag.Socket) bool {
-	for i := range others {
-		if others[i].Interface != noInterface {
-			return false
-		}
-	}
-	return true
-}
+// closing reports whether all sockets are to be closed.
+func closing(others []sockdiag.Socket) bool { return !slices.ContainsFunc(others, Answers) }
+
+// Answers reports whether a listening socket gets new connections: it isn't hidden, to be closed.
+func Answers(s sockdiag.Socket) bool { return s.Interface != noInterface }
 
 // who names those that listen, and where, if that is another address.
 func (g *Group) who(holders []sockdiag.Holder) string {
@@ -241,7 +237,7 @@ func (g *Group) listenAlone() error {
 		return setAll(fd, []option{{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, on}})
 	}
 	if err := makeKernelGroup(fd); err != nil {
-		return err
+		return g.listenBeside() // before Linux 4.5: as with share
 	}
 	if err := reuse(0); err != nil {
 		return err

@@ -174,6 +174,29 @@ func TestShareIsUpdated(t *testing.T) {
 	}
 }
 
+// A kernel that doesn't tell of its sockets refuses nothing before listen(2), and there as ever.
+func TestKernelThatDoesNotTell(t *testing.T) {
+	l := tcp4(t)
+	g := newGroup(t, l)
+	must(t, g.Bind(2))
+	other := newGroup(t, l)
+	must(t, other.Bind(2))
+	var had unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &had))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: had.Max})) // no netlink socket can be had
+	look, table, first, second := g.Look(nil), g.Look(sockdiag.Listening()), g.Listen(), other.Listen()
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &had))
+	for _, err := range []error{look, table} {
+		if taken := (*TakenError)(nil); !errors.Is(err, unix.EMFILE) || errors.As(err, &taken) {
+			t.Errorf("it finds %v", err)
+		}
+	}
+	must(t, first)
+	if !errors.Is(second, unix.EADDRINUSE) || other.Listening() != 0 {
+		t.Errorf("the second one: %v", second)
+	}
+}
+
 // A Unix socket that somebody has bound and that doesn't listen yet is left alone.
 func TestBoundUnixSocketIsNotStale(t *testing.T) {
 	l := unixListener(t)

@@ -48,6 +48,7 @@ func (c *core) lookAround(g *group, t *sockdiag.Table) error {
 // others returns who else listens at a group's address.
 func (g *group) others(t *sockdiag.Table) []control.Other {
 	sockets, err := g.Others(t)
+	sockets = slices.DeleteFunc(sockets, func(s sockdiag.Socket) bool { return !shard.Answers(s) })
 	if err != nil || len(sockets) == 0 {
 		return nil
 	}
