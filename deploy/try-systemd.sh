@@ -165,6 +165,17 @@ driver() {
 	echo "ok: stop"
 	! pgrep -f 'reuseportd: worker' || fail "stop left workers"
 	echo "ok: nothing is left, of the killed master neither"
+
+	printf '[Service]\nType=exec\nNotifyAccess=none\nWatchdogSec=0\n' > /etc/systemd/system/reuseportd.service.d/untold.conf
+	systemctl daemon-reload
+	systemctl start reuseportd || fail "start with Type=exec"
+	for _ in $(seq 100); do reuseportd status >/dev/null 2>&1 && break; sleep 0.05; done
+	old=$(show MainPID)
+	! reuseportd upgrade 2>/run/try/refused || fail "an upgrade is done that systemd isn't told of"
+	grep -q Type=notify /run/try/refused || fail "refused for another reason: $(cat /run/try/refused)"
+	[ "$(show MainPID)" = "$old" ] && [ "$(show NRestarts)" = 0 ] || fail "a refused upgrade has changed something"
+	systemctl stop reuseportd || fail "stop with Type=exec"
+	echo "ok: an upgrade is refused where systemd isn't told of it"
 	touch /run/try/passed
 }
 

@@ -185,3 +185,31 @@ wait`, s.RuntimeDir, s.Binary, s.ConfigPath, tt.flags))
 		}
 	}
 }
+
+// Should the process that a supervisor knows be killed, the one that it starts then takes over from the master
+// that runs still: the examples say --takeover.
+func TestSupervisorStartsAgain(t *testing.T) {
+	for i, v := range supervisors {
+		if v.example == "" {
+			continue
+		}
+		t.Run(v.name, func(t *testing.T) {
+			s := supervised(t, i, true)
+			old := s.PID()
+			p, err := harness.ReadProcess(old)
+			must(t, err)
+			if name, err := harness.ReadProcess(p.PPID); err != nil || name.PPID != s.FirstPID() {
+				t.Fatalf("the master's parent is %+v, want a child of %d: %v", name, s.FirstPID(), err)
+			}
+			must(t, syscall.Kill(p.PPID, syscall.SIGKILL))
+			s.WaitStatus("another master", func(st *control.Status) bool {
+				return st.PID != old && st.Change == "" && st.Generation == 2 && len(st.Groups) == 1
+			})
+			s.WaitPID(old)
+			if r := s.CLI("upgrade"); r.Code != 0 {
+				t.Errorf("upgrade: status %d: %s%s", r.Code, r.Stdout, r.Stderr)
+			}
+			end(t, s)
+		})
+	}
+}

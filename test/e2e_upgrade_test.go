@@ -333,3 +333,19 @@ func TestLostSocketFile(t *testing.T) {
 		dial(t, address).echo("hello after " + change)
 	}
 }
+
+// A script may stand at the master's path and execute another file each time: the path is what upgrades run.
+func TestUpgradesThroughScript(t *testing.T) {
+	s := harness.Start(t, harness.Default(t))
+	for i, version := range []string{"next", "test", "next"} {
+		release := filepath.Join(s.Dir, fmt.Sprint("release", i), "reuseportd")
+		must(t, os.Mkdir(filepath.Dir(release), 0o755))
+		must(t, os.Link(harness.BuildVersion(t, version), release))
+		next := s.Script(fmt.Sprintf(`exec %s "$@"`, release))
+		must(t, os.Rename(next, s.Binary))
+		if r := s.Upgrade(); r.Version != version {
+			t.Errorf("upgrade %d is to version %s, want %s", i+1, r.Version, version)
+		}
+	}
+	s.Stop()
+}

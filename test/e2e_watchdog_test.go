@@ -1,7 +1,6 @@
 package test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,10 +20,11 @@ import (
 // beat is how often the masters of these tests are to say that they are alive.
 const beat = 100 * time.Millisecond
 
-// manager is what a service manager hears: sd_notify(3).
+// manager is what a service manager hears: sd_notify(3). It listens all the time.
 type manager struct {
-	t    *testing.T
-	conn *net.UnixConn
+	t     *testing.T
+	path  string
+	words chan word // as they came; far more than a test lets come
 }
 
 // word is a message and the process that sent it, by the kernel's account.
@@ -33,38 +33,55 @@ type word struct {
 	lines []string
 }
 
-func startManager(t *testing.T) (*manager, string) {
+func startManager(t *testing.T) *manager {
 	t.Helper()
-	path := filepath.Join(harness.Dir(t), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	m := &manager{t: t, path: filepath.Join(harness.Dir(t), "notify"), words: make(chan word, 100_000)}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
 	must(t, err)
-	t.Cleanup(func() { conn.Close() })
 	raw, err := conn.SyscallConn()
 	must(t, err)
-	must(t, raw.Control(func(fd uintptr) {
-		must(t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
-	}))
-	return &manager{t, conn}, path
+	must(t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }))
+	must(t, err)
+	listened := make(chan struct{})
+	go func() {
+		defer close(listened)
+		m.listen(conn)
+	}()
+	t.Cleanup(func() { conn.Close(); <-listened })
+	return m
+}
+
+// listen ends with the socket.
+func (m *manager) listen(conn *net.UnixConn) {
+	buf, oob := make([]byte, 4096), make([]byte, 1024)
+	for {
+		n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+		if err != nil {
+			return
+		}
+		w := word{lines: strings.Split(string(buf[:n]), "\n")}
+		if msgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(msgs) > 0 {
+			if cred, err := unix.ParseUnixCredentials(&msgs[0]); err == nil {
+				w.pid = int(cred.Pid)
+			}
+		}
+		m.words <- w
+	}
 }
 
 // hear returns the next message that comes within a time.
 func (m *manager) hear(within time.Duration) (word, bool) {
-	m.t.Helper()
-	must(m.t, m.conn.SetReadDeadline(time.Now().Add(within)))
-	buf, oob := make([]byte, 4096), make([]byte, 1024)
-	n, oobn, _, _, err := m.conn.ReadMsgUnix(buf, oob)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case w := <-m.words:
+		return w, true
+	case <-timer.C:
 		return word{}, false
 	}
-	must(m.t, err)
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	must(m.t, err)
-	cred, err := unix.ParseUnixCredentials(&msgs[0])
-	must(m.t, err)
-	return word{int(cred.Pid), strings.Split(string(buf[:n]), "\n")}, true
 }
 
-// await waits until a process has said a line so many times from now on.
+// await waits until a process has said a line so many times from here on.
 func (m *manager) await(pid, times int, line string) {
 	m.t.Helper()
 	for times > 0 {
@@ -78,23 +95,27 @@ func (m *manager) await(pid, times int, line string) {
 	}
 }
 
-// forget drops what has come up to now.
+// forget drops what was sent up to now: all that comes before a word of the test's own.
 func (m *manager) forget() {
-	for ok := true; ok; {
-		_, ok = m.hear(time.Millisecond)
-	}
+	m.t.Helper()
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	must(m.t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("X_TEST=1"))
+	must(m.t, err)
+	m.await(os.Getpid(), 1, "X_TEST=1")
 }
 
 // startWatched is a server that a service manager with a watchdog has started.
 func startWatched(t *testing.T) (*harness.Server, *manager) {
 	t.Helper()
-	m, path := startManager(t)
+	m := startManager(t)
 	watched := func(s *harness.Server, cmd *exec.Cmd) { // WATCHDOG_PID is known to the process itself only
 		script := s.Script(`WATCHDOG_PID=$$ exec "$@"`)
 		cmd.Path, cmd.Args = script, append([]string{script, s.Binary}, cmd.Args[1:]...)
 	}
 	s := harness.Start(t, harness.Default(t).With("start_timeout: 30s"), watched,
-		harness.Env("NOTIFY_SOCKET="+path), harness.Env(fmt.Sprint("WATCHDOG_USEC=", 3*beat.Microseconds())))
+		harness.Env("NOTIFY_SOCKET="+m.path), harness.Env(fmt.Sprint("WATCHDOG_USEC=", 3*beat.Microseconds())))
 	return s, m
 }
 

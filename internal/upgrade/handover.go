@@ -85,6 +85,9 @@ func (co *coordinator) startNext(back *prior) error {
 	if err := co.upg.WaitForParent(ctx); errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("the master before this one has not exited yet")
 	}
+	// By the path, and not by what stands behind it: a script may execute another file each time.
+	_ = os.Setenv(BinaryEnv, os.Args[0])
+	defer os.Unsetenv(BinaryEnv)
 	if back != nil {
 		defer back.close()
 		defer runImage(back.image)()
@@ -125,8 +128,8 @@ func touch(path string) error {
 	return err
 }
 
-// BinaryEnv names the variable that tells a master that was started from an open
-// file the path that its successors are to be started from.
+// BinaryEnv names the variable that tells a master the path that its successors are to be started
+// from: its own may be an open file, or what a script at that path has executed.
 const BinaryEnv = "REUSEPORTD_BINARY"
 
 // runImage has tableflip, which runs os.Args[0], run an open file. The function
@@ -134,11 +137,7 @@ const BinaryEnv = "REUSEPORTD_BINARY"
 func runImage(f *os.File) func() {
 	path := os.Args[0]
 	os.Args[0] = nextBinary(&prior{image: f})
-	_ = os.Setenv(BinaryEnv, path)
-	return func() {
-		os.Args[0] = path
-		_ = os.Unsetenv(BinaryEnv)
-	}
+	return func() { os.Args[0] = path }
 }
 
 // CancelUpgrade implements host.

@@ -142,7 +142,7 @@ func (s *Server) Change(command string) *control.Receipt {
 	s.t.Helper()
 	resp, err := s.ask(command)
 	// Refused, by a master that an upgrade has just replaced.
-	for refused := (*control.RefusedError)(nil); errors.As(err, &refused) && refused.Text == control.ErrSuperseded; {
+	for superseded(err) {
 		resp, err = s.ask(command)
 	}
 	if err != nil {
@@ -152,6 +152,12 @@ func (s *Server) Change(command string) *control.Receipt {
 		s.t.Fatalf("%s: an answer without a receipt: %s", command, asJSON(resp))
 	}
 	return resp.Receipt
+}
+
+// superseded reports whether a master has refused that an upgrade has just replaced.
+func superseded(err error) bool {
+	refused := (*control.RefusedError)(nil)
+	return errors.As(err, &refused) && refused.Text == control.ErrSuperseded
 }
 
 // Reload reloads and wants it to succeed.

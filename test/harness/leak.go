@@ -35,7 +35,12 @@ func (s *Server) cleanup() {
 		}
 	}
 	if !s.ended && len(s.Processes()) > 0 {
-		if st, err := s.TryStatus(); err == nil {
+		st, err := s.TryStatus()
+		for end := time.Now().Add(Within); superseded(err) && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond) // the test has ended with an upgrade
+			st, err = s.TryStatus()
+		}
+		if err == nil {
 			_ = syscall.Kill(st.PID, syscall.SIGTERM)
 			// The second one says that nobody is to be waited for: a client
 			// that the test left is no reason to wait for drain_timeout. Two that
