@@ -1,8 +1,12 @@
 package test
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"reuseportd/test/harness"
 )
@@ -44,4 +48,64 @@ func TestShardsOfAStoppedOrphan(t *testing.T) {
 	}
 	l.Close()
 	s.Stop()
+}
+
+// A worker whose rescue others call without pause is no worker that hangs: the next master waits for a
+// place in its queue, and nobody loses a connection.
+func TestOrphanWithAFullQueueIsAdopted(t *testing.T) {
+	c := harness.Default(t).WithWorkers(1)
+	s := harness.Start(t, c)
+	kept := dial(t, c.Address("echo"))
+	kept.echo("before")
+	worker := s.Workers()[0]
+	s.Kill9Master()
+	harness.StopProcess(t, worker)
+	callers := fillQueue(t, filepath.Join(s.RuntimeDir, "worker-1-0.sock"))
+	s.Arm("adopt-queue-full", harness.Pause)
+	m := s.RunMaster()
+	s.WaitHit("adopt-queue-full")
+	for _, fd := range callers {
+		_ = unix.Close(fd)
+	}
+	must(t, unix.Kill(worker, unix.SIGCONT))
+	s.Wait("the worker to find that its callers have gone", func() bool {
+		fd, err := call(filepath.Join(s.RuntimeDir, "worker-1-0.sock"))
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+		return err == nil
+	})
+	s.Disarm("adopt-queue-full")
+	s.WaitAlone(m.PID())
+	kept.echo("after")
+	kept.Close()
+	s.Stop()
+}
+
+// fillQueue connects to a Unix socket until its queue is full.
+func fillQueue(t *testing.T, path string) (fds []int) {
+	t.Helper()
+	for range 10_000 {
+		fd, err := call(path)
+		if errors.Is(err, unix.EAGAIN) {
+			return fds
+		}
+		must(t, err)
+		fds = append(fds, fd)
+	}
+	t.Fatal("the queue has no end")
+	return nil
+}
+
+// call connects to a Unix socket if there is room in its queue; EAGAIN if not.
+func call(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }

@@ -56,7 +56,7 @@ func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 			co.log.Error().Err(err).Msg("what an earlier master wrote down of its service can't be read")
 		}
 	}
-	a := &adoption{co: co, rec: rec, deadline: time.Now().Add(max(patience, orphanPatience))}
+	a := &adoption{co: co, rec: rec}
 	a.find()
 	if err := a.knock(); err != nil {
 		return 0, err
@@ -66,6 +66,7 @@ func (co *coordinator) adoptOrphans(patience time.Duration) (int, error) {
 		a.close()
 		return n, err
 	}
+	a.deadline = time.Now().Add(max(patience, orphanPatience)) // that others took their time is nobody's fault
 	a.receive()
 	if err := failpoint.Hit("adopt-received"); err != nil {
 		return len(a.orphans), err
@@ -109,41 +110,65 @@ func (a *adoption) knock() error {
 	for _, p := range a.co.procs() {
 		own[rescueName(p.w)] = true
 	}
-	for _, name := range names {
-		if !own[name] {
-			a.knockAt(name, expected[name])
+	began := time.Now()
+	for len(names) > 0 {
+		var full []string
+		for _, name := range names {
+			if !own[name] && !a.knockAt(name, expected[name]) {
+				full = append(full, name)
+			}
+		}
+		if names = full; len(names) > 0 {
+			if time.Since(began) > knockPatience {
+				break
+			}
+			if err := failpoint.Hit("adopt-queue-full"); err != nil {
+				return err
+			}
+			time.Sleep(knockEvery)
 		}
 	}
 	return nil
 }
 
-// knockAt connects to one rescue. o is the worker that should listen there, nil if none
-// should.
-func (a *adoption) knockAt(name string, o *orphan) {
+// A rescue whose queue is full is one of a worker that hangs, or others of this user call it without
+// pause: one that lives finds room within so long.
+const (
+	knockPatience = 2 * time.Second
+	knockEvery    = 5 * time.Millisecond
+)
+
+// knockAt connects to one rescue, and returns false if there is no room in its queue for now. o is the
+// worker that should listen there, nil if none should.
+func (a *adoption) knockAt(name string, o *orphan) bool {
 	fd, err := a.co.dir.Connect(name, unix.SOCK_SEQPACKET)
 	switch {
+	case errors.Is(err, unix.EAGAIN) && o != nil:
+		o.err = errors.New("the queue of its rescue is full")
+		return false
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
 		if o == nil {
 			_ = a.co.dir.Remove(name) // its worker has ended
 		}
-		return
+		return true
 	case err != nil && o != nil:
 		o.err = err
-		return
+		return true
 	case err != nil:
 		a.strays = append(a.strays, &stray{name: name, fd: -1, peer: record.Peer{PIDFD: -1}, err: err})
-		return
+		return true
 	}
 	peer, err := record.PeerOf(fd)
 	if o != nil && err == nil && peer.PIDFD >= 0 && o.is(peer) {
 		_ = unix.Close(peer.PIDFD)
 		o.ch, o.err = wire.FromFD(fd)
-		return
+		return true
 	}
 	if o != nil {
 		o.err = fmt.Errorf("process %d listens at its rescue", peer.PID)
 	}
 	a.strays = append(a.strays, &stray{name: name, fd: fd, peer: peer, err: err})
+	return true
 }
 
 // is reports whether a process that lives is the orphan. The orphan's pidfd was opened
