@@ -123,8 +123,10 @@ func TestRootHung(t *testing.T) {
 	dir := hangable(t, "srv")
 	must(t, os.Mkdir(filepath.Join(dir, "www"), 0o755))
 	c := harness.Default(t).AsRoot().With("start_timeout: 1s")
-	c.Listeners = append(c.Listeners, harness.Listener{Name: "files", Address: harness.Local(t),
-		Service: fmt.Sprintf("http: {routes: [{path: /, files: {root: %s/www}}]}", dir)})
+	c.Listeners = append(c.Listeners, harness.Listener{
+		Name: "files", Address: harness.Local(t),
+		Service: fmt.Sprintf("http: {routes: [{path: /, files: {root: %s/www}}]}", dir),
+	})
 	s := harness.Start(t, c)
 	back := hang(t, dir)
 	killed := s.Workers()[0]
