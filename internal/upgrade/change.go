@@ -228,6 +228,7 @@ func (c *core) cutOver() {
 			r.Previous = old.id
 			old.receipt = r
 			c.foresee(r, old, g)
+			c.doubt(r, old, g)
 			c.drain(old)
 		}
 	}
