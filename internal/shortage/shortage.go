@@ -41,10 +41,13 @@ var kinds = []struct {
 		return fmt.Sprintf("a process of this service may have no more than %s descriptors: raise LimitNOFILE= of the unit, or `ulimit -n`",
 			limit(unix.RLIMIT_NOFILE))
 	}},
-	{0, []string{"failed to create new OS thread", "pthread_create failed", "fork: resource temporarily unavailable", "fork/exec: resource temporarily unavailable"},
+	{
+		0,
+		[]string{"failed to create new OS thread", "pthread_create failed", "fork: resource temporarily unavailable", "fork/exec: resource temporarily unavailable"},
 		func(error) string {
 			return "there may be no more processes and threads: " + more()
-		}},
+		},
+	},
 	{unix.ENOMEM, nil, func(error) string {
 		return "memory is short: raise the limit of the control group (MemoryMax= of the unit), or free some"
 	}},
