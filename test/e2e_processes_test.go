@@ -184,3 +184,30 @@ func tasksOf(t *testing.T, uid int) int {
 	}
 	return n
 }
+
+// A worker that ends where it begins can't say why on its channel: the receipt has what it has written, or that it was
+// not the master who ended it.
+func TestWorkerEndsWhereItBegins(t *testing.T) {
+	c := harness.Default(t)
+	s := harness.Start(t, c)
+	s.AllowPanic()
+	conns := newSteady(t, c)
+	s.Arm("worker-start", harness.Panic)
+	if r := s.Change("reload"); r.OK || !strings.Contains(r.Error, "exit status 2: panic: failpoint worker-start") {
+		t.Errorf("a panic: %+v", r)
+	}
+	s.WaitLog("main.main()") // its stack
+	s.Disarm("worker-start")
+
+	s.Arm("worker-start", harness.Pause)
+	receipt := make(chan *control.Receipt, 1)
+	go func() { receipt <- s.Change("reload") }()
+	must(t, syscall.Kill(s.WaitHit("worker-start"), syscall.SIGKILL))
+	if r := <-receipt; r.OK || !strings.Contains(r.Error, "killed by SIGKILL, and not by the master") {
+		t.Errorf("killed: %+v", r)
+	}
+	s.Disarm("worker-start")
+	conns.try(t)
+	s.Reload()
+	conns.try(t)
+}
