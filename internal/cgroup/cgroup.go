@@ -1,4 +1,4 @@
-// Package cgroup says how much memory the processes of a control group may use,
+// Package cgroup says how much memory the processes of a control group may use, and how many more there may be,
 // by version 1 or 2, as cgroups(7) and the kernel's Documentation/admin-guide/cgroup-v2.rst have it.
 //
 // It only reads files, of a tree that it is given, and believes no number in them to be there. It must
@@ -32,7 +32,13 @@ const maxLevels = 64
 
 // Find returns the memory control groups of this process, in the file system root, which is that at "/".
 // A Group without levels, on a system without control groups, bounds nothing.
-func Find(root fs.FS) (*Group, error) {
+func Find(root fs.FS) (*Group, error) { return find(root, "memory") }
+
+// FindPids returns those that bound the number of processes and threads.
+func FindPids(root fs.FS) (*Group, error) { return find(root, "pids") }
+
+// find returns the groups of a controller of version 1, and those of version 2, which has all.
+func find(root fs.FS, controller string) (*Group, error) {
 	own, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("find the control group of this process: %w", err)
@@ -43,11 +49,11 @@ func Find(root fs.FS) (*Group, error) {
 	}
 	g := &Group{root: root}
 	for _, v2 := range [...]bool{false, true} {
-		at, ok := pathOf(string(own), v2)
+		at, ok := pathOf(string(own), controller, v2)
 		if !ok {
 			continue
 		}
-		top, below, ok := mountOf(string(mounts), v2)
+		top, below, ok := mountOf(string(mounts), controller, v2)
 		if ok {
 			g.add(top, relative(at, below), v2)
 		}
@@ -71,13 +77,13 @@ func (g *Group) add(top, rel string, v2 bool) {
 }
 
 // pathOf returns the path of a process's group, from /proc/PID/cgroup: cgroups(7).
-func pathOf(file string, v2 bool) (string, bool) {
+func pathOf(file, controller string, v2 bool) (string, bool) {
 	for line := range strings.Lines(file) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(f) != 3 || !strings.HasPrefix(f[2], "/") {
 			continue
 		}
-		if v2 && f[0] == "0" && f[1] == "" || !v2 && has(f[1], "memory") {
+		if v2 && f[0] == "0" && f[1] == "" || !v2 && has(f[1], controller) {
 			return f[2], true
 		}
 	}
@@ -86,14 +92,14 @@ func pathOf(file string, v2 bool) (string, bool) {
 
 // mountOf returns where a hierarchy is mounted, without the leading slash, and which group of it that
 // is, from /proc/PID/mountinfo: proc_pid_mountinfo(5).
-func mountOf(file string, v2 bool) (top, below string, ok bool) {
+func mountOf(file, controller string, v2 bool) (top, below string, ok bool) {
 	for line := range strings.Lines(file) {
 		before, after, found := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		m, kind := strings.Fields(before), strings.Fields(after)
 		if !found || len(m) < 5 || len(kind) < 3 || !strings.HasPrefix(m[3], "/") {
 			continue
 		}
-		if v2 && kind[0] == "cgroup2" || !v2 && kind[0] == "cgroup" && has(kind[2], "memory") {
+		if v2 && kind[0] == "cgroup2" || !v2 && kind[0] == "cgroup" && has(kind[2], controller) {
 			top := strings.TrimPrefix(path.Clean(unescape(m[4])), "/")
 			if fs.ValidPath(top) {
 				return top, unescape(m[3]), true
@@ -143,6 +149,22 @@ func (g *Group) Room() (room int64, ok bool) {
 		}
 		// Much of what the kernel uses is cache, which it gives back.
 		room, ok = min(room, limit-min(g.kernel(l), limit/2)), true
+	}
+	return room, ok
+}
+
+// Processes returns how many processes and threads more the group may have: the least over the group and those
+// above it. ok is false if nothing is limited. The Group is one of FindPids.
+func (g *Group) Processes() (room int64, ok bool) {
+	room = math.MaxInt64
+	for _, l := range g.levels {
+		most, err := g.number(path.Join(l.dir, "pids.max"))
+		if err != nil || most >= unlimited {
+			continue
+		}
+		if n, err := g.number(path.Join(l.dir, "pids.current")); err == nil {
+			room, ok = min(room, max(most-n, 0)), true
+		}
 	}
 	return room, ok
 }

@@ -109,3 +109,36 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+func TestProcesses(t *testing.T) {
+	const pids = "36 31 0:33 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids\n"
+	for name, c := range map[string]struct {
+		own, mounts string
+		files       map[string]string
+		room        int64 // -1 is no limit
+	}{
+		"v2":        {"0::/a/b", v2, map[string]string{"a/pids.max": "100", "a/pids.current": "90", "a/b/pids.max": "50\n", "a/b/pids.current": "20\n"}, 10},
+		"v2 beyond": {"0::/a", v2, map[string]string{"a/pids.max": "10", "a/pids.current": "11"}, 0},
+		"v2 max":    {"0::/a", v2, map[string]string{"a/pids.max": "max", "a/pids.current": "11"}, -1},
+		"v1":        {"8:pids:/a\n4:memory:/a", v1 + pids, map[string]string{"pids/a/pids.max": "12", "pids/a/pids.current": "5"}, 7},
+		"none":      {"4:memory:/a", v1, nil, -1},
+		"garbage":   {"0::/a", v2, map[string]string{"a/pids.max": "10", "a/pids.current": "many"}, -1},
+	} {
+		root := fstest.MapFS{"proc/self/cgroup": {Data: []byte(c.own)}, "proc/self/mountinfo": {Data: []byte(c.mounts)}}
+		for f, data := range c.files {
+			root["sys/fs/cgroup/"+f] = &fstest.MapFile{Data: []byte(data)}
+		}
+		g, err := FindPids(root)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		room, ok := g.Processes()
+		if !ok {
+			room = -1
+		}
+		if room != c.room {
+			t.Errorf("%s: room for %d, want %d", name, room, c.room)
+		}
+	}
+}

@@ -64,6 +64,9 @@ type Config struct {
 	// Raw holds the exact bytes that were parsed; SHA256 is their hash in hex.
 	Raw    []byte
 	SHA256 string
+	// InPlace is when the file was last written to, zero if it was not loaded from one or was moved to its
+	// place since: then it was whole.
+	InPlace time.Time
 }
 
 // Values of Config.MaxMemory beside a number of bytes.

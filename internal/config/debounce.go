@@ -19,5 +19,8 @@ func (d *debounce) event() {
 	d.c = d.after(max(0, min(d.quiet, d.most-time.Since(d.since))))
 }
 
+// in has it fire after a time, unless an event comes before.
+func (d *debounce) in(wait time.Duration) { d.c = d.after(wait) }
+
 // done notes that the events so far were acted on.
 func (d *debounce) done() { d.c, d.since = nil, time.Time{} }

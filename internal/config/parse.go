@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -33,39 +35,55 @@ func Default() *Config {
 // Load reads and parses a file. What is wrong with its contents comes back as
 // Errors, a file that can't be read as another error.
 func Load(path string) (*Config, error) {
-	raw, err := readFile(path)
+	raw, inPlace, err := readDated(path)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, raw)
+	c, err := Parse(path, raw)
+	if err != nil {
+		return nil, err
+	}
+	c.InPlace = inPlace
+	return c, nil
 }
 
-// readFile returns the bytes of a configuration file of bounded length. It must
-// not wait: a FIFO in the file's place would hold up the master for ever.
+// readFile returns the bytes of a configuration file of bounded length.
 func readFile(path string) ([]byte, error) {
+	raw, _, err := readDated(path)
+	return raw, err
+}
+
+// readDated also returns when the file was written in place, Config.InPlace. It must
+// not wait: a FIFO in the file's place would hold up the master for ever.
+func readDated(path string) ([]byte, time.Time, error) {
+	var inPlace time.Time
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, inPlace, fmt.Errorf("read the configuration: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, inPlace, fmt.Errorf("read the configuration: %w", err)
 	}
 	if info.IsDir() {
-		return nil, fmt.Errorf("read the configuration: %s is a directory", path)
+		return nil, inPlace, fmt.Errorf("read the configuration: %s is a directory", path)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read the configuration: %s is not a regular file", path)
+		return nil, inPlace, fmt.Errorf("read the configuration: %s is not a regular file", path)
+	}
+	// Renaming a file, as giving it a mode, changes only its ctime, inode(7).
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && time.Unix(st.Ctim.Unix()).Compare(info.ModTime()) <= 0 {
+		inPlace = info.ModTime()
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, inPlace, fmt.Errorf("read the configuration: %w", err)
 	}
 	if len(raw) > maxFile {
-		return nil, fmt.Errorf("read the configuration: %s is longer than %s", path, shortSize(maxFile))
+		return nil, inPlace, fmt.Errorf("read the configuration: %s is longer than %s", path, shortSize(maxFile))
 	}
-	return raw, nil
+	return raw, inPlace, nil
 }
 
 // Parse turns the bytes of a file into a Config and checks it against this

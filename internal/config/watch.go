@@ -21,8 +21,11 @@ type WatchOptions struct {
 	Known string
 	// Quiet is how long the file must be left alone before it is read (100 ms).
 	Quiet time.Duration
-	// MaxDelay bounds the wait for quiet (2 s).
+	// MaxDelay bounds the wait for quiet (500 ms).
 	MaxDelay time.Duration
+	// Settle is how long a file that was written in place must be left alone before it is
+	// taken (1 s): up to ten times as long while it may be half written, see settling.
+	Settle time.Duration
 	// Poll is how often the file is read without any event (10 s): a bind
 	// mount or a network file system may show none.
 	Poll time.Duration
@@ -80,7 +83,8 @@ func (o WatchOptions) withDefaults() WatchOptions {
 		}
 	}
 	set(&o.Quiet, 100*time.Millisecond)
-	set(&o.MaxDelay, 2*time.Second)
+	set(&o.MaxDelay, 500*time.Millisecond)
+	set(&o.Settle, time.Second)
 	set(&o.Poll, 10*time.Second)
 	if o.OnError == nil {
 		o.OnError = func(error) {}
@@ -100,8 +104,12 @@ type watchLoop struct {
 	setKnown <-chan string
 
 	pending *Change // read, not yet taken by the reader
+	inUse   []byte  // what the file held when it was last in use, nil if it was not seen
+	settle  settling
+	wait    debounce
 
 	fs      *fsnotify.Watcher // nil when the machine has no inotify left
+	writes  *writes           // likewise
 	entries map[string]bool   // the chain, as last computed
 	dirs    map[string]bool   // directories that are watched
 
@@ -122,7 +130,6 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 		defer t.Stop()
 		poll = t.C
 	}
-	wait := debounce{quiet: l.o.Quiet, most: l.o.MaxDelay, after: l.o.after}
 	for {
 		select {
 		case hash := <-l.setKnown: // before what it is about is told of
@@ -135,18 +142,19 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 			return
 		case ev := <-l.events():
 			if l.concerns(ev) {
-				wait.event()
+				l.wait.event()
 			}
 		case err := <-l.errors():
 			l.fail(fmt.Errorf("watch %s: %w", l.path, err))
 			l.look() // events may have been lost in an overflow
-		case <-wait.c:
-			wait.done()
+		case <-l.wait.c:
+			l.wait.done()
 			l.look()
 		case <-poll:
 			l.look()
 		case out <- change:
 			l.known, l.pending = change.SHA256, nil
+			l.settled(change.Raw)
 		case hash := <-l.setKnown:
 			l.know(hash)
 		}
@@ -155,7 +163,10 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 
 // know is told which content is in use.
 func (l *watchLoop) know(hash string) {
-	l.known, l.pending = hash, nil
+	l.pending = nil
+	if hash != l.known {
+		l.known, l.inUse = hash, nil
+	}
 	l.look()
 }
 
@@ -167,17 +178,42 @@ func (l *watchLoop) offer() (chan<- Change, Change) {
 	return l.out, *l.pending
 }
 
-// look reads the file and makes its content pending when it is news. The
+// look reads the file and makes its content pending when it is news, and whole. The
 // directories are watched first, so that a change after reading is an event.
 func (l *watchLoop) look() {
 	l.rewatch()
+	how := l.writes.drain(l.entries)
 	raw, err := readFile(l.path)
-	if err != nil || len(raw) == 0 {
+	if err != nil {
 		return // being replaced, or gone: whatever comes will be seen
 	}
-	if hash := Hash(raw); hash != l.known {
+	l.pending = nil
+	hash := Hash(raw)
+	if hash == l.known {
+		l.settled(raw)
+		return
+	}
+	if again := l.settle.look(time.Now(), raw, l.inUse, how); again > 0 {
+		l.tellOfWriting()
+		l.wait.in(min(max(again, l.o.Quiet), l.o.MaxDelay)) // a close alone wakes nobody
+		return
+	}
+	if len(raw) > 0 {
 		l.pending = &Change{SHA256: hash, Raw: raw}
-	} else {
-		l.pending = nil
+	}
+}
+
+// settled says that the file holds what is in use.
+func (l *watchLoop) settled(raw []byte) {
+	l.inUse = raw
+	l.settle.reset()
+	l.writes.forget()
+}
+
+// tellOfWriting says that a file is not taken as it is written to without an end.
+func (l *watchLoop) tellOfWriting() {
+	if l.settle.lasts() > 3*mostBy*l.settle.base {
+		l.fail(fmt.Errorf("%s is written to again and again, and not taken before it is left alone: "+
+			"write a new file beside it and rename that, or run `reuseportd reload`", l.path))
 	}
 }

@@ -27,6 +27,9 @@ func watched(t *testing.T, path string, o WatchOptions) *Watcher {
 	if o.Quiet == 0 {
 		o.Quiet = time.Millisecond
 	}
+	if o.Settle == 0 {
+		o.Settle = time.Nanosecond // the next look takes it
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w := Watch(ctx, path, o)
 	<-w.opened
@@ -181,6 +184,7 @@ func TestWatchPoll(t *testing.T) {
 	poll <- time.Now() // empty: about to be written
 	write(t, path, "one")
 	poll <- time.Now()
+	poll <- time.Now() // the same again: it is left alone
 	expect(t, w, "one")
 	poll <- time.Now() // nothing new
 	select {
@@ -192,6 +196,7 @@ func TestWatchPoll(t *testing.T) {
 	write(t, path, "two")
 	poll <- time.Now()
 	write(t, path, "three")
+	poll <- time.Now()
 	poll <- time.Now()
 	poll <- time.Now() // taken: the one before was looked at to its end
 	if c := <-w.C; string(c.Raw) != "three" {
@@ -218,6 +223,7 @@ func TestWatchKnown(t *testing.T) {
 	}
 	write(t, path, "one")
 	poll <- time.Now()
+	poll <- time.Now()
 	expect(t, w, "one")
 }
 
@@ -235,6 +241,7 @@ func TestWatchHalf(t *testing.T) {
 	<-armed // the watcher has seen it and waits for quiet
 	write(t, path, "half a file and the rest")
 	quiet <- time.Now()
+	quiet <- time.Now() // the same again: it is left alone
 	if c := <-w.C; string(c.Raw) != "half a file and the rest" {
 		t.Errorf("told of %q", c.Raw)
 	}

@@ -8,7 +8,10 @@ import (
 )
 
 func newWatchLoop(path string, o WatchOptions) *watchLoop {
-	return &watchLoop{path: path, o: o, known: o.Known, dirs: map[string]bool{}, errs: make(chan error, 16)}
+	return &watchLoop{
+		path: path, o: o, known: o.Known, dirs: map[string]bool{}, errs: make(chan error, 16),
+		settle: settling{base: o.Settle}, wait: debounce{quiet: o.Quiet, most: o.MaxDelay, after: o.after},
+	}
 }
 
 // fail tells of an error, once while it stays the same. It never waits.
@@ -37,6 +40,7 @@ func (l *watchLoop) open() {
 		l.fail(fmt.Errorf("watch %s: %w; polling only", l.path, err))
 	} else {
 		l.fs = fs
+		l.writes, _ = newWrites() // without it a file is taken by its times
 	}
 	l.look()
 }
@@ -45,6 +49,7 @@ func (l *watchLoop) close() {
 	if l.fs != nil {
 		l.fs.Close()
 	}
+	l.writes.close()
 }
 
 func (l *watchLoop) events() <-chan fsnotify.Event {
@@ -91,11 +96,13 @@ func (l *watchLoop) rewatch() {
 				l.fail(fmt.Errorf("watch %s: %w", dir, err))
 				continue
 			}
+			l.writes.add(dir)
 			added = added || !l.dirs[dir]
 		}
 		for dir := range l.dirs {
 			if !dirs[dir] {
 				_ = l.fs.Remove(dir) // it may be gone already
+				l.writes.remove(dir)
 			}
 		}
 		l.entries, l.dirs = entries, dirs

@@ -191,7 +191,8 @@ type Receipt struct {
 	Cut        uint64 `json:"cut"`
 	// Stayed counts those that could not be handed over, and ended in their old worker or still will;
 	// StayedWhy is why, once that is known.
-	// Notice is what was known before of those that can't be handed over.
+	// Notice is what whoever asked for the change should look at: connections that can't be handed over, listeners
+	// that a file takes away that was being written.
 	Notice    string `json:"notice,omitempty"`
 	Stayed    uint64 `json:"stayed,omitempty"`
 	StayedWhy string `json:"stayed_why,omitempty"`

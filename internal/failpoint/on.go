@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Enabled tells whether this binary has failpoints.
@@ -22,8 +24,18 @@ func Dir() string { return dir }
 // Env is how the names of variables begin that each process of the service needs for this.
 var Env = []string{"REUSEPORTD_"}
 
+// errno is what a system call is to have failed with.
+func errno(name string) error {
+	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOSPC} {
+		if unix.ErrnoName(e) == name {
+			return e
+		}
+	}
+	panic("failpoint: unknown errno " + name)
+}
+
 // Hit acts on the failpoint called name when a test has armed it. The error is
-// not nil only for the action `error`.
+// not nil only for the actions `error` and `errno`.
 func Hit(name string) error {
 	if dir == "" {
 		return nil
@@ -55,6 +67,9 @@ func Hit(name string) error {
 	case "error":
 		return fmt.Errorf("failpoint %s", name)
 	default:
+		if name, ok := strings.CutPrefix(action, "errno "); ok {
+			return errno(name)
+		}
 		if what, ok := strings.CutPrefix(action, "try "); ok {
 			result := []byte(outcome(attempt(what)) + "\n") // by which it is known to be whole
 			if err := os.WriteFile(fmt.Sprintf("%s.tried.%d", armed, os.Getpid()), result, 0o644); err != nil {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/failpoint"
 )
 
 // FixedSize are the seals that fix the size of the memory, not its contents; fcntl(2).
@@ -18,6 +20,9 @@ const FixedSize = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 // asks for memory that can't be executed, which some hosts insist on (vm.memfd_noexec)
 // and kernels before 6.3 don't know. The name shows in /proc/PID/fd only.
 func Create(name string) (int, error) {
+	if err := failpoint.Hit("memfd"); err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) {

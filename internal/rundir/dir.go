@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/failpoint"
 )
 
 // Dir is an open runtime directory. Everything in it is named relative to its
@@ -161,11 +163,18 @@ func (d *Dir) WriteFile(name string, data []byte, perm uint32) error {
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write %s: remove %s: %w", name, fresh, err)
 	}
+	path := filepath.Join(d.path, fresh)
 	fd, err := unix.Openat(d.fd, fresh, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	if err == nil {
+		if err = failpoint.Hit("write-" + name); err != nil {
+			_ = unix.Close(fd)
+			_ = unix.Unlinkat(d.fd, fresh, 0)
+		}
 	}
-	f := os.NewFile(uintptr(fd), fresh)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, &os.PathError{Op: "create", Path: path, Err: err})
+	}
+	f := os.NewFile(uintptr(fd), path)
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Close())
 	if err == nil {

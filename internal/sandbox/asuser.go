@@ -23,8 +23,8 @@ const mostHung = 16
 
 var hung atomic.Int32
 
-// AsUser calls f on a thread that reaches files as u does, and as the process does if u is nil;
-// the thread ends with it. f must make its system calls itself: what it hands to other
+// AsUser calls f on a thread that reaches files as u does, and as the process does if u is nil. The thread is
+// its old self after, or ends: it costs the process none (see Confinement.Start). f must make its system calls itself: what it hands to other
 // goroutines is done as somebody else. It returns ErrNoAnswer after two seconds, and f
 // is left to itself then; drop is called with what f returns late. While many threads are left so, it returns that at once.
 //
@@ -41,10 +41,16 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 	}
 	done, gone := make(chan result), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // and never unlocked
+		runtime.LockOSThread()
 		var r result
-		if r.err = u.setFS(); r.err == nil {
-			r.value, r.err = f()
+		self, err := fileSelf()
+		if r.err = err; err == nil {
+			if r.err = u.setFS(); r.err == nil {
+				r.value, r.err = f()
+			}
+			if u == nil || self.setFS() == nil {
+				runtime.UnlockOSThread()
+			}
 		}
 		select {
 		case done <- r:
@@ -66,6 +72,19 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 		var none T
 		return none, ErrNoAnswer
 	}
+}
+
+// fileSelf is who the process is.
+func fileSelf() (*User, error) {
+	u := &User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	groups, err := unix.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("getgroups: %w", err)
+	}
+	for _, g := range groups {
+		u.Groups = append(u.Groups, uint32(g))
+	}
+	return u, nil
 }
 
 // setFS makes the calling thread u as far as files are concerned.

@@ -3,9 +3,9 @@
 //
 // It works in three places, in this order:
 //
-//	the master's thread that starts a worker, and ends then: Thread takes capabilities away
-//	                            (the bounding set), sets no_new_privs and Landlock; all of
-//	                            them are a thread's and are inherited
+//	the worker's process before its program begins: Start takes capabilities away
+//	                            (the bounding set), sets no_new_privs and Landlock between
+//	                            fork and exec
 //	the worker's first act:     Enter becomes the worker's user. The process was executed as
 //	                            root, so nobody of that user could trace it before, and
 //	                            changing the user makes it not dumpable: nobody can after

@@ -105,14 +105,6 @@ func (r *Rules) Close() {
 	}
 }
 
-func (r *Rules) restrict() error {
-	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(r.fd), 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("restrict to what a worker needs (Landlock): %w", errno)
-	}
-	return nil
-}
-
 // needs are what the Go runtime, the logs' times and the kernel's exec read in any worker.
 var needs = map[string]uint64{
 	"/proc/self/exe": readFile | execute,

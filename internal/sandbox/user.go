@@ -54,7 +54,7 @@ func Enter(args []string) error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// become changes the user. The groups were changed before the program was executed, Confinement.Credential.
+// become changes the user. The groups were changed before the program was executed, Confinement.Start.
 func (u *User) become() error {
 	if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
 		return fmt.Errorf("become uid %d: setresuid: %w%s", u.UID, err, becomeHint(err))
@@ -75,7 +75,7 @@ func becomeHint(err error) string {
 	return ""
 }
 
-// dropInheritable takes from all threads what Thread had left them to become their user with.
+// dropInheritable takes from all threads what Start had left them to become their user with.
 // Where cgo is linked in this can't be done, as in tests under the race detector; with an empty
 // bounding set and no_new_privs nothing can be made of what is inheritable.
 func dropInheritable() {

@@ -43,3 +43,39 @@ func TestParseStatus(t *testing.T) {
 		t.Errorf("this process: %+v, %v", r, err)
 	}
 }
+
+// TestAsUserKeepsThreads: whoever looks as somebody else costs the process no thread and leaves none
+// changed.
+func TestAsUserKeepsThreads(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	look := func() {
+		who, err := AsUser(&User{UID: 65534, GID: 65534}, func() (string, error) {
+			status, err := os.ReadFile("/proc/thread-self/status")
+			return string(status), err
+		}, nil)
+		if err != nil || !strings.Contains(who, "Uid:\t0\t0\t0\t65534\n") || !strings.Contains(who, "Groups:\t \n") {
+			t.Fatalf("%v: %s", err, who)
+		}
+	}
+	// As many as there are threads by now, and what the runtime may add.
+	threads := make(map[string]bool)
+	for range 200 {
+		look()
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			threads[task.Name()] = true
+			status, err := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
+			if err == nil && !strings.Contains(string(status), "Uid:\t0\t0\t0\t0\n") {
+				t.Fatalf("thread %s is changed: %s", task.Name(), status)
+			}
+		}
+	}
+	if len(threads) > 100 {
+		t.Errorf("%d threads came and went in 200 rounds", len(threads))
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/failpoint"
 )
 
 // Bind adds shards until there are n, bound but not listening: no connection
@@ -43,6 +45,10 @@ func (g *Group) bindOne() (int, error) {
 		return -1, err
 	}
 	fd, err := unix.Socket(g.addr.family(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if bad := failpoint.Hit("shard-socket"); bad != nil && err == nil {
+		_ = unix.Close(fd)
+		err = bad
+	}
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
@@ -50,6 +56,9 @@ func (g *Group) bindOne() (int, error) {
 		err = g.addr.bindUnix(fd)
 	} else if err = errors.Join(g.setOptions(fd), g.tuning.apply(fd)); err == nil {
 		err = unix.Bind(fd, sa)
+	}
+	if bad := failpoint.Hit("shard-bind"); err == nil {
+		err = bad
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -80,6 +89,11 @@ func (g *Group) setOptions(fd int) error {
 func (g *Group) Listen() error {
 	if g.refused && g.listening < len(g.shards) {
 		return g.fail("listen", errors.New("the group is refused"))
+	}
+	if g.listening < len(g.shards) {
+		if err := failpoint.Hit("shard-listen"); err != nil {
+			return g.fail("listen", err)
+		}
 	}
 	if g.listening == 0 && len(g.shards) > 0 {
 		if err := g.listenFirst(); err != nil {

@@ -124,7 +124,7 @@ func (p *proc) ended(a *attendance) {
 	status := p.await()
 	a.hand(p.co, func() {
 		if p.w.proc == process(p) {
-			p.co.core.workerExited(p.w, status)
+			p.co.core.workerExited(p.w, p.ending(status))
 		}
 	})
 }

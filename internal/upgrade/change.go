@@ -11,6 +11,7 @@ import (
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/shard"
+	"reuseportd/internal/shortage"
 	"reuseportd/internal/sockdiag"
 )
 
@@ -228,6 +229,7 @@ func (c *core) cutOver() {
 			r.Previous = old.id
 			old.receipt = r
 			c.foresee(r, old, g)
+			c.doubt(r, old, g)
 			c.drain(old)
 		}
 	}
@@ -284,6 +286,7 @@ func (c *core) adopt(conf *config.Config) {
 // sockets too, and what served serves on. A generation that had begun to accept
 // is drained, as what it accepted must be answered.
 func (c *core) fail(err error) {
+	err = shortage.Explain(err)
 	if g := c.change.gen; g != nil {
 		err = fmt.Errorf("generation %d: %w", g.id, err)
 		if g.state == activating {

@@ -22,6 +22,7 @@ import (
 	"reuseportd/internal/record"
 	"reuseportd/internal/rundir"
 	"reuseportd/internal/sdnotify"
+	"reuseportd/internal/shortage"
 )
 
 // causeSignal is the cause of what a signal asked for.
@@ -178,7 +179,7 @@ func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
 // Keep implements host.
 func (co *coordinator) Keep(receipts []*control.Receipt) {
 	if err := saveReceipts(co.dir, receipts); err != nil {
-		co.log.Error().Err(err).Msg("receipts can't be kept for a master to come")
+		co.log.Error().Err(shortage.Explain(err)).Msg("receipts can't be kept for a master to come")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"reuseportd/internal/custody"
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/sdnotify"
+	"reuseportd/internal/shortage"
 	"reuseportd/internal/wire"
 )
 
@@ -97,7 +99,7 @@ func (co *coordinator) startNext(back *prior) error {
 	for {
 		err := co.upg.Upgrade()
 		if err == nil || err.Error() != "parent hasn't exited" || ctx.Err() != nil {
-			return err
+			return shortage.Ended(err)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -226,6 +228,7 @@ func (u *upgrade) ended() {
 		err = errors.New("the next master took over without asking for the workers")
 	}
 	u.co.core.upgraded(u.explain(err))
+	go runtime.GC() // tableflip leaves what it was given, and has duplicated, to the collector
 }
 
 // explain adds what the next master said to what tableflip saw.

@@ -6,6 +6,7 @@ import (
 
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/record"
+	"reuseportd/internal/shortage"
 	"reuseportd/internal/wire"
 )
 
@@ -76,7 +77,7 @@ func (co *coordinator) keepRecord() {
 	}
 	if err != nil {
 		if co.recorded != nil || !co.unrecorded {
-			co.log.Error().Err(err).Msg("the service can't be written down: should this master be killed, the next one will not know its workers")
+			co.log.Error().Err(shortage.Explain(err)).Msg("the service can't be written down: should this master be killed, the next one will not know its workers")
 		}
 		co.recorded, co.unrecorded = nil, true
 		return

@@ -22,6 +22,7 @@ type proc struct {
 	start uint64 // when it began: record.StartTime
 	pidfd int    // pidfd_open(2): it can't come to mean another process
 	ch    *wire.Conn
+	words int // its standard error until it is told something when it is ready, else -1
 	// rescue is the inode of its rescue, 0 if it has none.
 	rescue uint64
 
@@ -32,7 +33,7 @@ type proc struct {
 // newProc is a worker's process that is neither attended to nor the worker's yet.
 func newProc(co *coordinator, w *worker, pid int, start uint64, pidfd int, ch *wire.Conn) *proc {
 	ch.RefuseFDs() // workers have none to send but when they are adopted
-	return &proc{co: co, w: w, pid: pid, start: start, pidfd: pidfd, ch: ch, lines: newPace(20, 1)}
+	return &proc{co: co, w: w, pid: pid, start: start, pidfd: pidfd, ch: ch, words: -1, lines: newPace(20, 1)}
 }
 
 // Kill implements process.
@@ -48,6 +49,7 @@ func (p *proc) Close() {
 	p.co.removePprof(p.w)
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
+	p.forgetWords()
 }
 
 // goCrash is the exit status of a panic or a fatal error, as where no thread can be started.
@@ -79,6 +81,9 @@ func (p *proc) await() string {
 // received hands a worker's message to the core. Whatever it says is about itself.
 func (co *coordinator) received(p *proc, m wire.Message) {
 	w := p.w
+	if m.Kind != wire.KindReady && m.Kind != wire.KindFailed {
+		p.forgetWords() // it has been told something: worker.keepStderr
+	}
 	var err error
 	switch m.Kind {
 	case wire.KindReady:

@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -27,13 +26,18 @@ func (co *coordinator) Spawn(w *worker, prepared *sandbox.Confinement) (process,
 		return nil, 0, err
 	}
 	defer far.Close()
-	pidfd := -1
-	pid, err := co.startProcess(w, prepared, far, &pidfd)
+	words, err := makeWords()
 	if err != nil {
+		return nil, 0, errors.Join(err, ch.Close())
+	}
+	pid, pidfd, err := co.startProcess(w, prepared, far, words)
+	if err != nil {
+		_ = unix.Close(words)
 		return nil, 0, errors.Join(err, ch.Close())
 	}
 	start, err := record.StartTime(pid) // it is a child and not waited for: there it is
 	p := newProc(co, w, pid, start, pidfd, ch)
+	p.words = words
 	if err == nil {
 		rescue := co.giveRescue(p)
 		pprof := co.makePprof(w)
@@ -86,52 +90,34 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 	return p.Send(wire.KindStart, msg, append(fds, logs...)...)
 }
 
-// startProcess starts the worker in a process group of its own, confined before it exists: what
-// belongs to a thread (capabilities, no_new_privs, Landlock) is given to the one that starts it, which
-// ends with the goroutine that is locked to it. The worker is executed as the master's user and
-// becomes its own by itself; the master looks that it has before it lends it anything.
-func (co *coordinator) startProcess(w *worker, confine *sandbox.Confinement, far *os.File, pidfd *int) (int, error) {
+// startProcess starts the worker in a process group of its own, confined before its program begins. The worker is
+// executed as the master's user and becomes its own by itself; the master looks that it has before it lends it anything.
+func (co *coordinator) startProcess(w *worker, confine *sandbox.Confinement, far *os.File, words int) (pid, pidfd int, err error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	defer null.Close()
-	attr := &syscall.ProcAttr{
-		Env:   sandbox.Environment(os.Environ(), failpoint.Env...),
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: pidfd, Credential: confine.Credential()},
-		Files: []uintptr{null.Fd(), 1, 2, far.Fd()},
-	}
 	argv := []string{fmt.Sprintf("reuseportd: worker generation %d slot %d", w.gen.id, w.slots[0]), "worker"}
 	if confine.User != nil {
 		argv = append(argv, confine.User.Arg())
 	}
-	type result struct {
-		pid  int
-		note string
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
-		var r result
-		if r.note, r.err = confine.Thread(); r.err == nil {
-			r.pid, _, r.err = syscall.StartProcess("/proc/self/exe", argv, attr)
-		}
-		done <- r
-	}()
-	r := <-done
+	pid, pidfd, note, err := confine.Start(sandbox.Program{
+		Path: "/proc/self/exe", Argv: argv, Env: sandbox.Environment(os.Environ(), failpoint.Env...),
+		Files: []uintptr{null.Fd(), 1, uintptr(words), far.Fd(), 2}, // the last two are worker.ControlFD and worker.StderrFD
+	})
 	runtime.KeepAlive(far)
-	if errors.Is(r.err, unix.EPERM) && confine.User != nil {
-		r.err = fmt.Errorf("%w (as %s: give the master CAP_SETUID and CAP_SETGID)", r.err, w.gen.conf.Credential)
+	if errors.Is(err, unix.EPERM) && confine.User != nil {
+		err = fmt.Errorf("%w (as %s: give the master CAP_SETUID and CAP_SETGID)", err, w.gen.conf.Credential)
 	}
-	if r.err != nil {
-		return 0, fmt.Errorf("start %s: %w", argv[0], r.err)
+	if err != nil {
+		return 0, -1, fmt.Errorf("start %s: %w", argv[0], err)
 	}
-	w.kept = &control.Sandbox{Landlock: confine.Rules.ABI(), Note: r.note}
+	w.kept = &control.Sandbox{Landlock: confine.Rules.ABI(), Note: note}
 	if w.gen.conf.Sandbox.Landlock && confine.Rules == nil {
 		w.kept.Note = strings.TrimPrefix(w.kept.Note+"; Landlock is not to be had: the kernel has none, or it isn't allowed", "; ")
 	}
-	return r.pid, nil
+	return pid, pidfd, nil
 }
 
 // confinement is what a worker of a configuration is started with.

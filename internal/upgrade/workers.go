@@ -8,6 +8,7 @@ import (
 
 	"reuseportd/internal/control"
 	"reuseportd/internal/sandbox"
+	"reuseportd/internal/shortage"
 	"reuseportd/internal/wire"
 )
 
@@ -47,7 +48,7 @@ func (c *core) spawn(w *worker) {
 // startFailed is told why a worker has no process. Before the cut-over that is the end of its
 // generation; later it is tried again.
 func (c *core) startFailed(w *worker, err error) {
-	err = fmt.Errorf("start worker %d: %w", w.index, err)
+	err = shortage.Explain(fmt.Errorf("start worker %d: %w", w.index, err))
 	if w.gen.state == starting {
 		c.fail(err)
 		return

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/failpoint"
 )
 
 // Conn is one end of a channel. Any number of goroutines may Send; messages
@@ -32,6 +34,9 @@ type Conn struct {
 // The two ends are separate open file descriptions, so whatever b's new owner
 // does to its O_NONBLOCK leaves a alone.
 func Pair() (a *Conn, b *os.File, err error) {
+	if err := failpoint.Hit("socketpair"); err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)

@@ -7,6 +7,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/failpoint"
 	"reuseportd/internal/service/echo"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/service/tcp"
@@ -43,6 +44,9 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 		return err
 	}
 	for i, slot := range slots {
+		if err := failpoint.Hit("epoll"); err != nil {
+			return fmt.Errorf("epoll_create: %w", err)
+		}
 		el, err := eventloop.New(eventloop.Options{
 			Counters:       region.Page(i),
 			Load:           w.loadOf(slot),

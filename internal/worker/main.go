@@ -29,6 +29,7 @@ import (
 	"reuseportd/internal/logging"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/threads"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
@@ -132,6 +133,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	}
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
+	threads.Reserve(threads.OfWorker(len(start.Slots)))
 	w := &worker{
 		ch: ch, conf: conf, files: files, out: out,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),

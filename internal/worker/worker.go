@@ -59,6 +59,7 @@ type worker struct {
 	handedOver atomic.Int64           // when a connection was taken over last, Unix nanoseconds; 0 if none was
 	granted    atomic.Int64           // descriptors that other workers may hand over to this one
 
+	spoken     bool // its standard error is the service's
 	start      wire.Start
 	rescue     *os.File     // where an orphan waits for a master
 	held       int          // the runtime directory, which is no cleaner's while it is open; -1 if it isn't
@@ -151,6 +152,7 @@ func (w *worker) receive() {
 
 // handle does what the master says.
 func (w *worker) handle(m wire.Message) error {
+	w.spoken = w.spoken || keepStderr()
 	switch m.Kind {
 	case wire.KindLend:
 		var b wire.Lend
