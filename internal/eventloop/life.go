@@ -71,8 +71,21 @@ var facts = [...]struct {
 	flag flag
 	bit  uint8
 }{
-	{readable, 1}, {hangup, 2}, {gone, 3}, {watchOut, 5}, {paused, 6}, {tailDone, 7}, {eof, 8}, {ended, 9},
-	{linger, 11}, {blocked, 14}, {outgoing, 17}, {shutting, 22}, {shut, 23}, {steady, 24}, {deaf, 25},
+	{readable, 1},
+	{hangup, 2},
+	{gone, 3},
+	{watchOut, 5},
+	{paused, 6},
+	{tailDone, 7},
+	{eof, 8},
+	{ended, 9},
+	{linger, 11},
+	{blocked, 14},
+	{outgoing, 17},
+	{shutting, 22},
+	{shut, 23},
+	{steady, 24},
+	{deaf, 25},
 }
 
 // How two lives stand there; a connection that lingers has both. None that is dialing travels.
