@@ -178,10 +178,10 @@ func TestStartHung(t *testing.T) {
 	hang(t, dir)
 	s.Run()
 	s.Wait("the master to wait for the file system", func() bool {
-		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.FirstPID()))
-		return slices.ContainsFunc(states, func(path string) bool {
+		waits, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", s.FirstPID()))
+		return slices.ContainsFunc(waits, func(path string) bool {
 			text, _ := os.ReadFile(path)
-			return strings.Contains(string(text), ") D ")
+			return strings.Contains(string(text), "fuse")
 		})
 	})
 	must(t, syscall.Kill(s.FirstPID(), syscall.SIGTERM))
