@@ -52,9 +52,6 @@ func (p *proc) Close() {
 	p.forgetWords()
 }
 
-// goCrash is the exit status of a panic or a fatal error, as where no thread can be started.
-const goCrash = 2
-
 // await waits for the process's end and says how it was. An earlier master's
 // worker is not a child, and its status is not to be had.
 func (p *proc) await() string {
@@ -71,8 +68,6 @@ func (p *proc) await() string {
 		return "ended"
 	case ws.Signaled():
 		return fmt.Sprintf("killed by %s", unix.SignalName(ws.Signal()))
-	case ws.ExitStatus() == goCrash:
-		return "exit status 2: Go's runtime has ended it, and has said why on standard error"
 	default:
 		return fmt.Sprintf("exit status %d", ws.ExitStatus())
 	}

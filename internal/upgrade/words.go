@@ -26,6 +26,9 @@ func (p *proc) forgetWords() {
 	}
 }
 
+// goCrash is how a process ends after a panic or a fatal error, as where no thread can be started.
+const goCrash = "exit status 2"
+
 // ending adds to how a process has ended what is known of why.
 func (p *proc) ending(status string) string {
 	text := ""
@@ -39,6 +42,8 @@ func (p *proc) ending(status string) string {
 	case text != "":
 		p.co.log.Error().Int("worker_pid", p.pid).Str("stderr", printable(text)).Msg("a worker ended where it begins, with these words")
 		status = shortage.Explain(errors.New(status + ": " + firstWords(text))).Error()
+	case status == goCrash:
+		status += ": Go's runtime has ended it, and has said why on standard error"
 	case p.w.doomed.IsZero() && status == "killed by SIGKILL":
 		status += ", and not by the master: by the kernel for want of memory, or by somebody else"
 	}
