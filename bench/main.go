@@ -9,7 +9,7 @@
 // is installed, if apt-get and root are there.
 //
 // It prints Markdown, first the goals and whether they hold, and writes every round's values to a file. With -only, loads
-// are measured anew in that file; -from prints one; -beside compares builds of the server with each other; -pgo makes the profile that it is built with; -update puts the text into README.md and docs/PERFORMANCE.md.
+// are measured anew in that file; -from prints one; -beside compares builds of the server with each other; -pgo makes the profile that it is built with; -update puts the text into docs/PERFORMANCE.md.
 // It leaves nothing behind but that and those packages.
 package main
 
@@ -49,7 +49,7 @@ func main() {
 	flag.StringVar(&o.output, "o", "bench.json", "write all values to this `file`; with -only, beside what it has of other loads")
 	flag.StringVar(&o.from, "from", "", "measure nothing and print this `file`")
 	flag.StringVar(&o.pgo, "pgo", "", "measure nothing and write the profile that the server is optimized with to this `file`")
-	flag.BoolVar(&o.update, "update", false, "put the text between its marks in README.md and docs/PERFORMANCE.md")
+	flag.BoolVar(&o.update, "update", false, "put the text between its marks in docs/PERFORMANCE.md")
 	flag.BoolVar(&o.uring, "uring", false, "measure the floor with io_uring, too")
 	flag.Parse()
 	if err := o.check(); err != nil {

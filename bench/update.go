@@ -26,25 +26,18 @@ func replaceMarked(text, name, other string) (string, error) {
 	return before + mark + "\n" + strings.TrimSpace(other) + "\n" + endMark + after, nil
 }
 
-// update puts the report into the documents, from the root of the repository.
+// document is where the report stands, from the root of the repository.
+const document = "docs/PERFORMANCE.md"
+
+// update puts the report there.
 func (r *report) update() error {
-	texts := make(map[string]string)
-	for _, place := range []struct{ path, name, text string }{
-		{"README.md", "goals", r.goals()},
-		{"docs/PERFORMANCE.md", "all", r.all()},
-	} {
-		old, err := os.ReadFile(place.path)
-		if err != nil {
-			return err
-		}
-		if texts[place.path], err = replaceMarked(string(old), place.name, place.text); err != nil {
-			return fmt.Errorf("%s: %w", place.path, err)
-		}
+	old, err := os.ReadFile(document)
+	if err != nil {
+		return err
 	}
-	for path, text := range texts { // both or none
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return err
-		}
+	text, err := replaceMarked(string(old), "all", r.all())
+	if err != nil {
+		return fmt.Errorf("%s: %w", document, err)
 	}
-	return nil
+	return os.WriteFile(document, []byte(text), 0o644)
 }
