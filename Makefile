@@ -30,7 +30,7 @@ quick:
 	$(GO) vet ./internal/... ./cmd/... ./test
 	$(GO) test -short ./internal/... ./cmd/...
 	$(GO) test -short -run '$(QUICK)' ./test
-QUICK = ^Test(Serves|ReloadKeeps|Upgrade|Adopt)
+QUICK = ^Test(Status|ReloadCommand|UpgradeCommand|Adoption|StopFinishesRequests)$$
 
 # `go build` and `go run` take default.pgo by themselves. For each command that has one, go vet and
 # go test would compile everything again, the standard library too: a minute each.
