@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"syscall"
-	"unsafe"
+	_ "unsafe" // for go:linkname
 
 	"golang.org/x/sys/unix"
 )
@@ -19,21 +19,20 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// fork makes a child that makes the calls and returns when it has executed a program or has ended (CLONE_VFORK). It
-// has a copy of the memory, so what it writes to its stack is its own.
+// fork makes a child that makes the calls, and returns when it has executed a program or has ended (CLONE_VFORK); the caller
+// then calls afterFork. The child runs in this frame, in the caller's memory, so there is nothing between the two returns
+// of vfork and that of this function.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
 func fork(calls []call, told *verdict, pidfd *int32) (int, syscall.Errno) {
 	beforeFork()
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(syscall.SIGCHLD)|unix.CLONE_VFORK|unix.CLONE_PIDFD,
-		0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		afterFork()
-		return int(pid), errno
+	if pid, errno := vfork(forkFlags, pidfd); errno != 0 || pid != 0 {
+		return pid, errno
 	}
 	afterForkInChild()
+	var errno syscall.Errno
 	skipping := false
 	for i := range calls {
 		c := &calls[i]

@@ -29,8 +29,8 @@ type Program struct {
 // What belongs to a thread (capabilities, no_new_privs, Landlock) is the child's own doing, between fork
 // and exec, so it costs the caller no thread: one that gives these to itself has to be thrown away, and for the next
 // the Go runtime needs a new one, without which it ends the process. The child makes system calls from a
-// list that was prepared before, and nothing else: it has one thread, of a Go program that has many, so it must
-// neither allocate, nor grow its stack, nor wait for a lock.
+// list that was prepared before, and nothing else: it has one thread, of a Go program that has many, in whose memory it
+// may be (vfork.go), so it must neither allocate, nor grow its stack, nor wait for a lock.
 func (c *Confinement) Start(p Program) (pid, pidfd int, note string, err error) {
 	note, capabilities := c.capabilities()
 	run, err := c.sequence(p, capabilities)
@@ -53,6 +53,7 @@ func (c *Confinement) Start(p Program) (pid, pidfd int, note string, err error) 
 	fd := int32(-1)
 	syscall.ForkLock.Lock()
 	child, errno := fork(run.calls, starting.told, &fd)
+	afterFork()
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(run)
 	if errno != 0 {
@@ -70,7 +71,7 @@ func (c *Confinement) Start(p Program) (pid, pidfd int, note string, err error) 
 	return child, int(fd), note, nil
 }
 
-// starting is the page that a child answers in. It is shared, unlike all else that the child writes to.
+// starting is the page that a child answers in. It is shared, which not all that a child writes to is everywhere.
 var starting struct {
 	sync.Mutex
 	told *verdict

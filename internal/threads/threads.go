@@ -11,8 +11,9 @@ import (
 	"sync"
 )
 
-// Reserve returns when the process has n threads beside those that are in system calls.
-func Reserve(n int) {
+// Reserve has n threads made beside those that are in system calls; wait returns when they are there. It must be
+// called.
+func Reserve(n int) (wait func()) {
 	release := make(chan struct{})
 	var there, done sync.WaitGroup
 	there.Add(n)
@@ -24,9 +25,11 @@ func Reserve(n int) {
 			<-release
 		})
 	}
-	there.Wait()
-	close(release)
-	done.Wait()
+	return func() {
+		there.Wait()
+		close(release)
+		done.Wait()
+	}
 }
 
 // OfWorker is how many a worker needs: its loops, which may all wait for a disk while others run, and some

@@ -8,13 +8,13 @@ import (
 // TestReserve: the threads are there after, and are used again.
 func TestReserve(t *testing.T) {
 	const n = 20
-	Reserve(n)
+	Reserve(n)()
 	first := count(t)
 	if first < n {
 		t.Errorf("%d threads, want %d", first, n)
 	}
 	for range 50 {
-		Reserve(n)
+		Reserve(n)()
 	}
 	if again := count(t); again > first+n { // some are on their way to be idle when they are needed, on a busy machine
 		t.Errorf("%d threads, %d before: each round has made some", again, first)

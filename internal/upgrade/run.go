@@ -25,7 +25,7 @@ const lastLines = time.Second
 // could not start; everything later is told by log, status and receipts.
 func Run(o Options) (int, error) {
 	signals := notifySignals()
-	threads.Reserve(threads.OfMaster())
+	threads.Reserve(threads.OfMaster())()
 	conf, confErr := loadFirst(o.ConfigPath, signals)
 	dir, err := rundir.Open(o.RuntimeDir, rundir.Options{Make: confErr == nil, Unsafe: o.UnsafeRuntimeDir})
 	if err != nil {

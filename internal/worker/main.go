@@ -133,7 +133,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	}
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
-	threads.Reserve(threads.OfWorker(len(start.Slots)))
+	reserved := threads.Reserve(threads.OfWorker(len(start.Slots))) // which are made while the rest is
 	w := &worker{
 		ch: ch, conf: conf, files: files, out: out,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
@@ -154,6 +154,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		return nil, err
 	}
 	w.budget.Settle()
+	reserved()
 	return w, nil
 }
 
