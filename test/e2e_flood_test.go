@@ -126,6 +126,11 @@ func TestFlood(t *testing.T) {
 	f := startFlood(t, address, 1000)
 	for begun := int64(0); begun < 20_000*size; begun = f.got.Load() {
 		politely(t, kept)
+		select {
+		case <-f.done:
+			t.Fatal("the flood has ended before it had begun")
+		default:
+		}
 	}
 	var between []int // requests that the server answered between a polite one and its answer
 	for i := range 40 {

@@ -240,6 +240,16 @@ func (m *Meter) Mark(format string, args ...any) {
 	m.marked = make(chan struct{})
 }
 
+// Waiting returns the kinds of clients of which none has connected yet.
+func (m *Meter) Waiting() (kinds []Kind) {
+	for _, k := range Kinds {
+		if t := m.tallies[k]; t != nil && !t.begun() {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
 // Stop lets every client finish its exchange, within about two timeouts, and
 // gives the account.
 func (m *Meter) Stop() *Result {

@@ -87,6 +87,12 @@ func (t *tally) connected(took time.Duration) {
 	}
 }
 
+func (t *tally) begun() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sum.Connections > 0
+}
+
 // answered counts a request with its whole and right answer.
 func (t *tally) answered(took time.Duration) {
 	t.mu.Lock()
