@@ -17,7 +17,8 @@ import (
 const (
 	maxRSS  = 256 << 10 // KB
 	maxFDs  = 600
-	maxRate = 100 << 10 // bytes of log a second, over a round
+	maxRate = 100 << 10 // bytes of log a second, over a round,
+	burst   = 256 << 10 // beside so many at its beginning: a worker may say 512 things at once, and 200 a second
 )
 
 // worst is what the master has needed at most.
@@ -75,10 +76,9 @@ func (l *watchLog) look(a *account, took time.Duration, what string) {
 	}
 	grown := text[l.seen:]
 	l.seen = len(text)
-	rate := float64(len(grown)) / took.Seconds()
-	l.highest = max(l.highest, rate)
-	if rate > maxRate {
-		a.fault("%s: the log has grown by %.0f bytes a second", what, rate)
+	l.highest = max(l.highest, float64(len(grown))/took.Seconds())
+	if float64(len(grown)) > burst+maxRate*took.Seconds() {
+		a.fault("%s: the log has grown by %d bytes in %v", what, len(grown), took)
 	}
 	for line := range strings.Lines(string(grown)) {
 		for _, bad := range []string{"panic: ", "fatal error: ", "DATA RACE", "goroutine 1 ["} {
