@@ -56,6 +56,8 @@ var may = map[string][]string{
 	"service/proxyproto": {},
 	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "upstream"},
 	"archtest":           {},
+
+	"service/http/message": {},
 }
 
 // forbidden are packages of the standard library that would bring in what a
@@ -65,6 +67,8 @@ var forbidden = map[string][]string{
 	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
+
+	"service/http/message": {"net", "net/http", "os", "golang.org/x/sys/unix"},
 
 	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
 	"service/tcp":        {"net", "os", "github.com/rs/zerolog"},

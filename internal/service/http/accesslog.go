@@ -101,7 +101,7 @@ func (h *Handler) logRequest(c *eventloop.Conn, status int, size int64) {
 	if h.log == nil {
 		return
 	}
-	if h.req.isHead() {
+	if h.req.IsHead() {
 		size = 0
 	}
 	addr := c.Remote()
@@ -129,18 +129,18 @@ func (h *Handler) appendCombined(b []byte, addr netip.AddrPort, now time.Time, s
 	b = append(b, " - - ["...)
 	b = now.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
-	b = appendEscaped(b, r.method)
+	b = appendEscaped(b, r.Method)
 	b = append(b, ' ')
-	b = appendEscaped(b, r.target)
+	b = appendEscaped(b, r.Target)
 	b = append(b, " HTTP/1."...)
-	b = append(b, '0'+r.minor, '"', ' ')
+	b = append(b, '0'+r.Minor, '"', ' ')
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, size, 10)
 	b = append(b, ` "`...)
-	b = appendEscaped(b, dash(r.referer))
+	b = appendEscaped(b, dash(r.Referer))
 	b = append(b, `" "`...)
-	b = appendEscaped(b, dash(r.userAgent))
+	b = appendEscaped(b, dash(r.UserAgent))
 	return append(b, "\"\n"...)
 }
 
@@ -152,21 +152,21 @@ func (h *Handler) appendJSON(b []byte, addr netip.AddrPort, now time.Time, statu
 	b = append(b, `","remote":"`...)
 	b = appendAddr(b, addr)
 	b = append(b, `","host":"`...)
-	b = appendJSONString(b, r.host)
+	b = appendJSONString(b, r.Host)
 	b = append(b, `","method":"`...)
-	b = appendJSONString(b, r.method)
+	b = appendJSONString(b, r.Method)
 	b = append(b, `","target":"`...)
-	b = appendJSONString(b, r.target)
+	b = appendJSONString(b, r.Target)
 	b = append(b, `","proto":"HTTP/1.`...)
-	b = append(b, '0'+r.minor)
+	b = append(b, '0'+r.Minor)
 	b = append(b, `","status":`...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, `,"bytes":`...)
 	b = strconv.AppendInt(b, size, 10)
 	b = append(b, `,"referer":"`...)
-	b = appendJSONString(b, r.referer)
+	b = appendJSONString(b, r.Referer)
 	b = append(b, `","user_agent":"`...)
-	b = appendJSONString(b, r.userAgent)
+	b = appendJSONString(b, r.UserAgent)
 	return append(b, "\"}\n"...)
 }
 

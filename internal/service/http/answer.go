@@ -1,5 +1,7 @@
 package http
 
+import "reuseportd/internal/service/http/message"
+
 // answer is what a service has decided to say. It belongs to a loop and is used
 // again, so that most answers allocate nothing.
 type answer struct {
@@ -37,21 +39,6 @@ func (a *answer) fail(status int) {
 	a.reset()
 	a.status = status
 	a.fields = append(a.fields, "Content-Type: text/plain; charset=utf-8\r\n"...)
-	a.body = words[status]
+	a.body = message.Words[status]
 	a.length = int64(len(a.body))
-}
-
-// words has the body of every error that the server itself can answer with.
-var words = func() map[int][]byte {
-	m := make(map[int][]byte)
-	for status, text := range reasons {
-		if status >= 400 {
-			m[status] = []byte(digits(status) + " " + text + "\n")
-		}
-	}
-	return m
-}()
-
-func digits(status int) string {
-	return string([]byte{'0' + byte(status/100), '0' + byte(status/10%10), '0' + byte(status%10)})
 }

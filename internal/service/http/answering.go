@@ -2,6 +2,7 @@ package http
 
 import (
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/upstream"
 )
 
@@ -12,14 +13,14 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 	for x.phase == beforeHead {
 		r := &h.resp
 		k, ok := parseResponse(in[n:], x.scan, r)
-		var opts options
+		var opts message.Options
 		if ok && k > 0 {
-			opts, ok = h.optionsOf(r.lines, r.options)
+			opts, ok = h.optionsOf(r.Lines, r.MoreOptions)
 		}
 		switch {
 		// A tunnel begins where the request has ended: what is left of a body would be read
 		// as the new protocol.
-		case !ok, k > 0 && r.status == 101 && !(x.upgrade && r.upgrade && x.sent):
+		case !ok, k > 0 && r.Status == 101 && !(x.upgrade && r.Upgrade && x.sent):
 			h.failed(x, upstream.Malformed)
 			return len(in)
 		case k == 0:
@@ -29,10 +30,10 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 		}
 		n, x.scan = n+k, 0
 		switch {
-		case r.status == 101:
+		case r.Status == 101:
 			h.tunnel(x, opts)
 			return n
-		case r.status >= 200:
+		case r.Status >= 200:
 			return n + h.begin(x, opts, in[n:])
 		case x.minor == 1:
 			buf := x.client.Reserve(k + 64)
@@ -52,23 +53,23 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 }
 
 // optionsOf reads the options of a message, of which there are so many that are to be known.
-func (h *Handler) optionsOf(lines []byte, n int) (o options, ok bool) {
+func (h *Handler) optionsOf(lines []byte, n int) (o message.Options, ok bool) {
 	if n == 0 {
 		return nil, true
 	}
-	h.opts, ok = h.opts.read(lines)
+	h.opts, ok = h.opts.Read(lines)
 	return h.opts, ok
 }
 
 // begin passes on the head in h.resp, together with what has come of the content: one
 // write for both. It returns how much of that it took.
-func (h *Handler) begin(x *exchange, opts options, in []byte) (n int) {
+func (h *Handler) begin(x *exchange, opts message.Options, in []byte) (n int) {
 	r := &h.resp
 	x.pool.chooser.Succeeded(x.server, h.loop.Monotonic())
-	x.phase, x.status = inContent, r.status
-	x.framing = r.framing(x.method == "HEAD")
-	x.reuse = r.keepAlive && x.framing != framedClose
-	x.left = r.length
+	x.phase, x.status = inContent, r.Status
+	x.framing = framingOf(r, x.method == "HEAD")
+	x.reuse = r.KeepAlive && x.framing != framedClose
+	x.left = r.Length
 	y := reply{framing: x.framing, opts: opts, date: h.dateField()}
 	if x.framing >= framedChunks {
 		if y.framing = framedChunks; x.minor == 0 {
@@ -77,7 +78,7 @@ func (h *Handler) begin(x *exchange, opts options, in []byte) (n int) {
 	}
 	// Whose request isn't read to its end can't begin another.
 	x.closing = !x.keeps || !x.sent || x.bare || x.last && x.client.Leaving() || h.life.over(x.client)
-	buf := x.client.Reserve(len(r.lines) + len(x.to.response.set) + min(len(in), maxHeld) + 320)
+	buf := x.client.Reserve(len(r.Lines) + len(x.to.response.set) + min(len(in), maxHeld) + 320)
 	buf = x.to.appendResponse(buf, r, &y)
 	buf = appendConnection(buf, x.minor, x.closing)
 	buf, n, done, ok := x.appendContent(buf, in, h)

@@ -7,6 +7,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // BenchmarkParse reads the heads of a load generator, of a browser, and one that
@@ -24,7 +25,7 @@ func BenchmarkParse(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			in := []byte(head)
 			lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-			var r request
+			var r message.Request
 			scratch := make([]byte, 0, 1024)
 			b.SetBytes(int64(len(in)))
 			b.ReportAllocs()
@@ -48,8 +49,8 @@ func BenchmarkForward(b *testing.B) {
 	out := []byte("HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\n" +
 		"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 5\r\n\r\n")
 	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-	var r request
-	var resp response
+	var r message.Request
+	var resp message.Response
 	scratch, room := make([]byte, 0, 1024), make([]byte, 0, 4096)
 	o := p.origin(stranger)
 	y := reply{framing: framedLength}
@@ -85,7 +86,7 @@ func BenchmarkFixed(b *testing.B) {
 			b.Fatal(n, status)
 		}
 		f := site.find(&h.req).respond
-		out := append(h.endHead(append(room, f.head...), !h.req.keepAlive), f.body...)
+		out := append(h.endHead(append(room, f.head...), !h.req.KeepAlive), f.body...)
 		if len(out) < len(f.head) {
 			b.Fatal("no answer")
 		}
@@ -118,7 +119,7 @@ func BenchmarkResponse(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			in, room := []byte(c.head), make([]byte, 0, 4096)
-			var r response
+			var r message.Response
 			b.SetBytes(int64(len(in)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -160,6 +161,6 @@ func BenchmarkDate(b *testing.B) {
 	now, room := time.Now(), make([]byte, 0, 64)
 	b.ReportAllocs()
 	for b.Loop() {
-		appendHTTPDate(room, now)
+		message.AppendHTTPDate(room, now)
 	}
 }

@@ -1,6 +1,10 @@
 package http
 
-import "bytes"
+import (
+	"bytes"
+
+	"reuseportd/internal/service/http/message"
+)
 
 // chunks reads a chunked body, RFC 9112 section 7.1.
 type chunks struct {
@@ -94,7 +98,7 @@ func (k *chunks) hopeless(part []byte) bool {
 	switch {
 	case len(part) == 0:
 		return false
-	case k.step == chunkEnd && part[0] != '\r', k.step == chunkSize && unhex(part[0]) > 15:
+	case k.step == chunkEnd && part[0] != '\r', k.step == chunkSize && message.Unhex(part[0]) > 15:
 		return true
 	}
 	return bareEnd(part, 0)
@@ -110,7 +114,7 @@ func (k *chunks) line(line []byte, lim limits) int {
 		}
 	case chunkSize:
 		if lim.blanks {
-			line = trimRight(line)
+			line = message.TrimRight(line)
 		}
 		size, ok := parseChunkSize(line)
 		if !ok {
@@ -137,31 +141,22 @@ func (k *chunks) line(line []byte, lim limits) int {
 			return 431
 		}
 		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 || !all(line[:colon], &isToken) || !all(line[colon+1:], &isValue) {
+		if colon <= 0 || !message.All(line[:colon], &message.IsToken) || !message.All(line[colon+1:], &message.IsValue) {
 			return 400
 		}
 	}
 	return 0
 }
 
-func all(b []byte, set *[256]bool) bool {
-	for _, x := range b {
-		if !set[x] {
-			return false
-		}
-	}
-	return true
-}
-
 // parseChunkSize reads hexadecimal digits, then extensions, which are ignored as
 // far as their bytes could stand in a field value.
 func parseChunkSize(line []byte) (size int64, ok bool) {
 	digits := 0
-	for digits < len(line) && unhex(line[digits]) < 16 {
+	for digits < len(line) && message.Unhex(line[digits]) < 16 {
 		if digits == maxChunkDigits {
 			return 0, false
 		}
-		size = size<<4 | int64(unhex(line[digits]))
+		size = size<<4 | int64(message.Unhex(line[digits]))
 		digits++
 	}
 	if digits == 0 {
@@ -171,9 +166,9 @@ func parseChunkSize(line []byte) (size int64, ok bool) {
 	if len(extension) == 0 {
 		return size, true
 	}
-	extension = trim(extension)
+	extension = message.Trim(extension)
 	if len(extension) == 0 || extension[0] != ';' {
 		return 0, false
 	}
-	return size, all(extension, &isValue)
+	return size, message.All(extension, &message.IsValue)
 }

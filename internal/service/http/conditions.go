@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/service/http/message"
 )
 
 // validators are what a client's copy of a file is compared by.
@@ -29,24 +31,24 @@ func validatorsOf(etag []byte, st *unix.Stat_t, now time.Time) validators {
 
 // evaluate goes through the preconditions in the order of RFC 9110 section
 // 13.2.2. It returns 412, 304, or 0 to go on.
-func (v *validators) evaluate(q *request) int {
+func (v *validators) evaluate(q *message.Request) int {
 	switch {
-	case q.ifMatch != nil:
-		if !v.listed(q.ifMatch, false) {
+	case q.IfMatch != nil:
+		if !v.listed(q.IfMatch, false) {
 			return 412
 		}
-	case q.ifUnmodifiedSince != nil:
-		if sec, ok := parseHTTPDate(q.ifUnmodifiedSince); ok && v.modified > sec {
+	case q.IfUnmodifiedSince != nil:
+		if sec, ok := message.ParseHTTPDate(q.IfUnmodifiedSince); ok && v.modified > sec {
 			return 412
 		}
 	}
 	switch {
-	case q.ifNoneMatch != nil:
-		if v.listed(q.ifNoneMatch, true) {
+	case q.IfNoneMatch != nil:
+		if v.listed(q.IfNoneMatch, true) {
 			return 304
 		}
-	case q.ifModifiedSince != nil:
-		if sec, ok := parseHTTPDate(q.ifModifiedSince); ok && v.modified <= sec {
+	case q.IfModifiedSince != nil:
+		if sec, ok := message.ParseHTTPDate(q.IfModifiedSince); ok && v.modified <= sec {
 			return 304
 		}
 	}
@@ -55,14 +57,14 @@ func (v *validators) evaluate(q *request) int {
 
 // mayRange evaluates If-Range, RFC 9110 section 13.1.5: a strong tag, or exactly
 // the date that was sent, if that is strong.
-func (v *validators) mayRange(q *request) bool {
-	if q.ifRange == nil {
+func (v *validators) mayRange(q *message.Request) bool {
+	if q.IfRange == nil {
 		return true
 	}
-	if string(q.ifRange) == string(v.etag) {
+	if string(q.IfRange) == string(v.etag) {
 		return true
 	}
-	sec, ok := parseHTTPDate(q.ifRange)
+	sec, ok := message.ParseHTTPDate(q.IfRange)
 	return ok && v.strong && sec == v.modified
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 // edit is a config.HeaderEdit, compiled.
@@ -31,7 +32,7 @@ func (u underscored) takes(name []byte) bool {
 	if u == underscoresPass || bytes.IndexByte(name, '_') < 0 {
 		return false
 	}
-	if u == underscoresDropped || isForwards(name) {
+	if u == underscoresDropped || message.IsForwards(name) {
 		return true
 	}
 	var room [len("proxy-authentication-info")]byte
@@ -41,15 +42,15 @@ func (u underscored) takes(name []byte) bool {
 			dashed[i] = '-'
 		}
 	}
-	return len(name) <= len(room) && roleOf(dashed) != roleOther
+	return len(name) <= len(room) && message.RoleOf(dashed) != message.RoleOther
 }
 
 // newEdit compiles an edit. What says where a message ends, or is for one connection
 // alone, is not to be edited, whatever the configuration has let through.
 func newEdit(c *config.HeaderEdit) (e edit) {
 	take := func(name string) bool {
-		switch roleOf([]byte(name)) {
-		case roleHop, roleTrailer, roleUpgrade, roleHost:
+		switch message.RoleOf([]byte(name)) {
+		case message.RoleHop, message.RoleTrailer, message.RoleUpgrade, message.RoleHost:
 			return false
 		}
 		e.names = append(e.names, strings.ToLower(name))
@@ -90,7 +91,7 @@ func sameInCGI(name []byte, word string) bool {
 		return false
 	}
 	for i, b := range name {
-		if b = toLower(b); b != word[i] && (b != '_' || word[i] != '-') && (b != '-' || word[i] != '_') {
+		if b = message.ToLower(b); b != word[i] && (b != '_' || word[i] != '-') && (b != '-' || word[i] != '_') {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/upstream"
 )
 
@@ -86,7 +87,7 @@ const maxHeld = 64 << 10
 // the input it has used.
 func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int {
 	r := &h.req
-	if _, ok := h.optionsOf(r.lines, r.options); !ok {
+	if _, ok := h.optionsOf(r.Lines, r.MoreOptions); !ok {
 		h.refuse(c, 400)
 		return len(in)
 	}
@@ -98,9 +99,9 @@ func (h *Handler) forward(c *eventloop.Conn, to *passage, in []byte, n int) int 
 	st.x = x
 	x.head = n
 	switch {
-	case r.chunked:
-	case r.length == 0, r.length <= int64(len(in)-n) && n+int(r.length) <= maxHeld:
-		n += int(r.length)
+	case r.Chunked:
+	case r.Length == 0, r.Length <= int64(len(in)-n) && n+int(r.Length) <= maxHeld:
+		n += int(r.Length)
 		x.sent, x.whole = true, true
 	}
 	x.raw = append(x.raw[:0], in[:n]...)
@@ -123,9 +124,9 @@ func (h *Handler) newExchange(c *eventloop.Conn, to *passage) *exchange {
 	r := &h.req
 	*x = exchange{
 		h: h, to: to, pool: to.pool, client: c, raw: x.raw[:0],
-		minor: r.minor, chunked: r.chunked, keeps: r.keepAlive, upgrade: r.upgrade,
+		minor: r.Minor, chunked: r.Chunked, keeps: r.KeepAlive, upgrade: r.Upgrade,
 	}
-	switch string(r.method) {
+	switch string(r.Method) {
 	case "GET":
 		x.method, x.safe = "GET", true
 	case "HEAD":
@@ -201,7 +202,7 @@ func (h *Handler) request(x *exchange, parsed bool) {
 	if !parsed {
 		h.recallOf(x)
 	}
-	opts, _ := h.optionsOf(h.req.lines, h.req.options)
+	opts, _ := h.optionsOf(h.req.Lines, h.req.MoreOptions)
 	buf := u.Reserve(len(x.raw) + len(x.to.request.set) + 512)
 	buf = x.to.appendRequest(buf, &h.req, x.origin, x.link.server.Host(), opts)
 	buf = append(buf, x.raw[x.head:]...)
@@ -221,7 +222,7 @@ func (h *Handler) request(x *exchange, parsed bool) {
 		c.Release()
 	default:
 		u.SetTimeout(h.body)
-		c.Pass(h.req.length)
+		c.Pass(h.req.Length)
 	}
 }
 
@@ -272,7 +273,7 @@ func (h *Handler) requestDone(x *exchange) {
 }
 
 // key is what a server is chosen by, where that matters.
-func (to *passage) key(r *request, client netip.Addr) uint64 {
+func (to *passage) key(r *message.Request, client netip.Addr) uint64 {
 	conf := to.pool.conf
 	switch {
 	case conf.Balance != config.BalanceHash:
@@ -280,9 +281,9 @@ func (to *passage) key(r *request, client netip.Addr) uint64 {
 	case conf.HashHeader == "":
 		return upstream.KeyOfAddr(client)
 	}
-	for lines := r.lines; len(lines) > 0; {
+	for lines := r.Lines; len(lines) > 0; {
 		var name, value []byte
-		if name, value, lines = nextField(lines); same(name, to.pool.hashHeader) && len(value) > 0 {
+		if name, value, lines = message.NextField(lines); message.Same(name, to.pool.hashHeader) && len(value) > 0 {
 			return upstream.KeyOf(value)
 		}
 	}

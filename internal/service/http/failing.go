@@ -95,7 +95,7 @@ func (h *Handler) fail(x *exchange, status int) {
 	}
 	h.recallOf(x)
 	closing := !x.keeps || !x.sent || x.last && c.Leaving() || h.life.over(c)
-	h.req.keepAlive = x.keeps || !x.sent // so that next waits for the client
+	h.req.KeepAlive = x.keeps || !x.sent // so that next waits for the client
 	h.sever(x)
 	h.letClient(c)
 	h.ans.reset()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/service/http/message"
 )
 
 const allowed = "Allow: GET, HEAD, OPTIONS\r\n"
@@ -14,17 +16,17 @@ const allowed = "Allow: GET, HEAD, OPTIONS\r\n"
 const smallFile = 16 << 10
 
 // plan decides the answer for the file at path, which is relative to the root.
-func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
-	if !q.isGet() && !q.isHead() {
+func (r *root) plan(q *message.Request, path []byte, now time.Time, a *answer) {
+	if !q.IsGet() && !q.IsHead() {
 		a.status, a.length = 204, -1
-		if string(q.method) != "OPTIONS" {
+		if string(q.Method) != "OPTIONS" {
 			a.fail(405)
 		}
 		a.fields = append(a.fields, allowed...)
 		return
 	}
 	directory := len(path) == 0 || path[len(path)-1] == '/'
-	if len(path) == 0 && q.path[len(q.path)-1] != '/' {
+	if len(path) == 0 && q.Path[len(q.Path)-1] != '/' {
 		a.redirect(q)
 		return
 	}
@@ -33,7 +35,7 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 		name = append(name, r.index...)
 	}
 	a.room.name = append(name, 0)
-	if f := a.room.cache.find(r, a.room.name, now); f != nil && q.rangeField == nil {
+	if f := a.room.cache.find(r, a.room.name, now); f != nil && q.RangeField == nil {
 		a.room.stat, a.room.held = f.stat, f.data
 		a.file(q, now)
 		return
@@ -60,7 +62,7 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 		// What is as young as the clock's second may get another content with the same date.
 		a.room.settled = r.cache > 0 && validatorsOf(nil, st, now).strong
 		a.file(q, now)
-		if a.room.settled && a.status == 200 && q.isGet() && a.fd < 0 {
+		if a.room.settled && a.status == 200 && q.IsGet() && a.fd < 0 {
 			a.room.cache.put(r, a.room.name, now, st, a.body)
 		}
 	}
@@ -68,7 +70,7 @@ func (r *root) plan(q *request, path []byte, now time.Time, a *answer) {
 
 // file answers with the open file a.fd, as the request's conditions and range
 // want it.
-func (a *answer) file(q *request, now time.Time) {
+func (a *answer) file(q *message.Request, now time.Time) {
 	st := &a.room.stat
 	v := validatorsOf(appendETag(a.room.etag[:0], st), st, now)
 	a.room.etag = v.etag
@@ -79,7 +81,7 @@ func (a *answer) file(q *request, now time.Time) {
 	}
 	a.fields = append(append(append(a.fields, "ETag: "...), v.etag...), "\r\n"...)
 	if v.strong || st.Mtim.Sec > now.Unix() {
-		a.fields = append(appendHTTPDate(append(a.fields, "Last-Modified: "...), time.Unix(v.modified, 0)), "\r\n"...)
+		a.fields = append(message.AppendHTTPDate(append(a.fields, "Last-Modified: "...), time.Unix(v.modified, 0)), "\r\n"...)
 	}
 	if status == 304 {
 		closeFD(a.fd)
@@ -88,9 +90,9 @@ func (a *answer) file(q *request, now time.Time) {
 	}
 	a.status, a.off, a.n = 200, 0, st.Size
 	kind := contentType(a.room.name[:len(a.room.name)-1])
-	if q.isGet() && q.rangeField != nil && v.mayRange(q) {
+	if q.IsGet() && q.RangeField != nil && v.mayRange(q) {
 		var room [maxRanges]span
-		spans, ok := parseRanges(q.rangeField, st.Size, room[:0])
+		spans, ok := parseRanges(q.RangeField, st.Size, room[:0])
 		switch {
 		case !ok:
 			a.unsatisfiable(st.Size)
@@ -105,7 +107,7 @@ func (a *answer) file(q *request, now time.Time) {
 	}
 	a.length = a.n
 	a.fields = append(append(append(a.fields, "Accept-Ranges: bytes\r\nContent-Type: "...), kind...), "\r\n"...)
-	if a.n <= smallFile && q.isGet() {
+	if a.n <= smallFile && q.IsGet() {
 		a.read()
 	}
 }
@@ -147,31 +149,15 @@ func (a *answer) unchanged() bool {
 // redirect sends the client to the directory's name with a slash. The path is
 // the cleaned one, encoded again: it begins with one slash and so can't name
 // another host, and it can't end the field.
-func (a *answer) redirect(q *request) {
+func (a *answer) redirect(q *message.Request) {
 	a.status, a.length = 301, 0
-	a.fields = appendEncoded(append(a.fields, "Location: "...), q.path)
+	a.fields = message.AppendEncoded(append(a.fields, "Location: "...), q.Path)
 	a.fields = append(a.fields, '/')
-	if len(q.query) > 0 {
-		a.fields = append(append(a.fields, '?'), q.query...)
+	if len(q.Query) > 0 {
+		a.fields = append(append(a.fields, '?'), q.Query...)
 	}
 	a.fields = append(a.fields, "\r\n"...)
 }
-
-// appendEncoded percent-encodes all that isn't plainly part of a path, RFC 3986
-// section 3.3.
-func appendEncoded(b, path []byte) []byte {
-	for _, c := range path {
-		switch {
-		case c == '/' || c == ':' || c == '@' || c != '%' && isHost(c):
-			b = append(b, c)
-		default:
-			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
-		}
-	}
-	return b
-}
-
-const upperHex = "0123456789ABCDEF"
 
 // appendETag makes a strong validator of the modification time in nanoseconds
 // and the size. A file that is changed in place twice within one tick of the

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 // site is a root with files in it, asked without a connection.
@@ -20,7 +21,7 @@ type site struct {
 	dir     string // of the root
 	root    *root
 	now     time.Time
-	req     request
+	req     message.Request
 	ans     answer
 	scratch []byte
 }
@@ -104,7 +105,7 @@ func (s *site) parse(method, target string, fields ...string) {
 
 func (s *site) plan() {
 	s.ans.reset()
-	s.root.plan(&s.req, bytes.TrimLeft(s.req.path, "/"), s.now, &s.ans)
+	s.root.plan(&s.req, bytes.TrimLeft(s.req.Path, "/"), s.now, &s.ans)
 }
 
 // ask returns the answer to one request and checks that it is whole.
@@ -125,7 +126,7 @@ func (s *site) ask(method, target string, fields ...string) said {
 		}
 		got.header.Set(name, value)
 	}
-	if s.req.isHead() {
+	if s.req.IsHead() {
 		return got
 	}
 	got.body = append(got.body, a.body...)

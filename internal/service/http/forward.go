@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 // proxy is how a route passes requests on, compiled. It never changes.
@@ -46,13 +47,13 @@ func (p *proxy) origin(addr netip.Addr) origin {
 // appendRequest appends the head that a server gets. Nothing is copied from the
 // client's as a block: each part was parsed, and is written in the one way that all
 // servers read alike. server is what the server's Host field would be.
-func (p *proxy) appendRequest(b []byte, r *request, o origin, server string, opts options) []byte {
-	b = append(append(b, r.method...), ' ')
+func (p *proxy) appendRequest(b []byte, r *message.Request, o origin, server string, opts message.Options) []byte {
+	b = append(append(b, r.Method...), ' ')
 	b = p.appendTarget(b, r)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	switch {
-	case p.host == config.HostPreserve && len(r.authority) > 0:
-		b = append(b, r.authority...)
+	case p.host == config.HostPreserve && len(r.Authority) > 0:
+		b = append(b, r.Authority...)
 	case p.host == config.HostPreserve || p.host == config.HostServer:
 		b = append(b, server...)
 	default:
@@ -62,17 +63,17 @@ func (p *proxy) appendRequest(b []byte, r *request, o origin, server string, opt
 	var told forwarding
 	b = p.appendFields(b, r, &o, opts, &told)
 	switch {
-	case r.chunked:
+	case r.Chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	case r.hasLength:
+	case r.HasLength:
 		b = append(b, "Content-Length: "...)
-		b = append(strconv.AppendInt(b, r.length, 10), "\r\n"...)
+		b = append(strconv.AppendInt(b, r.Length, 10), "\r\n"...)
 	}
 	b = p.appendForwarding(b, r, &o, &told)
 	switch {
-	case r.upgrade:
+	case r.Upgrade:
 		b = append(b, "Connection: Upgrade\r\n"...)
-	case r.trailers:
+	case r.Trailers:
 		b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
 	}
 	b = append(b, p.request.set...)
@@ -81,33 +82,33 @@ func (p *proxy) appendRequest(b []byte, r *request, o origin, server string, opt
 
 // appendFields appends the fields that go through, in their order. It takes note of those
 // of earlier proxies that are believed.
-func (p *proxy) appendFields(b []byte, r *request, o *origin, opts options, told *forwarding) []byte {
-	for lines := r.lines; len(lines) > 0; {
+func (p *proxy) appendFields(b []byte, r *message.Request, o *origin, opts message.Options, told *forwarding) []byte {
+	for lines := r.Lines; len(lines) > 0; {
 		var name, value []byte
-		name, value, lines = nextField(lines)
-		role := roleOf(name)
+		name, value, lines = message.NextField(lines)
+		role := message.RoleOf(name)
 		switch {
 		case p.request.takes(name):
 			continue
-		case role == roleOther:
-			if opts.take(name) {
+		case role == message.RoleOther:
+			if opts.Take(name) {
 				continue
 			}
-		case role == roleForwarded || role == roleForwards:
+		case role == message.RoleForwarded || role == message.RoleForwards:
 			if !o.trusted {
 				continue
 			}
-			if told.note(name); role == roleForwarded {
+			if told.note(name); role == message.RoleForwarded {
 				continue // continued behind all others
 			}
-		case role == roleTrailer && r.chunked:
-		case role == roleUpgrade && r.upgrade:
-		case role == roleExpect && r.expect: // in HTTP/1.0 it has no meaning
-		case role == roleDate:
+		case role == message.RoleTrailer && r.Chunked:
+		case role == message.RoleUpgrade && r.Upgrade:
+		case role == message.RoleExpect && r.Expect: // in HTTP/1.0 it has no meaning
+		case role == message.RoleDate:
 		default:
 			continue
 		}
-		b = appendField(b, name, value)
+		b = message.AppendField(b, name, value)
 	}
 	return b
 }
@@ -118,23 +119,23 @@ func (p *proxy) base() string { return strings.TrimSuffix(p.prefix, "/") }
 // appendTarget appends the path as it came, but for dot segments, and the query. The route's own
 // path is taken off, or, where its slashes came encoded or twice, said as the route
 // says it: so it is the same path to servers that mind such, and to those that don't.
-func (p *proxy) appendTarget(b []byte, r *request) []byte {
+func (p *proxy) appendTarget(b []byte, r *message.Request) []byte {
 	base, from := p.base(), len(b)
-	switch end, plain, ok := within(r.sent, base); {
+	switch end, plain, ok := message.Within(r.Sent, base); {
 	case !ok: // which can't be
-		b = appendEncoded(b, r.path)
+		b = message.AppendEncoded(b, r.Path)
 	case p.strip:
-		b = appendBelow(b, r.sent[end:])
+		b = message.AppendBelow(b, r.Sent[end:])
 	case plain:
-		b = appendASCII(b, r.sent)
+		b = message.AppendASCII(b, r.Sent)
 	default:
-		b = appendBelow(appendEncoded(b, []byte(base)), r.sent[end:])
+		b = message.AppendBelow(message.AppendEncoded(b, []byte(base)), r.Sent[end:])
 	}
 	if len(b) == from {
 		b = append(b, '/')
 	}
-	if r.query != nil {
-		b = appendASCII(append(b, '?'), r.query)
+	if r.Query != nil {
+		b = message.AppendASCII(append(b, '?'), r.Query)
 	}
 	return b
 }

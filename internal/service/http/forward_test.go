@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 var (
@@ -20,13 +21,13 @@ var (
 // forwardHead parses a head and returns the one that the server gets.
 func forwardHead(t testing.TB, p *proxy, head string, from netip.Addr) string {
 	t.Helper()
-	var r request
+	var r message.Request
 	var scratch []byte
 	n, status := parse([]byte(head), 0, testLimits, &r, &scratch)
 	if n == 0 {
 		t.Fatalf("%q is refused with %d", head, status)
 	}
-	opts, ok := options(nil).read(r.lines)
+	opts, ok := message.Options(nil).Read(r.Lines)
 	if !ok {
 		t.Fatal("too many options")
 	}
@@ -193,9 +194,9 @@ func TestForwardTarget(t *testing.T) {
 
 // TestForwardTooManyOptions: a head can't have every field compared with every option.
 func TestForwardTooManyOptions(t *testing.T) {
-	for n, want := range map[int]bool{maxOptions: true, maxOptions + 1: false} {
+	for n, want := range map[int]bool{message.MaxOptions: true, message.MaxOptions + 1: false} {
 		lines := []byte("Connection: a" + strings.Repeat(",b", n-1) + "\r\n")
-		if _, ok := options(nil).read(lines); ok != want {
+		if _, ok := message.Options(nil).Read(lines); ok != want {
 			t.Errorf("%d options: %v", n, ok)
 		}
 	}
@@ -204,11 +205,11 @@ func TestForwardTooManyOptions(t *testing.T) {
 func TestForwardAllocatesNothing(t *testing.T) {
 	p := plainProxy(config.Proxy{Request: config.HeaderEdit{Remove: []string{"Cookie"}, Set: []config.Header{{Name: "A", Value: "b"}}}})
 	head := []byte("GET /a%20b/../c?d HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, x\r\nX: y\r\nCookie: z\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n")
-	var r request
-	scratch, room, opts := make([]byte, 0, 100), make([]byte, 0, 1000), make(options, 0, maxOptions)
+	var r message.Request
+	scratch, room, opts := make([]byte, 0, 100), make([]byte, 0, 1000), make(message.Options, 0, message.MaxOptions)
 	if n := testing.AllocsPerRun(100, func() {
 		parse(head, 0, testLimits, &r, &scratch)
-		opts, _ = opts.read(r.lines)
+		opts, _ = opts.Read(r.Lines)
 		p.appendRequest(room, &r, p.origin(friend), "server", opts)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -229,13 +230,13 @@ func FuzzForward(f *testing.F) {
 	whole := plainProxy(config.Proxy{})
 	strip := newProxy(&config.Proxy{Host: "preserve", StripPrefix: true}, "/api", trusted)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		var r, again request
+		var r, again message.Request
 		var scratch, scratch2 []byte
 		n, _ := parse(in, 0, testLimits, &r, &scratch)
-		if n == 0 || string(r.path) == "*" {
+		if n == 0 || string(r.Path) == "*" {
 			return
 		}
-		opts, ok := options(nil).read(r.lines)
+		opts, ok := message.Options(nil).Read(r.Lines)
 		if !ok {
 			return
 		}
@@ -245,25 +246,25 @@ func FuzzForward(f *testing.F) {
 		if m != len(out) || status != 0 {
 			t.Fatalf("%q became %q, of which %d are a head: %d", in[:n], out, m, status)
 		}
-		if !bytes.Equal(r.method, again.method) || !bytes.Equal(r.path, again.path) || !bytes.Equal(appendASCII(nil, r.query), again.query) ||
-			r.chunked != again.chunked || r.length != again.length || r.expect != again.expect || r.upgrade != again.upgrade {
+		if !bytes.Equal(r.Method, again.Method) || !bytes.Equal(r.Path, again.Path) || !bytes.Equal(message.AppendASCII(nil, r.Query), again.Query) ||
+			r.Chunked != again.Chunked || r.Length != again.Length || r.Expect != again.Expect || r.Upgrade != again.Upgrade {
 			t.Fatalf("%q became %q:\n%+v\n%+v", in[:n], out, r, again)
 		}
-		if !bytes.ContainsAny(r.target, "%[]\"<>\\^`{|}:@?*") {
+		if !bytes.ContainsAny(r.Target, "%[]\"<>\\^`{|}:@?*") {
 			req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(out)))
 			if err != nil {
 				t.Fatalf("net/http refuses %q: %v", out, err)
 			}
-			if length := req.ContentLength; r.chunked != (length == -1) || !r.chunked && length != r.length {
+			if length := req.ContentLength; r.Chunked != (length == -1) || !r.Chunked && length != r.Length {
 				t.Fatalf("net/http reads a length of %d in %q", length, out)
 			}
 			_ = req.Body.Close()
 		}
-		if path := string(r.path); path == "/api" || strings.HasPrefix(path, "/api/") {
+		if path := string(r.Path); path == "/api" || strings.HasPrefix(path, "/api/") {
 			out = strip.appendRequest(nil, &r, strip.origin(stranger), "server:80", opts)
 			m, status = parse(out, 0, lim, &again, &scratch2)
-			if want := "/" + strings.TrimPrefix(strings.TrimPrefix(path, "/api"), "/"); m != len(out) || status != 0 || string(again.path) != want {
-				t.Fatalf("%q became %q: %d, %d, path %q instead of %q", in[:n], out, m, status, again.path, want)
+			if want := "/" + strings.TrimPrefix(strings.TrimPrefix(path, "/api"), "/"); m != len(out) || status != 0 || string(again.Path) != want {
+				t.Fatalf("%q became %q: %d, %d, path %q instead of %q", in[:n], out, m, status, again.Path, want)
 			}
 		}
 	})

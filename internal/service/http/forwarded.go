@@ -1,6 +1,10 @@
 package http
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"reuseportd/internal/service/http/message"
+)
 
 // origin is what a server is told of where a request came from.
 type origin struct {
@@ -14,13 +18,13 @@ type forwarding struct{ addr, proto, host, all bool }
 // note takes note of a field.
 func (f *forwarding) note(name []byte) {
 	switch {
-	case same(name, "x-forwarded-for"):
+	case message.Same(name, "x-forwarded-for"):
 		f.addr = true
-	case same(name, "x-forwarded-proto"):
+	case message.Same(name, "x-forwarded-proto"):
 		f.proto = true
-	case same(name, "x-forwarded-host"):
+	case message.Same(name, "x-forwarded-host"):
 		f.host = true
-	case same(name, "forwarded"):
+	case message.Same(name, "forwarded"):
 		f.all = true
 	}
 }
@@ -28,25 +32,25 @@ func (f *forwarding) note(name []byte) {
 // appendForwarding appends what a server is told of the client: X-Forwarded-For, -Proto
 // and -Host, and Forwarded, RFC 7239. told has what was believed of what came: lists
 // are continued, of the others nothing is set.
-func (p *proxy) appendForwarding(b []byte, r *request, o *origin, told *forwarding) []byte {
+func (p *proxy) appendForwarding(b []byte, r *message.Request, o *origin, told *forwarding) []byte {
 	if p.tells.addr && o.client.IsValid() {
 		b = append(b, "X-Forwarded-For: "...)
 		if told.addr {
-			b = appendJoined(b, r.lines, "x-forwarded-for")
+			b = appendJoined(b, r.Lines, "x-forwarded-for")
 		}
 		b = append(o.client.AppendTo(b), "\r\n"...)
 	}
 	if p.tells.proto && !told.proto {
 		b = append(b, "X-Forwarded-Proto: http\r\n"...)
 	}
-	if p.tells.host && !told.host && len(r.authority) > 0 {
+	if p.tells.host && !told.host && len(r.Authority) > 0 {
 		b = append(b, "X-Forwarded-Host: "...)
-		b = append(append(b, r.authority...), "\r\n"...)
+		b = append(append(b, r.Authority...), "\r\n"...)
 	}
 	if p.tells.all {
 		b = append(b, "Forwarded: "...)
 		if told.all {
-			b = appendJoined(b, r.lines, "forwarded")
+			b = appendJoined(b, r.Lines, "forwarded")
 		}
 		b = appendElement(b, r, o)
 	}
@@ -54,7 +58,7 @@ func (p *proxy) appendForwarding(b []byte, r *request, o *origin, told *forwardi
 }
 
 // appendElement appends a forwarded-element, RFC 7239 section 4, and ends the line.
-func appendElement(b []byte, r *request, o *origin) []byte {
+func appendElement(b []byte, r *message.Request, o *origin) []byte {
 	switch addr := o.client; {
 	case !addr.IsValid():
 		b = append(b, "for=unknown"...)
@@ -63,9 +67,9 @@ func appendElement(b []byte, r *request, o *origin) []byte {
 	default: // brackets and colons want quotes, section 6
 		b = append(addr.WithZone("").AppendTo(append(b, `for="[`...)), `]"`...)
 	}
-	if len(r.authority) > 0 {
+	if len(r.Authority) > 0 {
 		// Of what an authority may have, nothing needs a backslash.
-		b = append(append(append(b, `;host="`...), r.authority...), '"')
+		b = append(append(append(b, `;host="`...), r.Authority...), '"')
 	}
 	return append(b, ";proto=http\r\n"...)
 }
@@ -75,7 +79,7 @@ func appendElement(b []byte, r *request, o *origin) []byte {
 func appendJoined(b, lines []byte, lower string) []byte {
 	for len(lines) > 0 {
 		var name, value []byte
-		if name, value, lines = nextField(lines); same(name, lower) && len(value) > 0 {
+		if name, value, lines = message.NextField(lines); message.Same(name, lower) && len(value) > 0 {
 			b = append(append(b, value...), ", "...)
 		}
 	}

@@ -123,8 +123,8 @@ func (h *Handler) thawBody(st *state, r *pack.Reader) error {
 		return errState
 	}
 	n, status := parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
-	if status != 0 || n == 0 || n != len(st.head) || h.req.chunked != (st.length < 0) ||
-		h.req.length > h.site.limit.body || st.body.total > h.site.limit.body {
+	if status != 0 || n == 0 || n != len(st.head) || h.req.Chunked != (st.length < 0) ||
+		h.req.Length > h.site.limit.body || st.body.total > h.site.limit.body {
 		return errors.New("the new limits are too low for a request that is under way")
 	}
 	if route := h.site.find(&h.req); route != nil && route.proxy != nil {

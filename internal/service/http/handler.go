@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // Handler is the HTTP service of one event loop. Between calls it holds nothing
@@ -22,7 +23,7 @@ type Handler struct {
 	quiet                          eventloop.Class // of tunnels
 	life                           lifetime
 
-	req     request
+	req     message.Request
 	ans     answer
 	scratch []byte  // decoded paths and lowered hosts
 	date    []byte  // "Date: …\r\n", renewed once a second
@@ -33,8 +34,8 @@ type Handler struct {
 
 	// Of requests that are passed on.
 	passages  []passage // as route.proxy numbers them
-	resp      response
-	opts      options
+	resp      message.Response
+	opts      message.Options
 	peers     map[*eventloop.Conn]netip.Addr // of clients whose requests are passed on
 	exchanges eventloop.Spare[*exchange]     // room that is used again
 }
@@ -142,7 +143,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	}
 	c.Spend(n * headWork)
 	switch {
-	case h.req.length > h.site.limit.body:
+	case h.req.Length > h.site.limit.body:
 		h.refuse(c, 413)
 		return len(in)
 	}
@@ -153,11 +154,11 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 		return len(in)
 	case route != nil && route.proxy != nil:
 		return h.forward(c, &h.passages[route.proxy.number], in, n)
-	case h.req.chunked || h.req.length > int64(len(in)-n):
+	case h.req.Chunked || h.req.Length > int64(len(in)-n):
 		h.expectBody(c, in[:n])
 		return n
 	}
-	n += int(h.req.length)
+	n += int(h.req.Length)
 	h.answer(c, route, n == len(in))
 	return n
 }
@@ -167,11 +168,11 @@ func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	st := h.state(c)
 	st.phase, st.head = inBody, append(st.head[:0], head...)
 	h.chargeHeads(st)
-	st.length, st.body = h.req.length, chunks{}
-	if h.req.chunked {
+	st.length, st.body = h.req.Length, chunks{}
+	if h.req.Chunked {
 		st.length = -1
 	}
-	if h.req.expect {
+	if h.req.Expect {
 		c.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 	}
 	c.Await(&st.pace)
@@ -252,7 +253,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	case !ok, st.phase == inHead && st.blank:
 		c.Finish(true)
 	case st.phase == inHead:
-		h.req = request{minor: 1}
+		h.req = message.Request{Minor: 1}
 		h.refuse(c, 408)
 	case st.phase == inBody:
 		h.recall(st)

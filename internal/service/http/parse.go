@@ -1,6 +1,10 @@
 package http
 
-import "bytes"
+import (
+	"bytes"
+
+	"reuseportd/internal/service/http/message"
+)
 
 // limits bound a request head, in bytes.
 type limits struct {
@@ -20,9 +24,9 @@ const maxEmptyLines = 1
 // and status 0 when it is not complete; or the status of the answer that refuses
 // it. Bytes before from were seen by an earlier call. What can't be a slice of in
 // is put into scratch.
-func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, status int) {
-	*r = request{}
-	r.minor = 1 // also for the answer that refuses it
+func parse(in []byte, from int, lim limits, r *message.Request, scratch *[]byte) (n, status int) {
+	*r = message.Request{}
+	r.Minor = 1 // also for the answer that refuses it
 	*scratch = (*scratch)[:0]
 	start := 0
 	for start <= 2*maxEmptyLines && len(in) >= start+2 && in[start] == '\r' && in[start+1] == '\n' {
@@ -31,7 +35,7 @@ func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, sta
 	if start > 2*maxEmptyLines {
 		return 0, 400
 	}
-	if start < len(in) && !isToken[in[start]] && in[start] != '\r' {
+	if start < len(in) && !message.IsToken[in[start]] && in[start] != '\r' {
 		return 0, 400 // TLS, say: no end of a head will come
 	}
 	end := bytes.Index(in[max(start, from-3):], crlfcrlf)
@@ -53,11 +57,7 @@ func parse(in []byte, from int, lim limits, r *request, scratch *[]byte) (n, sta
 	if status != 0 {
 		return 0, status
 	}
-	f := fields{request: r}
-	if status := f.parse(head[line+2 : len(head)-2]); status != 0 {
-		return 0, status
-	}
-	if status := f.settle(target, scratch); status != 0 {
+	if status := r.ReadFields(head[line+2:len(head)-2], target, scratch); status != 0 {
 		return 0, status
 	}
 	return end, 0
@@ -110,70 +110,35 @@ func bareEnd(in []byte, from int) bool {
 }
 
 // parseLine reads the request line, RFC 9112 section 3.
-func parseLine(line []byte, r *request) (target []byte, status int) {
+func parseLine(line []byte, r *message.Request) (target []byte, status int) {
 	sp := 0
-	for sp < len(line) && isToken[line[sp]] {
+	for sp < len(line) && message.IsToken[line[sp]] {
 		sp++
 	}
 	if sp == 0 || sp == len(line) || line[sp] != ' ' {
 		return nil, 400
 	}
-	r.method = line[:sp]
+	r.Method = line[:sp]
 	rest := line[sp+1:]
 	sp = 0
-	for sp < len(rest) && isTarget[rest[sp]] {
+	for sp < len(rest) && message.IsTarget[rest[sp]] {
 		sp++
 	}
 	if sp == 0 || sp == len(rest) || rest[sp] != ' ' {
 		if sp = bytes.IndexByte(rest, ' '); sp > 0 {
-			r.target = rest[:sp] // for the access log
+			r.Target = rest[:sp] // for the access log
 		}
 		return nil, 400
 	}
-	r.target = rest[:sp]
+	r.Target = rest[:sp]
 	version := rest[sp+1:]
 	if len(version) != 8 || string(version[:5]) != "HTTP/" || version[6] != '.' ||
-		!isDigit(version[5]) || !isDigit(version[7]) {
+		!message.IsDigit(version[5]) || !message.IsDigit(version[7]) {
 		return nil, 400
 	}
 	if version[5] != '1' {
 		return nil, 505
 	}
-	r.minor = min(version[7]-'0', 1)
-	return r.target, 0
+	r.Minor = min(version[7]-'0', 1)
+	return r.Target, 0
 }
-
-func isDigit(b byte) bool { return b-'0' <= 9 }
-
-// isToken has the bytes of a token, RFC 9110 section 5.6.2.
-var isToken = func() (t [256]bool) {
-	for b := byte('0'); b <= '9'; b++ {
-		t[b] = true
-	}
-	for b := byte('a'); b <= 'z'; b++ {
-		t[b], t[b-'a'+'A'] = true, true
-	}
-	for _, b := range []byte("!#$%&'*+-.^_`|~") {
-		t[b] = true
-	}
-	return t
-}()
-
-// isTarget has the bytes that a target may have in any of its forms; which is which,
-// settleTarget tells.
-var isTarget = func() (t [256]bool) {
-	for b := '!'; b <= 0xff; b++ {
-		t[b] = b != '#' && b != 0x7f // raw UTF-8 is sent on encoded
-	}
-	return t
-}()
-
-// isValue has the bytes of a field value, RFC 9110 section 5.5, and the spaces
-// between and around them.
-var isValue = func() (t [256]bool) {
-	for b := 0x20; b <= 0xff; b++ {
-		t[b] = b != 0x7f
-	}
-	t['\t'] = true
-	return t
-}()

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"reuseportd/internal/service/http/message"
 )
 
 var testLimits = limits{line: 256, head: 1024, body: 1 << 20}
@@ -74,7 +76,7 @@ func TestRefusals(t *testing.T) {
 		"pipelined behind bare LFs": {"GET / HTTP/1.1\nHost: a\n\nGET / HTTP/1.1\r\n" + host + "\r\n", 400},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r request
+			var r message.Request
 			var scratch []byte
 			n, status := parse([]byte(tc.head), 0, testLimits, &r, &scratch)
 			if n != 0 || status != tc.status {
@@ -106,11 +108,11 @@ func TestTargets(t *testing.T) {
 		{"/é", "a", "a", "/é", ""},
 		{"/", "A.example.:80", "a.example", "/", ""},
 	} {
-		var r request
+		var r message.Request
 		var scratch []byte
 		head := "GET " + tc.target + " HTTP/1.1\r\nHost: " + tc.host + "\r\n\r\n"
 		n, status := parse([]byte(head), 0, testLimits, &r, &scratch)
-		got := fmt.Sprintf("%d %d %s %s %s", n, status, r.host, r.path, r.query)
+		got := fmt.Sprintf("%d %d %s %s %s", n, status, r.Host, r.Path, r.Query)
 		want := fmt.Sprintf("%d 0 %s %s %s", len(head), tc.wantHost, tc.wantPath, tc.wantQuery)
 		if got != want {
 			t.Errorf("%s at %s: got %q, want %q", tc.target, tc.host, got, want)
@@ -119,7 +121,7 @@ func TestTargets(t *testing.T) {
 }
 
 // parseSplit parses as a loop would that sees ever more of the input.
-func parseSplit(in []byte, r *request) (n, status int) {
+func parseSplit(in []byte, r *message.Request) (n, status int) {
 	var scratch []byte
 	from := 0
 	for end := range len(in) + 1 {
@@ -145,7 +147,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		var r, split request
+		var r, split message.Request
 		var scratch []byte
 		n, status := parse(in, 0, testLimits, &r, &scratch)
 		if n > 0 && status > 0 || n < 0 || n > len(in) {
@@ -164,13 +166,13 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func compare(t *testing.T, in []byte, n int, r *request) {
-	if r.path == nil || r.path[0] != '/' && string(r.path) != "*" {
-		t.Fatalf("path %q", r.path)
+func compare(t *testing.T, in []byte, n int, r *message.Request) {
+	if r.Path == nil || r.Path[0] != '/' && string(r.Path) != "*" {
+		t.Fatalf("path %q", r.Path)
 	}
 	for _, bad := range []string{"/../", "/./", "//", "\x00"} {
-		if bytes.Contains(append(bytes.Clone(r.path), '/'), []byte(bad)) && !bytes.HasSuffix(r.path, []byte("/")) {
-			t.Fatalf("path %q has %q", r.path, bad)
+		if bytes.Contains(append(bytes.Clone(r.Path), '/'), []byte(bad)) && !bytes.HasSuffix(r.Path, []byte("/")) {
+			t.Fatalf("path %q has %q", r.Path, bad)
 		}
 	}
 	want, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(in)))
@@ -180,15 +182,15 @@ func compare(t *testing.T, in []byte, n int, r *request) {
 		}
 		t.Fatalf("net/http refuses %q: %v", in[:n], err)
 	}
-	if want.Method != string(r.method) {
-		t.Fatalf("method %q, net/http %q", r.method, want.Method)
+	if want.Method != string(r.Method) {
+		t.Fatalf("method %q, net/http %q", r.Method, want.Method)
 	}
 	length := want.ContentLength
-	if r.chunked != (length == -1) || !r.chunked && length != r.length {
-		t.Fatalf("chunked %v, length %d; net/http %d", r.chunked, r.length, length)
+	if r.Chunked != (length == -1) || !r.Chunked && length != r.Length {
+		t.Fatalf("chunked %v, length %d; net/http %d", r.Chunked, r.Length, length)
 	}
-	if r.minor == 1 && want.ProtoMinor >= 1 && r.keepAlive == want.Close && !hasConnection(want) {
-		t.Fatalf("keep-alive %v, net/http close %v", r.keepAlive, want.Close)
+	if r.Minor == 1 && want.ProtoMinor >= 1 && r.KeepAlive == want.Close && !hasConnection(want) {
+		t.Fatalf("keep-alive %v, net/http close %v", r.KeepAlive, want.Close)
 	}
 }
 
@@ -196,38 +198,19 @@ func hasConnection(r *http.Request) bool { return len(r.Header["Connection"]) > 
 
 // tolerated are the heads that net/http refuses and this parser takes: what it
 // demands of a URL is more than a server of its kind needs.
-func tolerated(in []byte, r *request) bool {
+func tolerated(in []byte, r *message.Request) bool {
 	return bytes.HasPrefix(in, []byte("\r\n")) || // it skips no empty line
-		bytes.ContainsAny(r.target, "%[]\"<>\\^`{|}:@?*") // net/url's own rules
-}
-
-// Eight bytes at a time say the same as one at a time.
-func TestPrintable(t *testing.T) {
-	for at := range 24 {
-		for b := range 256 {
-			in := []byte("abcdefgh\xff\x80 ~jklmnopqrstuv")
-			in[at] = byte(b)
-			want := len(in) / 8 * 8
-			if b < ' ' || b == 0x7f {
-				want = at / 8 * 8
-			}
-			for n := range len(in) + 1 {
-				if got := printable(in[:n]); got != min(n/8*8, want) {
-					t.Fatalf("%q: %d, want %d", in[:n], got, min(n/8*8, want))
-				}
-			}
-		}
-	}
+		bytes.ContainsAny(r.Target, "%[]\"<>\\^`{|}:@?*") // net/url's own rules
 }
 
 // What is refused for its target still tells the access log which it was.
 func TestRefusedTargetIsKnown(t *testing.T) {
 	for _, target := range []string{"/caf\xc3\xa9?id=1%27", "/a#b", "/\x7f", "/x"} {
-		var r request
+		var r message.Request
 		var scratch []byte
 		_, status := parse([]byte("GET "+target+" HTTP/1.1\r\nHost: a b\r\n\r\n"), 0, limits{line: 100, head: 200}, &r, &scratch)
-		if status != 400 || string(r.target) != target {
-			t.Errorf("%q: status %d, target %q", target, status, r.target)
+		if status != 400 || string(r.Target) != target {
+			t.Errorf("%q: status %d, target %q", target, status, r.Target)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+
+	"reuseportd/internal/service/http/message"
 )
 
 // maxRanges bounds the ranges of one request. With more, or with more bytes than
@@ -19,14 +21,14 @@ type span struct{ off, n int64 }
 // false if the field is good but none of it lies in the file.
 func parseRanges(field []byte, size int64, spans []span) (_ []span, ok bool) {
 	const unit = "bytes="
-	if size == 0 || len(field) <= len(unit) || !same(field[:len(unit)], unit) {
+	if size == 0 || len(field) <= len(unit) || !message.Same(field[:len(unit)], unit) {
 		return nil, true
 	}
 	total, outside := int64(0), false
 	for list := field[len(unit):]; len(list) > 0; {
 		var one []byte
 		one, list, _ = bytes.Cut(list, comma)
-		if one = trim(one); len(one) == 0 {
+		if one = message.Trim(one); len(one) == 0 {
 			continue
 		}
 		s, ok := parseRange(one, size)
@@ -82,7 +84,7 @@ func parseRange(v []byte, size int64) (s span, ok bool) {
 // position reads digits. One beyond all files is as good as any other.
 func position(v []byte) (n int64, ok bool) {
 	for _, c := range v {
-		if !isDigit(c) {
+		if !message.IsDigit(c) {
 			return 0, false
 		}
 		if n > (math.MaxInt64-9)/10 {

@@ -1,6 +1,10 @@
 package http
 
-import "strconv"
+import (
+	"strconv"
+
+	"reuseportd/internal/service/http/message"
+)
 
 // recode appends a chunked body as it comes, in chunks of our own: one for each
 // piece that is there, so that nothing waits for what is still to come. Of the
@@ -58,15 +62,8 @@ func (e *edit) appendTrailer(out, line []byte) []byte {
 	for line[colon] != ':' {
 		colon++
 	}
-	if name := line[:colon]; isTrailer(name) && !e.takes(name) {
-		out = appendField(out, name, trim(line[colon+1:]))
+	if name := line[:colon]; message.IsTrailer(name) && !e.takes(name) {
+		out = message.AppendField(out, name, message.Trim(line[colon+1:]))
 	}
 	return out
-}
-
-func appendField(b, name, value []byte) []byte {
-	b = append(b, name...)
-	b = append(b, ": "...)
-	b = append(b, value...)
-	return append(b, "\r\n"...)
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // inlineBody is the largest body that is copied behind its head. A larger one is
@@ -16,8 +17,8 @@ func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 	r := &h.req
 	h.loop.Count().Requests++
 	c.CountServed()
-	closing := !r.keepAlive || last && c.Leaving() || h.life.over(c)
-	if len(r.path) == 1 && r.path[0] == '*' {
+	closing := !r.KeepAlive || last && c.Leaving() || h.life.over(c)
+	if len(r.Path) == 1 && r.Path[0] == '*' {
 		h.ans.reset()
 		h.ans.status, h.ans.length = 204, -1
 		h.ans.fields = append(h.ans.fields, "Allow: GET, HEAD, OPTIONS\r\n"...)
@@ -31,7 +32,7 @@ func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 		h.send(c, closing)
 	case route.respond != nil:
 		h.sendFixed(c, route.respond, closing)
-	case !known(r.method):
+	case !known(r.Method):
 		h.ans.reset()
 		h.ans.fail(501)
 		h.send(c, closing)
@@ -42,7 +43,7 @@ func (h *Handler) answer(c *eventloop.Conn, route *route, last bool) {
 	default:
 		h.ans.reset()
 		c.Spend(eventloop.FileWork)
-		route.files.plan(r, route.below(r.path), h.loop.Now(), &h.ans)
+		route.files.plan(r, route.below(r.Path), h.loop.Now(), &h.ans)
 		h.send(c, closing)
 	}
 }
@@ -61,12 +62,12 @@ func known(method []byte) bool {
 func (h *Handler) sendFixed(c *eventloop.Conn, f *respond, closing bool) {
 	buf := c.Reserve(len(f.head) + len(f.body) + 128)
 	switch {
-	case len(f.body) > inlineBody && !h.req.isHead():
+	case len(f.body) > inlineBody && !h.req.IsHead():
 		c.Commit(h.endHead(append(buf, f.head...), closing))
 		c.WriteStatic(f.body)
-	case closing || h.req.minor == 0 || h.req.isHead():
+	case closing || h.req.Minor == 0 || h.req.IsHead():
 		buf = h.endHead(append(buf, f.head...), closing)
-		if !h.req.isHead() {
+		if !h.req.IsHead() {
 			buf = append(buf, f.body...)
 		}
 		c.Commit(buf)
@@ -97,7 +98,7 @@ type usual struct {
 // endHead appends what differs from one answer to the next: Date, Connection and
 // the empty line.
 func (h *Handler) endHead(buf []byte, closing bool) []byte {
-	return appendConnection(append(buf, h.dateField()...), h.req.minor, closing)
+	return appendConnection(append(buf, h.dateField()...), h.req.Minor, closing)
 }
 
 // dateField returns the line that says when this is.
@@ -105,7 +106,7 @@ func (h *Handler) dateField() []byte {
 	now := h.loop.Now()
 	if s := now.Unix(); s != h.second {
 		h.second = s
-		h.date = append(appendHTTPDate(append(h.date[:0], "Date: "...), now), "\r\n"...)
+		h.date = append(message.AppendHTTPDate(append(h.date[:0], "Date: "...), now), "\r\n"...)
 	}
 	return h.date
 }
@@ -125,7 +126,7 @@ func appendConnection(b []byte, minor byte, closing bool) []byte {
 // the client's side unless the client asked for the end.
 func (h *Handler) next(c *eventloop.Conn, closing bool) {
 	if closing {
-		c.Finish(h.req.keepAlive)
+		c.Finish(h.req.KeepAlive)
 		return
 	}
 	h.rest(c)
@@ -138,7 +139,7 @@ func (h *Handler) send(c *eventloop.Conn, closing bool) {
 	buf = append(buf, "HTTP/1.1 "...)
 	buf = strconv.AppendInt(buf, int64(a.status), 10)
 	buf = append(buf, ' ')
-	buf = append(buf, reason(a.status)...)
+	buf = append(buf, message.Reason(a.status)...)
 	buf = append(buf, "\r\n"+serverField...)
 	buf = append(buf, a.fields...)
 	if a.length >= 0 {
@@ -148,7 +149,7 @@ func (h *Handler) send(c *eventloop.Conn, closing bool) {
 	}
 	buf = h.endHead(buf, closing)
 	h.logRequest(c, a.status, max(a.length, 0))
-	if h.req.isHead() {
+	if h.req.IsHead() {
 		closeFD(a.fd)
 		c.Commit(buf)
 		h.next(c, closing)
@@ -201,7 +202,7 @@ func (h *Handler) nextPart(c *eventloop.Conn, st *state) {
 // what follows on it can't be told from what was refused.
 func (h *Handler) refuse(c *eventloop.Conn, status int) {
 	h.loop.Count().Requests++
-	h.req.keepAlive = true // so that next waits for the client
+	h.req.KeepAlive = true // so that next waits for the client
 	h.ans.reset()
 	h.ans.fail(status)
 	h.send(c, true)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 // TestResponseHeads has heads, and how they are understood: "malformed", or status,
@@ -71,13 +72,13 @@ func TestResponseHeads(t *testing.T) {
 		"longest":                  {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", maxResponseHead-24) + "\r\n\r\n", "200 close true"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r response
+			var r message.Response
 			n, ok := parseResponse([]byte(c.head), 0, &r)
 			got := "malformed"
 			if ok && n > 0 {
-				got = fmt.Sprint(r.status, " ", names[r.framing(false)], " ", r.keepAlive)
+				got = fmt.Sprint(r.Status, " ", names[framingOf(&r, false)], " ", r.KeepAlive)
 			}
-			if r.upgrade {
+			if r.Upgrade {
 				got += " upgrade"
 			}
 			if got != c.want || ok && n != len(c.head) {
@@ -90,11 +91,11 @@ func TestResponseHeads(t *testing.T) {
 // replyHead returns the head that a client gets for a server's.
 func replyHead(t testing.TB, p *proxy, head string, framed framing) string {
 	t.Helper()
-	var r response
+	var r message.Response
 	if n, ok := parseResponse([]byte(head), 0, &r); n != len(head) || !ok {
 		t.Fatalf("%q: %d, %v", head, n, ok)
 	}
-	opts, _ := options(nil).read(r.lines)
+	opts, _ := message.Options(nil).Read(r.Lines)
 	return string(p.appendResponse(nil, &r, &reply{framing: framed, date: []byte("Date: now\r\n"), opts: opts}))
 }
 
@@ -131,11 +132,11 @@ func TestReplyHead(t *testing.T) {
 func TestResponseAllocatesNothing(t *testing.T) {
 	p := plainProxy(config.Proxy{})
 	head := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: x\r\nConnection: keep-alive, y\r\nY: z\r\n\r\n")
-	var r response
-	room, opts := make([]byte, 0, 1000), make(options, 0, maxOptions)
+	var r message.Response
+	room, opts := make([]byte, 0, 1000), make(message.Options, 0, message.MaxOptions)
 	if n := testing.AllocsPerRun(100, func() {
 		parseResponse(head, 0, &r)
-		opts, _ = opts.read(r.lines)
+		opts, _ = opts.Read(r.Lines)
 		p.appendResponse(room, &r, &reply{framing: framedLength, opts: opts, date: head[:2]})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -153,7 +154,7 @@ func FuzzResponse(f *testing.F) {
 	}
 	p := plainProxy(config.Proxy{})
 	f.Fuzz(func(t *testing.T, in []byte, head bool) {
-		var r response
+		var r message.Response
 		n, ok := parseResponse(in, 0, &r)
 		if n == 0 && ok || !ok {
 			return
@@ -162,9 +163,9 @@ func FuzzResponse(f *testing.F) {
 		if head {
 			method = "HEAD"
 		}
-		framed := r.framing(head)
+		framed := framingOf(&r, head)
 		compareResponse(t, in, method, &r, framed)
-		opts, ok := options(nil).read(r.lines)
+		opts, ok := message.Options(nil).Read(r.Lines)
 		if !ok {
 			return
 		}
@@ -173,27 +174,27 @@ func FuzzResponse(f *testing.F) {
 			y.framing = framedChunks
 		}
 		out := append(p.appendResponse(nil, &r, &y), "\r\n"...)
-		var again response
-		if m, ok := parseResponse(out, 0, &again); m != len(out) || !ok || again.framing(head) != y.framing || again.status != r.status || again.options > 0 {
+		var again message.Response
+		if m, ok := parseResponse(out, 0, &again); m != len(out) || !ok || framingOf(&again, head) != y.framing || again.Status != r.Status || again.MoreOptions > 0 {
 			t.Fatalf("%q became %q: %d, %v, %+v", in[:n], out, m, ok, again)
 		}
 		compareResponse(t, out, method, &again, y.framing)
 	})
 }
 
-func compareResponse(t *testing.T, in []byte, method string, r *response, framed framing) {
+func compareResponse(t *testing.T, in []byte, method string, r *message.Response, framed framing) {
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(in)), &http.Request{Method: method})
 	if err != nil {
 		t.Fatalf("net/http refuses %q: %v", in, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != r.status {
-		t.Fatalf("status %d, net/http %d", r.status, resp.StatusCode)
+	if resp.StatusCode != r.Status {
+		t.Fatalf("status %d, net/http %d", r.Status, resp.StatusCode)
 	}
 	chunked := len(resp.TransferEncoding) > 0
 	switch {
 	case framed == framedChunks && !chunked,
-		framed == framedLength && (resp.ContentLength != r.length || chunked),
+		framed == framedLength && (resp.ContentLength != r.Length || chunked),
 		framed == framedClose && (resp.ContentLength != -1 || chunked):
 		t.Fatalf("framed %d in %q; net/http: %d, %v", framed, in, resp.ContentLength, resp.TransferEncoding)
 	case framed == framedNone:

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // What a state and an exchange are counted with, beside the heads that they keep, in bytes.
@@ -42,7 +43,7 @@ func (h *Handler) Shed(c *eventloop.Conn) {
 	case !ok || st.phase == inParts:
 		c.Close()
 	case st.phase == inHead:
-		h.req = request{minor: 1}
+		h.req = message.Request{Minor: 1}
 		h.refuse(c, 503)
 		h.release(c)
 	case st.phase == inBody:

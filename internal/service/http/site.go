@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/message"
 )
 
 // Options are what a site needs beside its configuration.
@@ -113,7 +114,7 @@ const serverField = "Server: reuseportd\r\n"
 
 func newRespond(c *config.Respond) *respond {
 	var b strings.Builder
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(c.Status) + " " + reason(c.Status) + "\r\n")
+	b.WriteString("HTTP/1.1 " + strconv.Itoa(c.Status) + " " + message.Reason(c.Status) + "\r\n")
 	has := func(name string) bool {
 		return slices.ContainsFunc(c.Headers, func(f config.Header) bool { return strings.EqualFold(f.Name, name) })
 	}
@@ -155,7 +156,7 @@ func (r *route) close() {
 
 // find returns the route of a request: of those for its host the one with the
 // longest path, else of those for any host. It returns nil if there is none.
-func (s *Site) find(r *request) *route { return s.findPath(r.host, r.path) }
+func (s *Site) find(r *message.Request) *route { return s.findPath(r.Host, r.Path) }
 
 func (s *Site) findPath(host, path []byte) *route {
 	if len(s.hosts) > 0 {

@@ -6,15 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // tunnel passes on the 101 in h.resp. From here on both sides say what they want: nothing
 // of it is read here any more, and it goes to another process as it is.
-func (h *Handler) tunnel(x *exchange, opts options) {
+func (h *Handler) tunnel(x *exchange, opts message.Options) {
 	c, u := x.client, x.link.conn
 	x.pool.chooser.Succeeded(x.server, h.loop.Monotonic())
 	x.phase, x.status = inTunnel, 101
-	buf := x.to.appendResponse(c.Reserve(len(h.resp.lines)+128), &h.resp, &reply{opts: opts})
+	buf := x.to.appendResponse(c.Reserve(len(h.resp.Lines)+128), &h.resp, &reply{opts: opts})
 	c.Commit(append(buf, "Connection: Upgrade\r\n\r\n"...))
 	h.logExchange(x)
 	u.SetTimeout(h.quiet) // the server's: its client may have a deadline

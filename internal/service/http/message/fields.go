@@ -1,4 +1,4 @@
-package http
+package message
 
 import (
 	"bytes"
@@ -7,15 +7,26 @@ import (
 
 // fields reads the field lines of a head into a request.
 type fields struct {
-	*request
+	*Request
 	hosts, lengths, codings int // how many there were
 	closes, keeps, upgrades bool
 	http2                   bool // of the protocols to upgrade to
 }
 
+// ReadFields reads the field lines of a head, each with its CRLF, and its target. It returns 0, or the
+// status of the answer that refuses the request. What can't be a slice of lines or target is put into
+// scratch.
+func (r *Request) ReadFields(lines, target []byte, scratch *[]byte) (status int) {
+	f := fields{Request: r}
+	if status := f.parse(lines); status != 0 {
+		return status
+	}
+	return f.settle(target, scratch)
+}
+
 // parse reads field lines, each with its CRLF.
 func (f *fields) parse(lines []byte) int {
-	f.lines = lines
+	f.Lines = lines
 	for len(lines) > 0 {
 		name, value, rest, ok := cutField(lines)
 		if !ok {
@@ -34,7 +45,7 @@ func (f *fields) parse(lines []byte) int {
 // the colon, a folded line, and control bytes in the value.
 func cutField(lines []byte) (name, value, rest []byte, ok bool) {
 	colon := 0
-	for colon < len(lines) && isToken[lines[colon]] {
+	for colon < len(lines) && IsToken[lines[colon]] {
 		colon++
 	}
 	if colon == 0 || colon == len(lines) || lines[colon] != ':' {
@@ -42,13 +53,13 @@ func cutField(lines []byte) (name, value, rest []byte, ok bool) {
 	}
 	end := colon + 1
 	end += printable(lines[end:])
-	for end < len(lines) && isValue[lines[end]] {
+	for end < len(lines) && IsValue[lines[end]] {
 		end++
 	}
 	if end+1 >= len(lines) || lines[end] != '\r' || lines[end+1] != '\n' {
 		return nil, nil, nil, false
 	}
-	return lines[:colon], trim(lines[colon+1 : end]), lines[end+2:], true
+	return lines[:colon], Trim(lines[colon+1 : end]), lines[end+2:], true
 }
 
 // printable returns how many bytes at the beginning are neither control bytes nor DEL, in
@@ -68,30 +79,31 @@ func printable(b []byte) int {
 	return n
 }
 
-// nextField takes the first line off field lines that cutField has found good.
-func nextField(lines []byte) (name, value, rest []byte) {
+// NextField takes the first line off field lines that cutField has found good.
+func NextField(lines []byte) (name, value, rest []byte) {
 	end := bytes.IndexByte(lines, '\r')
 	colon := bytes.IndexByte(lines[:end], ':')
-	return lines[:colon], trim(lines[colon+1 : end]), lines[end+2:]
+	return lines[:colon], Trim(lines[colon+1 : end]), lines[end+2:]
 }
 
-// trim takes optional white space off both ends.
-func trim(v []byte) []byte {
+// Trim takes optional white space off both ends.
+func Trim(v []byte) []byte {
 	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
 		v = v[1:]
 	}
-	return trimRight(v)
+	return TrimRight(v)
 }
 
-func trimRight(v []byte) []byte {
+// TrimRight takes optional white space off the end.
+func TrimRight(v []byte) []byte {
 	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
 		v = v[:len(v)-1]
 	}
 	return v
 }
 
-// same compares a field name or a list's member with a lower-case word.
-func same(name []byte, word string) bool {
+// Same compares a field name or a list's member with a lower-case word.
+func Same(name []byte, word string) bool {
 	if len(name) != len(word) {
 		return false
 	}
@@ -110,64 +122,64 @@ func same(name []byte, word string) bool {
 func (f *fields) field(name, value []byte) int {
 	switch len(name) {
 	case 2:
-		if same(name, "te") {
-			f.trailers = f.trailers || hasMember(value, "trailers")
+		if Same(name, "te") {
+			f.Trailers = f.Trailers || hasMember(value, "trailers")
 		}
 	case 4:
-		if same(name, "host") {
+		if Same(name, "host") {
 			f.hosts++
-			f.host = value
+			f.Host = value
 		}
 	case 5:
-		if same(name, "range") {
-			first(&f.rangeField, value)
+		if Same(name, "range") {
+			first(&f.RangeField, value)
 		}
 	case 6:
-		if same(name, "expect") {
+		if Same(name, "expect") {
 			return f.expects(value)
 		}
 	case 7:
 		switch {
-		case same(name, "referer"):
-			first(&f.referer, value)
-		case same(name, "upgrade"):
-			f.upgrade = f.upgrade || len(value) > 0
+		case Same(name, "referer"):
+			first(&f.Referer, value)
+		case Same(name, "upgrade"):
+			f.Upgrade = f.Upgrade || len(value) > 0
 			f.http2 = f.http2 || hasMember(value, "h2c")
 		}
 	case 8:
 		switch {
-		case same(name, "if-match"):
-			first(&f.ifMatch, value)
-		case same(name, "if-range"):
-			first(&f.ifRange, value)
+		case Same(name, "if-match"):
+			first(&f.IfMatch, value)
+		case Same(name, "if-range"):
+			first(&f.IfRange, value)
 		}
 	case 10:
 		switch {
-		case same(name, "connection"):
+		case Same(name, "connection"):
 			f.connection(value)
-		case same(name, "user-agent"):
-			first(&f.userAgent, value)
+		case Same(name, "user-agent"):
+			first(&f.UserAgent, value)
 		}
 	case 13:
-		if same(name, "if-none-match") {
-			first(&f.ifNoneMatch, value)
+		if Same(name, "if-none-match") {
+			first(&f.IfNoneMatch, value)
 		}
 	case 14:
-		if same(name, "content-length") {
+		if Same(name, "content-length") {
 			f.lengths++
 			return f.contentLength(value)
 		}
 	case 17:
 		switch {
-		case same(name, "transfer-encoding"):
+		case Same(name, "transfer-encoding"):
 			f.codings++
-			f.chunked = same(value, "chunked")
-		case same(name, "if-modified-since"):
-			first(&f.ifModifiedSince, value)
+			f.Chunked = Same(value, "chunked")
+		case Same(name, "if-modified-since"):
+			first(&f.IfModifiedSince, value)
 		}
 	case 19:
-		if same(name, "if-unmodified-since") {
-			first(&f.ifUnmodifiedSince, value)
+		if Same(name, "if-unmodified-since") {
+			first(&f.IfUnmodifiedSince, value)
 		}
 	}
 	return 0
@@ -183,10 +195,10 @@ func first(to *[]byte, value []byte) {
 // contentLength takes the field's value.
 func (f *fields) contentLength(v []byte) int {
 	var ok bool
-	if f.length, ok = parseLength(v); !ok {
+	if f.Length, ok = parseLength(v); !ok {
 		return 400
 	}
-	f.hasLength = true
+	f.HasLength = true
 	return 0
 }
 
@@ -196,7 +208,7 @@ func parseLength(v []byte) (n int64, ok bool) {
 		return 0, false
 	}
 	for _, b := range v {
-		if !isDigit(b) {
+		if !IsDigit(b) {
 			return 0, false
 		}
 		n = n*10 + int64(b-'0')
@@ -209,10 +221,10 @@ func (f *fields) expects(v []byte) int {
 	if len(v) == 0 {
 		return 0 // a list of none
 	}
-	if !same(v, "100-continue") {
+	if !Same(v, "100-continue") {
 		return 417
 	}
-	f.expect = true
+	f.Expect = true
 	return 0
 }
 
@@ -221,14 +233,14 @@ func (f *fields) connection(v []byte) {
 	for len(v) > 0 {
 		var option []byte
 		switch option, v = cutMember(v); {
-		case same(option, "close"):
+		case Same(option, "close"):
 			f.closes = true
-		case same(option, "keep-alive"):
+		case Same(option, "keep-alive"):
 			f.keeps = true
-		case same(option, "upgrade"):
+		case Same(option, "upgrade"):
 			f.upgrades = true
 		case len(option) > 0:
-			f.options++
+			f.MoreOptions++
 		}
 	}
 }
@@ -237,9 +249,9 @@ func (f *fields) connection(v []byte) {
 // empty.
 func cutMember(list []byte) (member, rest []byte) {
 	if comma := bytes.IndexByte(list, ','); comma >= 0 {
-		return trim(list[:comma]), list[comma+1:]
+		return Trim(list[:comma]), list[comma+1:]
 	}
-	return trim(list), nil
+	return Trim(list), nil
 }
 
 // hasMember tells whether a list has a word, with parameters or without.
@@ -248,9 +260,9 @@ func hasMember(list []byte, word string) bool {
 		var m []byte
 		m, list = cutMember(list)
 		if semicolon := bytes.IndexByte(m, ';'); semicolon >= 0 {
-			m = trim(m[:semicolon])
+			m = Trim(m[:semicolon])
 		}
-		if same(m, word) {
+		if Same(m, word) {
 			return true
 		}
 	}
@@ -260,18 +272,26 @@ func hasMember(list []byte, word string) bool {
 // settle checks what the fields say together, and reads the target.
 func (f *fields) settle(target []byte, scratch *[]byte) int {
 	switch {
-	case f.hosts > 1, len(f.host) == 0 && f.minor == 1: // none, or an empty one
+	case f.hosts > 1, len(f.Host) == 0 && f.Minor == 1: // none, or an empty one
 		return 400
 	case f.codings > 1, f.codings == 1 && f.lengths > 0, f.lengths > 1:
 		return 400 // framing that can be read in two ways
-	case f.codings == 1 && f.minor == 0:
+	case f.codings == 1 && f.Minor == 0:
 		return 400
-	case f.codings == 1 && !f.chunked:
+	case f.codings == 1 && !f.Chunked:
 		return 501
 	}
-	f.keepAlive = !f.closes && (f.minor == 1 || f.keeps)
-	f.expect = f.expect && f.minor == 1
+	f.KeepAlive = !f.closes && (f.Minor == 1 || f.keeps)
+	f.Expect = f.Expect && f.Minor == 1
 	// A tunnel of HTTP/2 would carry requests that no route has seen.
-	f.upgrade = f.upgrade && f.upgrades && !f.http2 && f.minor == 1
+	f.Upgrade = f.Upgrade && f.upgrades && !f.http2 && f.Minor == 1
 	return f.settleTarget(target, scratch)
+}
+
+// AppendField appends a field line.
+func AppendField(b, name, value []byte) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
 }

@@ -1,16 +1,16 @@
-package http
+package message
 
 import "bytes"
 
 // settleTarget reads the request target (RFC 9112 section 3.2) and the host.
-func (r *request) settleTarget(t []byte, scratch *[]byte) int {
-	authority := r.host
+func (r *Request) settleTarget(t []byte, scratch *[]byte) int {
+	authority := r.Host
 	switch {
-	case string(r.method) == "CONNECT":
+	case string(r.Method) == "CONNECT":
 		return 501 // no tunnels here, and no 200 that could be taken for one
 	case t[0] == '/':
 	case len(t) == 1 && t[0] == '*':
-		if string(r.method) != "OPTIONS" {
+		if string(r.Method) != "OPTIONS" {
 			return 400
 		}
 	default:
@@ -24,8 +24,8 @@ func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 		return 400
 	}
 	// The field must be valid even where the target overrules it.
-	if len(r.host) > 0 && &r.host[0] != firstByte(authority) {
-		if _, ok := hostOf(r.host, scratch); !ok {
+	if len(r.Host) > 0 && &r.Host[0] != firstByte(authority) {
+		if _, ok := hostOf(r.Host, scratch); !ok {
 			return 400
 		}
 	}
@@ -34,23 +34,23 @@ func (r *request) settleTarget(t []byte, scratch *[]byte) int {
 	if n := len(host); n > 1 && host[n-1] == '.' {
 		host = host[:n-1]
 	}
-	r.host, r.authority = host, authority
+	r.Host, r.Authority = host, authority
 	if q := bytes.IndexByte(t, '?'); q >= 0 {
-		t, r.query = t[:q], t[q+1:]
+		t, r.Query = t[:q], t[q+1:]
 	}
 	if len(t) == 0 {
 		t = slash // "http://host?query": an empty path means "/"
 	}
-	if r.path, ok = clean(t, scratch); !ok {
+	if r.Path, ok = clean(t, scratch); !ok {
 		return 400
 	}
-	if r.sent = t; t[0] == '/' && len(r.path) > 0 && &r.path[0] != &t[0] {
-		r.sent, r.resolved = resolveDots(t, scratch)
-		if again, _ := clean(r.sent, scratch); hasMixedDots(r.sent) || !bytes.Equal(again, r.path) {
+	if r.Sent = t; t[0] == '/' && len(r.Path) > 0 && &r.Path[0] != &t[0] {
+		r.Sent, r.Resolved = resolveDots(t, scratch)
+		if again, _ := clean(r.Sent, scratch); hasMixedDots(r.Sent) || !bytes.Equal(again, r.Path) {
 			// Which dots are segments is read in two ways, too: the server gets ours.
 			from := len(*scratch)
-			*scratch = appendEncoded(*scratch, r.path)
-			r.sent, r.resolved = (*scratch)[from:], true
+			*scratch = AppendEncoded(*scratch, r.Path)
+			r.Sent, r.Resolved = (*scratch)[from:], true
 		}
 	}
 	return 0
@@ -66,9 +66,9 @@ func firstByte(b []byte) *byte {
 // absolute splits an absolute-form target of the schemes http and https.
 func absolute(t []byte) (authority, path []byte, ok bool) {
 	switch {
-	case len(t) > 7 && same(t[:7], "http://"):
+	case len(t) > 7 && Same(t[:7], "http://"):
 		t = t[7:]
-	case len(t) > 8 && same(t[:8], "https://"):
+	case len(t) > 8 && Same(t[:8], "https://"):
 		t = t[8:]
 	default:
 		return nil, nil, false
@@ -133,7 +133,7 @@ func isIPLiteral(a []byte) bool {
 
 func allDigits(a []byte) bool {
 	for _, b := range a {
-		if !isDigit(b) {
+		if !IsDigit(b) {
 			return false
 		}
 	}
@@ -178,90 +178,3 @@ var hostByte = func() (t [256]byte) {
 
 // isHost tells whether a byte can be in a reg-name.
 func isHost(b byte) bool { return hostByte[b] == hostPlain || hostByte[b] == hostUpper }
-
-// clean decodes a path and removes its dot segments and repeated slashes, in
-// that order, so that no encoding hides anything from what comes after it. A
-// path that would climb above the root stays there (RFC 3986 section 5.2.4). It
-// returns t itself where nothing is to be done.
-func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
-	plain := true
-	for i, b := range t {
-		if b == '%' || (b == '.' || b == '/') && i > 0 && t[i-1] == '/' {
-			plain = false
-			break
-		}
-	}
-	if plain {
-		return t, true
-	}
-	from := len(*scratch)
-	s := *scratch
-	for i := 0; i < len(t); i++ {
-		b := t[i]
-		if b == '%' {
-			if i+2 >= len(t) {
-				return nil, false
-			}
-			hi, lo := unhex(t[i+1]), unhex(t[i+2])
-			if hi > 15 || lo > 15 {
-				return nil, false
-			}
-			if b = hi<<4 | lo; b == 0 {
-				return nil, false
-			}
-			i += 2
-		}
-		s = append(s, b)
-	}
-	*scratch = s
-	return removeDots(s[from:]), true
-}
-
-func unhex(b byte) byte {
-	switch {
-	case b >= '0' && b <= '9':
-		return b - '0'
-	case b >= 'a' && b <= 'f':
-		return b - 'a' + 10
-	case b >= 'A' && b <= 'F':
-		return b - 'A' + 10
-	}
-	return 255
-}
-
-// removeDots works in place: the result is never longer.
-func removeDots(p []byte) []byte {
-	out := 0 // p[:out] is the result so far; it is empty or begins with a slash
-	for i := 0; i < len(p); {
-		// p[i] is a slash, or i is 0 and the path is "*".
-		end := i + 1
-		for end < len(p) && p[end] != '/' {
-			end++
-		}
-		switch segment := p[i+1 : end]; {
-		case len(segment) == 0 || string(segment) == ".":
-			if end == len(p) {
-				p[out] = '/'
-				out++
-			}
-		case string(segment) == "..":
-			for out > 0 {
-				out--
-				if p[out] == '/' {
-					break
-				}
-			}
-			if end == len(p) {
-				p[out] = '/'
-				out++
-			}
-		default:
-			out += copy(p[out:], p[i:end])
-		}
-		i = end
-	}
-	if out == 0 {
-		p[0], out = '/', 1
-	}
-	return p[:out]
-}

@@ -1,4 +1,4 @@
-package http
+package message
 
 import (
 	"net/http"
@@ -21,7 +21,7 @@ func FuzzHTTPDate(f *testing.F) {
 		f.Add(v)
 	}
 	f.Fuzz(func(t *testing.T, v string) {
-		got, ok := parseHTTPDate([]byte(v))
+		got, ok := ParseHTTPDate([]byte(v))
 		if !ok {
 			// What net/http reads and writes again just so is a good date.
 			for _, form := range []string{http.TimeFormat, obsoleteDates[0], obsoleteDates[1]} {
@@ -60,11 +60,11 @@ func canonicalDate(v string) (_ string, more int64) {
 func TestHTTPDateRoundTrip(t *testing.T) {
 	var room [64]byte
 	for at := time.Unix(-1<<31, 0); at.Year() < 2200; at = at.Add(29*24*time.Hour + 12345*time.Second) {
-		v := appendHTTPDate(room[:0], at)
+		v := AppendHTTPDate(room[:0], at)
 		if want := at.UTC().Format(http.TimeFormat); string(v) != want {
 			t.Fatalf("%d: got %s, want %s", at.Unix(), v, want)
 		}
-		if sec, ok := parseHTTPDate(v); !ok || sec != at.Unix() {
+		if sec, ok := ParseHTTPDate(v); !ok || sec != at.Unix() {
 			t.Fatalf("%s is read as %d, %v; want %d", v, sec, ok, at.Unix())
 		}
 	}
@@ -75,8 +75,8 @@ func TestHTTPDateAllocatesNothing(t *testing.T) {
 	room := make([]byte, 0, 64)
 	now := time.Now()
 	allocated := testing.AllocsPerRun(100, func() {
-		room = appendHTTPDate(room[:0], now)
-		if sec, ok := parseHTTPDate(room); !ok || sec != now.Unix() {
+		room = AppendHTTPDate(room[:0], now)
+		if sec, ok := ParseHTTPDate(room); !ok || sec != now.Unix() {
 			t.Errorf("%s is read as %d, %v", room, sec, ok)
 		}
 	})

@@ -1,8 +1,8 @@
-package http
+package message
 
-// reason returns the phrase for a status, "" for one without. Clients don't
+// Reason returns the phrase for a status, "" for one without. Clients don't
 // read it (RFC 9112 section 4).
-func reason(status int) string { return reasons[status] }
+func Reason(status int) string { return reasons[status] }
 
 // reasons are those of RFC 9110 section 15 and the IANA registry.
 var reasons = map[int]string{
@@ -64,4 +64,19 @@ var reasons = map[int]string{
 	508: "Loop Detected",
 	510: "Not Extended",
 	511: "Network Authentication Required",
+}
+
+// Words has the body of every error that the server itself can answer with.
+var Words = func() map[int][]byte {
+	m := make(map[int][]byte)
+	for status, text := range reasons {
+		if status >= 400 {
+			m[status] = []byte(digits(status) + " " + text + "\n")
+		}
+	}
+	return m
+}()
+
+func digits(status int) string {
+	return string([]byte{'0' + byte(status/100), '0' + byte(status/10%10), '0' + byte(status%10)})
 }

@@ -1,19 +1,19 @@
-package http
+package message
 
 import "time"
 
 // httpDate is the one form in which dates are sent, RFC 9110 section 5.6.7.
 const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// appendHTTPDate appends a time as an IMF-fixdate.
-func appendHTTPDate(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, httpDate) }
+// AppendHTTPDate appends a time as an IMF-fixdate.
+func AppendHTTPDate(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, httpDate) }
 
 // obsoleteDates are the two forms that a recipient must understand still.
 var obsoleteDates = [...]string{"Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
 
-// parseHTTPDate reads a date in any of the three forms and returns it in Unix
+// ParseHTTPDate reads a date in any of the three forms and returns it in Unix
 // seconds. Only the obsolete two cost an allocation.
-func parseHTTPDate(v []byte) (sec int64, ok bool) {
+func ParseHTTPDate(v []byte) (sec int64, ok bool) {
 	if sec, ok := parseFixdate(v); ok {
 		return sec, true
 	}
@@ -57,7 +57,7 @@ func parseFixdate(v []byte) (sec int64, ok bool) {
 
 // two reads two digits; it returns -1 if they are none.
 func two(v []byte) int {
-	if !isDigit(v[0]) || !isDigit(v[1]) {
+	if !IsDigit(v[0]) || !IsDigit(v[1]) {
 		return -1
 	}
 	return int(v[0]-'0')*10 + int(v[1]-'0')
