@@ -57,7 +57,9 @@ var may = map[string][]string{
 	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "upstream"},
 	"archtest":           {},
 
-	"service/http/message": {},
+	"service/http/accesslog": {"service/http/message"},
+	"service/http/h1":        {"service/http/message"},
+	"service/http/message":   {},
 }
 
 // forbidden are packages of the standard library that would bring in what a
@@ -68,7 +70,9 @@ var forbidden = map[string][]string{
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
 
-	"service/http/message": {"net", "net/http", "os", "golang.org/x/sys/unix"},
+	"service/http/accesslog": {"net", "net/http"},
+	"service/http/h1":        {"net", "net/http"},
+	"service/http/message":   {"net", "net/http", "os", "golang.org/x/sys/unix"},
 
 	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
 	"service/tcp":        {"net", "os", "github.com/rs/zerolog"},

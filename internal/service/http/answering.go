@@ -2,6 +2,7 @@ package http
 
 import (
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/upstream"
 )
@@ -12,7 +13,7 @@ func (h *Handler) receive(x *exchange, in []byte) (n int) {
 	x.begun = true
 	for x.phase == beforeHead {
 		r := &h.resp
-		k, ok := parseResponse(in[n:], x.scan, r)
+		k, ok := h1.ParseResponse(in[n:], x.scan, r)
 		var opts message.Options
 		if ok && k > 0 {
 			opts, ok = h.optionsOf(r.Lines, r.MoreOptions)
@@ -67,13 +68,13 @@ func (h *Handler) begin(x *exchange, opts message.Options, in []byte) (n int) {
 	r := &h.resp
 	x.pool.chooser.Succeeded(x.server, h.loop.Monotonic())
 	x.phase, x.status = inContent, r.Status
-	x.framing = framingOf(r, x.method == "HEAD")
-	x.reuse = r.KeepAlive && x.framing != framedClose
+	x.framing = h1.FramingOf(r, x.method == "HEAD")
+	x.reuse = r.KeepAlive && x.framing != h1.ToClose
 	x.left = r.Length
 	y := reply{framing: x.framing, opts: opts, date: h.dateField()}
-	if x.framing >= framedChunks {
-		if y.framing = framedChunks; x.minor == 0 {
-			y.framing, x.bare = framedClose, true
+	if x.framing >= h1.ByChunks {
+		if y.framing = h1.ByChunks; x.minor == 0 {
+			y.framing, x.bare = h1.ToClose, true
 		}
 	}
 	// Whose request isn't read to its end can't begin another.
@@ -83,7 +84,7 @@ func (h *Handler) begin(x *exchange, opts message.Options, in []byte) (n int) {
 	buf = appendConnection(buf, x.minor, x.closing)
 	buf, n, done, ok := x.appendContent(buf, in, h)
 	x.client.Commit(buf)
-	x.client.Spend(x.chunks.work())
+	x.client.Spend(x.chunks.Work())
 	h.pass(x, done, ok, n == len(in))
 	return n
 }
@@ -103,14 +104,14 @@ func (h *Handler) content(x *exchange, in []byte) int {
 // says that this is all; ok is false if the coding is malformed.
 func (x *exchange) appendContent(buf, in []byte, h *Handler) (grown []byte, n int, done, ok bool) {
 	switch x.framing {
-	case framedNone:
+	case h1.NoContent:
 		return buf, 0, true, true
-	case framedLength:
+	case h1.ByLength:
 		n = int(min(x.left, int64(len(in))))
 		x.left -= int64(n)
 		x.content += int64(n)
 		return append(buf, in[:n]...), n, x.left == 0, true
-	case framedClose:
+	case h1.ToClose:
 		x.content += int64(len(in))
 		if x.bare {
 			return append(buf, in...), len(in), false, true
@@ -118,14 +119,14 @@ func (x *exchange) appendContent(buf, in []byte, h *Handler) (grown []byte, n in
 		return appendChunk(buf, in), len(in), false, true
 	}
 	var status int
-	before := x.chunks.total - x.chunks.left
-	buf, n, status = x.chunks.recode(buf, in, boundless, &x.to.response, x.bare)
-	x.content += x.chunks.total - x.chunks.left - before
-	return buf, n, x.chunks.step == chunkDone, status == 0
+	before := x.chunks.Total - x.chunks.Left
+	buf, n, status = recode(&x.chunks, buf, in, boundless, &x.to.response, x.bare)
+	x.content += x.chunks.Total - x.chunks.Left - before
+	return buf, n, x.chunks.Step == h1.Done, status == 0
 }
 
 // boundless is what a server's chunked body is held to.
-var boundless = limits{head: maxResponseHead, body: 1<<63 - 1, blanks: true}
+var boundless = h1.Limits{Head: h1.MaxResponseHead, Body: 1<<63 - 1, Blanks: true}
 
 // pass has the client get what was queued, and sees to what comes then. clean says that
 // nothing came behind it.
@@ -142,9 +143,9 @@ func (h *Handler) pass(x *exchange, done, ok, clean bool) {
 		}
 		u.SetTimeout(x.to.patience)
 		switch {
-		case x.framing == framedLength:
+		case x.framing == h1.ByLength:
 			u.Pass(x.left)
-		case x.framing == framedClose && x.bare:
+		case x.framing == h1.ToClose && x.bare:
 			u.Pass(-1)
 		default:
 			u.WaitFor(x.client)
@@ -157,7 +158,7 @@ func (h *Handler) ended(x *exchange) {
 	switch {
 	case x.phase == inTunnel:
 		h.tunnelEnded(x, x.link.conn, x.client)
-	case x.phase == inContent && x.framing == framedClose:
+	case x.phase == inContent && x.framing == h1.ToClose:
 		if !x.bare {
 			x.client.Write([]byte("0\r\n\r\n"))
 		}

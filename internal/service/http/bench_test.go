@@ -1,12 +1,11 @@
 package http
 
 import (
-	"net/netip"
 	"testing"
-	"time"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -24,13 +23,13 @@ func BenchmarkParse(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			in := []byte(head)
-			lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
+			lim := h1.Limits{Line: 8 << 10, Head: 32 << 10, Body: 1 << 20}
 			var r message.Request
 			scratch := make([]byte, 0, 1024)
 			b.SetBytes(int64(len(in)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if n, status := parse(in, 0, lim, &r, &scratch); n != len(in) || status != 0 {
+				if n, status := h1.ParseRequest(in, 0, lim, &r, &scratch); n != len(in) || status != 0 {
 					b.Fatal(n, status)
 				}
 			}
@@ -48,17 +47,17 @@ func BenchmarkForward(b *testing.B) {
 		"Connection: keep-alive\r\nReferer: https://www.example.com/\r\n\r\n")
 	out := []byte("HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\n" +
 		"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 5\r\n\r\n")
-	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
+	lim := h1.Limits{Line: 8 << 10, Head: 32 << 10, Body: 1 << 20}
 	var r message.Request
 	var resp message.Response
 	scratch, room := make([]byte, 0, 1024), make([]byte, 0, 4096)
 	o := p.origin(stranger)
-	y := reply{framing: framedLength}
+	y := reply{framing: h1.ByLength}
 	b.ReportAllocs()
 	for b.Loop() {
-		parse(in, 0, lim, &r, &scratch)
+		h1.ParseRequest(in, 0, lim, &r, &scratch)
 		p.appendRequest(room, &r, o, "server", nil)
-		parseResponse(out, 0, &resp)
+		h1.ParseResponse(out, 0, &resp)
 		p.appendResponse(room, &resp, &y)
 	}
 }
@@ -82,7 +81,7 @@ func BenchmarkFixed(b *testing.B) {
 	room := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		if n, status := parse(in, 0, site.limit, &h.req, &h.scratch); n != len(in) || status != 0 {
+		if n, status := h1.ParseRequest(in, 0, site.limit, &h.req, &h.scratch); n != len(in) || status != 0 {
 			b.Fatal(n, status)
 		}
 		f := site.find(&h.req).respond
@@ -123,44 +122,11 @@ func BenchmarkResponse(b *testing.B) {
 			b.SetBytes(int64(len(in)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if n, ok := parseResponse(in, 0, &r); n != len(in) || !ok {
+				if n, ok := h1.ParseResponse(in, 0, &r); n != len(in) || !ok {
 					b.Fatal(n, ok)
 				}
-				p.appendResponse(room, &r, &reply{framing: framedLength})
+				p.appendResponse(room, &r, &reply{framing: h1.ByLength})
 			}
 		})
-	}
-}
-
-// BenchmarkLogLine is a line of the access log in both formats.
-func BenchmarkLogLine(b *testing.B) {
-	h := &Handler{scratch: make([]byte, 0, 1024)}
-	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-	in := []byte("GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
-		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nReferer: https://www.example.com/\r\n\r\n")
-	if n, status := parse(in, 0, lim, &h.req, &h.scratch); n != len(in) || status != 0 {
-		b.Fatal(n, status)
-	}
-	now, addr, room := time.Now(), netip.MustParseAddrPort("192.0.2.1:40000"), make([]byte, 0, 1024)
-	b.Run("combined", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h.appendCombined(room, addr, now, 200, 1234)
-		}
-	})
-	b.Run("json", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h.appendJSON(room, addr, now, 200, 1234)
-		}
-	})
-}
-
-// BenchmarkDate is the date's line, which is made once a second.
-func BenchmarkDate(b *testing.B) {
-	now, room := time.Now(), make([]byte, 0, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		message.AppendHTTPDate(room, now)
 	}
 }

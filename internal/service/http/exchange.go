@@ -7,6 +7,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/upstream"
 )
@@ -30,13 +31,13 @@ type exchange struct {
 	local    bool // …or for want of descriptors or ports here
 
 	// The request.
-	raw     []byte // its head as it came, then the body if that came whole
-	head    int    // bytes of raw
-	sent    bool   // all of it has been read
-	whole   bool   // …and is in raw: it can be sent once more
-	last    bool   // no byte behind it had been read
-	body    chunks // where in a chunked one
-	method  string // "GET", "HEAD" or "" for others
+	raw     []byte    // its head as it came, then the body if that came whole
+	head    int       // bytes of raw
+	sent    bool      // all of it has been read
+	whole   bool      // …and is in raw: it can be sent once more
+	last    bool      // no byte behind it had been read
+	body    h1.Chunks // where in a chunked one
+	method  string    // "GET", "HEAD" or "" for others
 	minor   byte
 	chunked bool
 	safe    bool // to be repeated if it wasn't answered
@@ -48,12 +49,12 @@ type exchange struct {
 	scan    int  // bytes of its head that were searched
 	phase   step
 	status  int
-	framing framing
+	framing h1.Framing
 	bare    bool // no coding is written for the client
 	reuse   bool // the server lets the connection live
 	closing bool // the client's ends behind it
 	left    int64
-	chunks  chunks
+	chunks  h1.Chunks
 	content int64 // bytes that came, for the access log
 
 	unsent int64 // in a tunnel that was quiet: what lay in the sockets then, in bytes
@@ -228,7 +229,7 @@ func (h *Handler) request(x *exchange, parsed bool) {
 
 // recallOf parses an exchange's head once more.
 func (h *Handler) recallOf(x *exchange) {
-	parse(x.raw[:x.head], 0, h.site.limit, &h.req, &h.scratch)
+	h1.ParseRequest(x.raw[:x.head], 0, h.site.limit, &h.req, &h.scratch)
 }
 
 // forwardBody passes on what there is of a chunked body.
@@ -239,14 +240,14 @@ func (h *Handler) forwardBody(c *eventloop.Conn, x *exchange, in []byte) int {
 	u := x.link.conn
 	buf := u.Reserve(len(in) + 64)
 	before := len(buf)
-	buf, n, status := x.body.recode(buf, in, h.site.limit, &x.to.request, false)
+	buf, n, status := recode(&x.body, buf, in, h.site.limit, &x.to.request, false)
 	x.out += uint64(len(buf) - before)
 	u.Commit(buf)
-	if c.Spend(x.body.work()); status != 0 {
+	if c.Spend(x.body.Work()); status != 0 {
 		h.fail(x, status)
 		return len(in)
 	}
-	if x.body.step == chunkDone {
+	if x.body.Step == h1.Done {
 		h.requestDone(x)
 		x.last = n == len(in)
 	} else {

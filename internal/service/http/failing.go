@@ -5,6 +5,7 @@ import (
 
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/service/failure"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/upstream"
 )
 
@@ -110,7 +111,7 @@ func (h *Handler) fail(x *exchange, status int) {
 func (h *Handler) breakOff(x *exchange) {
 	c := x.client
 	h.logExchange(x)
-	open := x.bare || x.framing == framedNone // nothing but the connection's end tells its end
+	open := x.bare || x.framing == h1.NoContent // nothing but the connection's end tells its end
 	h.sever(x)
 	h.letClient(c)
 	if open {

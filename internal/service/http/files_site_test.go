@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -97,8 +98,8 @@ func (s *site) parse(method, target string, fields ...string) {
 	for _, f := range fields {
 		head += f + "\r\n"
 	}
-	lim := limits{line: 64 << 10, head: 128 << 10}
-	if n, status := parse([]byte(head+"\r\n"), 0, lim, &s.req, &s.scratch); n == 0 {
+	lim := h1.Limits{Line: 64 << 10, Head: 128 << 10}
+	if n, status := h1.ParseRequest([]byte(head+"\r\n"), 0, lim, &s.req, &s.scratch); n == 0 {
 		s.t.Fatalf("%q is refused: %d", head, status)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -23,7 +24,7 @@ func forwardHead(t testing.TB, p *proxy, head string, from netip.Addr) string {
 	t.Helper()
 	var r message.Request
 	var scratch []byte
-	n, status := parse([]byte(head), 0, testLimits, &r, &scratch)
+	n, status := h1.ParseRequest([]byte(head), 0, testLimits, &r, &scratch)
 	if n == 0 {
 		t.Fatalf("%q is refused with %d", head, status)
 	}
@@ -208,7 +209,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	var r message.Request
 	scratch, room, opts := make([]byte, 0, 100), make([]byte, 0, 1000), make(message.Options, 0, message.MaxOptions)
 	if n := testing.AllocsPerRun(100, func() {
-		parse(head, 0, testLimits, &r, &scratch)
+		h1.ParseRequest(head, 0, testLimits, &r, &scratch)
 		opts, _ = opts.Read(r.Lines)
 		p.appendRequest(room, &r, p.origin(friend), "server", opts)
 	}); n != 0 {
@@ -232,7 +233,7 @@ func FuzzForward(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var r, again message.Request
 		var scratch, scratch2 []byte
-		n, _ := parse(in, 0, testLimits, &r, &scratch)
+		n, _ := h1.ParseRequest(in, 0, testLimits, &r, &scratch)
 		if n == 0 || string(r.Path) == "*" {
 			return
 		}
@@ -241,8 +242,8 @@ func FuzzForward(f *testing.F) {
 			return
 		}
 		out := whole.appendRequest(nil, &r, whole.origin(friend), "server:80", opts)
-		lim := limits{line: 1 << 20, head: 1 << 20}
-		m, status := parse(out, 0, lim, &again, &scratch2)
+		lim := h1.Limits{Line: 1 << 20, Head: 1 << 20}
+		m, status := h1.ParseRequest(out, 0, lim, &again, &scratch2)
 		if m != len(out) || status != 0 {
 			t.Fatalf("%q became %q, of which %d are a head: %d", in[:n], out, m, status)
 		}
@@ -262,7 +263,7 @@ func FuzzForward(f *testing.F) {
 		}
 		if path := string(r.Path); path == "/api" || strings.HasPrefix(path, "/api/") {
 			out = strip.appendRequest(nil, &r, strip.origin(stranger), "server:80", opts)
-			m, status = parse(out, 0, lim, &again, &scratch2)
+			m, status = h1.ParseRequest(out, 0, lim, &again, &scratch2)
 			if want := "/" + strings.TrimPrefix(strings.TrimPrefix(path, "/api"), "/"); m != len(out) || status != 0 || string(again.Path) != want {
 				t.Fatalf("%q became %q: %d, %d, path %q instead of %q", in[:n], out, m, status, again.Path, want)
 			}

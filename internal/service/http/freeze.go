@@ -5,6 +5,7 @@ import (
 
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/pack"
+	"reuseportd/internal/service/http/h1"
 )
 
 // kind names the form in which a connection is frozen.
@@ -36,10 +37,10 @@ func (h *Handler) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	case inBody:
 		b = pack.Bytes(b, st.head)
 		b = pack.Uint(b, uint64(st.length+1))
-		b = pack.Uint(b, uint64(st.body.step))
-		b = pack.Uint(b, uint64(st.body.left))
-		b = pack.Uint(b, uint64(st.body.total))
-		b = pack.Uint(b, uint64(st.body.lines))
+		b = pack.Uint(b, uint64(st.body.Step))
+		b = pack.Uint(b, uint64(st.body.Left))
+		b = pack.Uint(b, uint64(st.body.Total))
+		b = pack.Uint(b, uint64(st.body.Lines))
 	case inParts:
 		b = pack.Uint(b, flag(st.closing))
 		b = pack.Bytes(b, st.tail)
@@ -115,16 +116,16 @@ func (h *Handler) Thaw(c *eventloop.Conn, k string, b []byte, fds []int) error {
 func (h *Handler) thawBody(st *state, r *pack.Reader) error {
 	st.head = append(st.head[:0], r.Bytes()...)
 	st.length = int64(r.Uint()) - 1
-	st.body = chunks{
-		step: chunkStep(r.Int(int(chunkDone))), left: int64(r.Uint()), total: int64(r.Uint()),
-		lines: r.Int(1 << 30),
+	st.body = h1.Chunks{
+		Step: h1.ChunkStep(r.Int(int(h1.Done))), Left: int64(r.Uint()), Total: int64(r.Uint()),
+		Lines: r.Int(1 << 30),
 	}
-	if r.Err() != nil || st.length < -1 || st.body.left < 0 || st.body.total < 0 {
+	if r.Err() != nil || st.length < -1 || st.body.Left < 0 || st.body.Total < 0 {
 		return errState
 	}
-	n, status := parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
+	n, status := h1.ParseRequest(st.head, 0, h.site.limit, &h.req, &h.scratch)
 	if status != 0 || n == 0 || n != len(st.head) || h.req.Chunked != (st.length < 0) ||
-		h.req.Length > h.site.limit.body || st.body.total > h.site.limit.body {
+		h.req.Length > h.site.limit.Body || st.body.Total > h.site.limit.Body {
 		return errors.New("the new limits are too low for a request that is under way")
 	}
 	if route := h.site.find(&h.req); route != nil && route.proxy != nil {

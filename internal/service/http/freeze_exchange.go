@@ -5,6 +5,7 @@ import (
 
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/pack"
+	"reuseportd/internal/service/http/h1"
 )
 
 // kindExchange is a client's side of an exchange whose request has a connection.
@@ -32,11 +33,11 @@ func (x *exchange) freeze(b []byte) []byte {
 	} {
 		b = pack.Uint(b, v)
 	}
-	return x.chunks.freeze(x.body.freeze(b))
+	return freezeChunks(&x.chunks, freezeChunks(&x.body, b))
 }
 
-func (k *chunks) freeze(b []byte) []byte {
-	for _, v := range [...]uint64{uint64(k.step), uint64(k.left), uint64(k.total), uint64(k.lines), flag(k.last)} {
+func freezeChunks(k *h1.Chunks, b []byte) []byte {
+	for _, v := range [...]uint64{uint64(k.Step), uint64(k.Left), uint64(k.Total), uint64(k.Lines), flag(k.Last)} {
 		b = pack.Uint(b, v)
 	}
 	return b
@@ -44,10 +45,10 @@ func (k *chunks) freeze(b []byte) []byte {
 
 const maxInt = 1<<63 - 1
 
-func (k *chunks) thaw(r *pack.Reader) {
-	*k = chunks{
-		step: chunkStep(r.Int(int(chunkDone))), left: int64(r.Int(maxInt)), total: int64(r.Int(maxInt)),
-		lines: r.Int(1 << 30), last: r.Int(1) == 1,
+func thawChunks(k *h1.Chunks, r *pack.Reader) {
+	*k = h1.Chunks{
+		Step: h1.ChunkStep(r.Int(int(h1.Done))), Left: int64(r.Int(maxInt)), Total: int64(r.Int(maxInt)),
+		Lines: r.Int(1 << 30), Last: r.Int(1) == 1,
 	}
 }
 
@@ -64,7 +65,7 @@ func (h *Handler) thawExchange(c *eventloop.Conn, b []byte, fds []int) error {
 	if r.Err() != nil || head > len(raw) || wantFiles(fds, 0) != nil {
 		return errState
 	}
-	if n, status := parse(raw[:head], 0, h.site.limit, &h.req, &h.scratch); status != 0 || n != head {
+	if n, status := h1.ParseRequest(raw[:head], 0, h.site.limit, &h.req, &h.scratch); status != 0 || n != head {
 		return errors.New("the new limits are too low for a request that is under way")
 	}
 	to := h.site.find(&h.req)
@@ -90,13 +91,13 @@ func (h *Handler) thawExchange(c *eventloop.Conn, b []byte, fds []int) error {
 func (x *exchange) thaw(r *pack.Reader, l *link) bool {
 	yes := func() bool { return r.Int(1) == 1 }
 	x.sent, x.whole, x.last, l.used, x.attempts = yes(), yes(), yes(), yes(), r.Int(maxInt)
-	x.begun, x.scan, x.phase, x.status, x.framing = yes(), r.Int(maxResponseHead), step(r.Int(int(inContent))), r.Int(999), framing(r.Int(int(framedClose)))
+	x.begun, x.scan, x.phase, x.status, x.framing = yes(), r.Int(h1.MaxResponseHead), step(r.Int(int(inContent))), r.Int(999), h1.Framing(r.Int(int(h1.ToClose)))
 	x.bare, x.reuse, x.closing, x.left, x.content = yes(), yes(), yes(), int64(r.Int(maxInt))-1, int64(r.Int(maxInt))
-	x.body.thaw(r)
-	x.chunks.thaw(r)
+	thawChunks(&x.body, r)
+	thawChunks(&x.chunks, r)
 	// What was passed before is counted where that was.
 	x.in, x.out = -l.conn.Passed(), -x.client.Passed()
-	return r.End() == nil && (x.framing != framedLength || x.left >= 0)
+	return r.End() == nil && (x.framing != h1.ByLength || x.left >= 0)
 }
 
 // rearm has an exchange wait for what it waited for elsewhere.

@@ -11,6 +11,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/pack"
+	"reuseportd/internal/service/http/h1"
 )
 
 // thawer is a loop with a service, to which connections come in any state.
@@ -147,10 +148,10 @@ var frozen = map[string]struct {
 	"half a head":        {packed(0, 0), 0},
 	"an empty line":      {packed(0, 1), 0},
 	"half a body":        {packed(1, lengthHead, 10, 0, 0, 0, 0), 0},
-	"before a chunk":     {packed(1, chunkedHead, 0, int(chunkSize), 0, 5, 3), 0},
-	"in a chunk":         {packed(1, chunkedHead, 0, int(chunkData), 7, 9, 0), 0},
-	"behind a chunk":     {packed(1, chunkedHead, 0, int(chunkEnd), 0, 9, 0), 0},
-	"in a trailer":       {packed(1, chunkedHead, 0, int(chunkTrailer), 0, 9, 20), 0},
+	"before a chunk":     {packed(1, chunkedHead, 0, int(h1.AtSize), 0, 5, 3), 0},
+	"in a chunk":         {packed(1, chunkedHead, 0, int(h1.InData), 7, 9, 0), 0},
+	"behind a chunk":     {packed(1, chunkedHead, 0, int(h1.AtEnd), 0, 9, 0), 0},
+	"in a trailer":       {packed(1, chunkedHead, 0, int(h1.InTrailer), 0, 9, 20), 0},
 	"parts":              {packed(2, 1, "tail", 2, "head", 0, 5, "head", 100, 7), 1},
 	"behind the parts":   {packed(2, 0, "tail", 0), 1},
 	"parts without tail": {packed(2, 0, "", 1, "", 1<<40, 1<<40), 1},
@@ -175,7 +176,7 @@ func TestThawRefuses(t *testing.T) {
 		files int
 	}{
 		"no phase":                  {packed(3), 0},
-		"no step":                   {packed(1, chunkedHead, 0, int(chunkDone)+1, 0, 0, 0), 0},
+		"no step":                   {packed(1, chunkedHead, 0, int(h1.Done)+1, 0, 0, 0), 0},
 		"no head":                   {packed(1, "", 10, 0, 0, 0, 0), 0},
 		"half a head":               {packed(1, lengthHead[:20], 10, 0, 0, 0, 0), 0},
 		"more than a head":          {packed(1, lengthHead+"x", 10, 0, 0, 0, 0), 0},

@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/accesslog"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -15,7 +17,7 @@ import (
 type Handler struct {
 	loop *eventloop.Loop
 	site *Site
-	log  *ring // nil if there is no access log
+	log  *accesslog.Writer // nil if there is no access log
 
 	// fresh and keepalive are of connections that nothing was read from, or nothing since the last
 	// answer: they make room for others where that is needed.
@@ -29,7 +31,6 @@ type Handler struct {
 	date    []byte  // "Date: …\r\n", renewed once a second
 	second  int64   // that date is of
 	usuals  []usual // as respond.number counts them
-	line    []byte  // of the access log
 	free    eventloop.Spare[*state]
 
 	// Of requests that are passed on.
@@ -64,9 +65,7 @@ func newHandler(l *eventloop.Loop, s *Site, pools map[string]*Pool) *Handler {
 	}
 	h.life = newLifetime(l, s.conf.MaxRequests, s.conf.MaxLifetime, max(s.conf.KeepaliveTimeout, s.conf.HeaderTimeout))
 	l.OnTrim(h.trim)
-	if s.log != nil {
-		h.log = s.log.ring()
-	}
+	h.log = s.log.Writer()
 	h.usuals = make([]usual, s.responds)
 	for _, p := range s.proxies {
 		h.passages = append(h.passages, passage{
@@ -124,7 +123,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	if partial {
 		from = st.scan
 	}
-	n, status := parse(in, from, h.site.limit, &h.req, &h.scratch)
+	n, status := h1.ParseRequest(in, from, h.site.limit, &h.req, &h.scratch)
 	switch {
 	case status != 0:
 		h.refuse(c, status)
@@ -143,7 +142,7 @@ func (h *Handler) readHead(c *eventloop.Conn, in []byte) int {
 	}
 	c.Spend(n * headWork)
 	switch {
-	case h.req.Length > h.site.limit.body:
+	case h.req.Length > h.site.limit.Body:
 		h.refuse(c, 413)
 		return len(in)
 	}
@@ -168,7 +167,7 @@ func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	st := h.state(c)
 	st.phase, st.head = inBody, append(st.head[:0], head...)
 	h.chargeHeads(st)
-	st.length, st.body = h.req.Length, chunks{}
+	st.length, st.body = h.req.Length, h1.Chunks{}
 	if h.req.Chunked {
 		st.length = -1
 	}
@@ -187,14 +186,14 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 		st.length -= int64(n)
 	} else {
 		var status int
-		n, status = st.body.discard(in, h.site.limit)
-		if c.Spend(st.body.work()); status != 0 {
+		n, status = st.body.Discard(in, h.site.limit)
+		if c.Spend(st.body.Work()); status != 0 {
 			h.recall(st)
 			h.refuse(c, status)
 			return len(in)
 		}
 	}
-	if st.length > 0 || st.length < 0 && st.body.step != chunkDone {
+	if st.length > 0 || st.length < 0 && st.body.Step != h1.Done {
 		if !c.KeepsUp(&st.pace, n) {
 			h.loop.Count().Slow++
 			h.recall(st)
@@ -218,7 +217,7 @@ func (h *Handler) readBody(c *eventloop.Conn, st *state, in []byte) int {
 
 // recall parses a kept head once more.
 func (h *Handler) recall(st *state) {
-	parse(st.head, 0, h.site.limit, &h.req, &h.scratch)
+	h1.ParseRequest(st.head, 0, h.site.limit, &h.req, &h.scratch)
 }
 
 // Flushed goes on with an answer in several parts.
@@ -285,5 +284,12 @@ func (h *Handler) Closed(c *eventloop.Conn) {
 func closeFD(fd int) {
 	if fd >= 0 {
 		_ = unix.Close(fd)
+	}
+}
+
+// logRequest adds a line for h.req, if there is a log.
+func (h *Handler) logRequest(c *eventloop.Conn, status int, size int64) {
+	if h.log != nil {
+		h.loop.Count().LogDropped += h.log.Request(&h.req, c.Remote(), h.loop.Now(), status, size)
 	}
 }

@@ -3,6 +3,7 @@ package http
 import (
 	"strconv"
 
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -13,14 +14,14 @@ import (
 // bare, no coding is written: the end of the connection is the body's.
 //
 // It returns how much of the input was consumed, and what discard would.
-func (k *chunks) recode(out, in []byte, lim limits, e *edit, bare bool) (grown []byte, n, status int) {
+func recode(k *h1.Chunks, out, in []byte, lim h1.Limits, e *edit, bare bool) (grown []byte, n, status int) {
 	for {
-		m, piece, status := k.next(in[n:], lim)
+		m, piece, status := k.Next(in[n:], lim)
 		n += m
 		if status != 0 {
 			return out, n, status
 		}
-		ending := k.step >= chunkTrailer
+		ending := k.Step >= h1.InTrailer
 		switch {
 		case bare && !ending:
 			out = append(out, piece...)
@@ -28,14 +29,14 @@ func (k *chunks) recode(out, in []byte, lim limits, e *edit, bare bool) (grown [
 		case !ending && piece != nil:
 			out = appendChunk(out, piece)
 		case ending:
-			if !k.last {
-				k.last = true
+			if !k.Last {
+				k.Last = true
 				out = append(out, "0\r\n"...)
 			}
 			if piece != nil {
 				out = e.appendTrailer(out, piece)
 			}
-			if k.step == chunkDone {
+			if k.Step == h1.Done {
 				out = append(out, "\r\n"...)
 			}
 		}

@@ -9,17 +9,18 @@ import (
 	"testing"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/h1"
 )
 
 var noEdit = &edit{}
 
 // recodeSplit has a body come in pieces of n bytes.
-func recodeSplit(in []byte, n int, lim limits, e *edit, bare bool) (out []byte, used, status int, k chunks) {
+func recodeSplit(in []byte, n int, lim h1.Limits, e *edit, bare bool) (out []byte, used, status int, k h1.Chunks) {
 	have := 0
-	for have < len(in) && status == 0 && k.step != chunkDone {
+	for have < len(in) && status == 0 && k.Step != h1.Done {
 		have = min(len(in), have+n)
 		var m int
-		out, m, status = k.recode(out, in[used:have], lim, e, bare)
+		out, m, status = recode(&k, out, in[used:have], lim, e, bare)
 		used += m
 	}
 	return out, used, status, k
@@ -40,16 +41,16 @@ func TestRecode(t *testing.T) {
 		"before the end":   {"5\r\nhello\r\n0\r\n", "5\r\nhello\r\n0\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var k chunks
-			out, n, status := k.recode(nil, []byte(c.in), testLimits, &e, false)
+			var k h1.Chunks
+			out, n, status := recode(&k, nil, []byte(c.in), testLimits, &e, false)
 			if string(out) != c.want || n != len(c.in) || status != 0 {
 				t.Errorf("got %q, %d of %d, %d, want %q", out, n, len(c.in), status, c.want)
 			}
 		})
 	}
-	var k chunks
-	out, _, _ := k.recode(nil, []byte("5\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n"), testLimits, noEdit, true)
-	if string(out) != "hello!" || k.step != chunkDone {
+	var k h1.Chunks
+	out, _, _ := recode(&k, nil, []byte("5\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n"), testLimits, noEdit, true)
+	if string(out) != "hello!" || k.Step != h1.Done {
 		t.Errorf("bare: %q", out)
 	}
 }
@@ -58,8 +59,8 @@ func TestRecode(t *testing.T) {
 func TestRecodeAllocatesNothing(t *testing.T) {
 	in, room := []byte("5\r\nhello\r\n0\r\nA: b\r\n\r\n"), make([]byte, 0, 100)
 	if n := testing.AllocsPerRun(100, func() {
-		var k chunks
-		k.recode(room, in, testLimits, noEdit, false)
+		var k h1.Chunks
+		recode(&k, room, in, testLimits, noEdit, false)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -86,10 +87,10 @@ func FuzzRecode(f *testing.F) {
 		if !bytes.Equal(got, bare) && status == 0 {
 			t.Fatalf("%q is not %q", got, bare)
 		}
-		if done := k.step == chunkDone; done != (err == nil) || done && rest != 0 {
+		if done := k.Step == h1.Done; done != (err == nil) || done && rest != 0 {
 			t.Fatalf("done %v: %v, %d bytes behind the end of %q", done, err, rest, out)
 		}
-		if k.step != chunkDone {
+		if k.Step != h1.Done {
 			return
 		}
 		want, left, err := dechunk(in)
@@ -110,3 +111,5 @@ func dechunk(in []byte) (data []byte, rest int, err error) {
 	left, _ := io.ReadAll(r)
 	return data, len(left), err
 }
+
+var testLimits = h1.Limits{Line: 256, Head: 1024, Body: 1 << 20}

@@ -3,12 +3,13 @@ package http
 import (
 	"strconv"
 
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
 // reply is how a server's response goes on to a client.
 type reply struct {
-	framing framing         // of what the client gets
+	framing h1.Framing      // of what the client gets
 	date    []byte          // a whole line, for a response without one
 	opts    message.Options // of the response's Connection
 }
@@ -39,7 +40,7 @@ func (p *proxy) appendResponse(b []byte, r *message.Response, y *reply) []byte {
 		case role == message.RoleUpgrade && r.Status == 101:
 		case role == message.RoleUpgrade && r.Status == 426:
 			upgrade = true // what the client is to speak instead: RFC 9110 section 15.5.22
-		case role == message.RoleTrailer && y.framing == framedChunks && r.Chunked:
+		case role == message.RoleTrailer && y.framing == h1.ByChunks && r.Chunked:
 		case role >= message.RoleHop && role <= message.RoleUpgrade, y.opts.Take(name):
 			continue
 		}
@@ -52,7 +53,7 @@ func (p *proxy) appendResponse(b []byte, r *message.Response, y *reply) []byte {
 		b = append(b, y.date...)
 	}
 	switch {
-	case y.framing == framedChunks:
+	case y.framing == h1.ByChunks:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Length >= 0 && r.Status >= 200 && r.Status != 204:
 		// Also where there is no content: it says what a GET would bring.

@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
 // TestResponseHeads has heads, and how they are understood: "malformed", or status,
 // framing and whether the connection lives.
 func TestResponseHeads(t *testing.T) {
-	names := map[framing]string{framedNone: "none", framedLength: "length", framedChunks: "chunks", framedClose: "close"}
+	names := map[h1.Framing]string{h1.NoContent: "none", h1.ByLength: "length", h1.ByChunks: "chunks", h1.ToClose: "close"}
 	for name, c := range map[string]struct{ head, want string }{
 		"length":                   {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "200 length true"},
 		"chunked":                  {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", "200 chunks true"},
@@ -67,16 +68,16 @@ func TestResponseHeads(t *testing.T) {
 		"two spaces":               {"HTTP/1.1  200 OK\r\n\r\n", "malformed"},
 		"no response":              {"SSH-2.0-x\r\n", "malformed"},
 		"a request":                {"GET / HTTP/1.1\r\n\r\n", "malformed"},
-		"too long":                 {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", maxResponseHead-23) + "\r\n\r\n", "malformed"},
-		"too long without end":     {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", maxResponseHead), "malformed"},
-		"longest":                  {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", maxResponseHead-24) + "\r\n\r\n", "200 close true"},
+		"too long":                 {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", h1.MaxResponseHead-23) + "\r\n\r\n", "malformed"},
+		"too long without end":     {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", h1.MaxResponseHead), "malformed"},
+		"longest":                  {"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", h1.MaxResponseHead-24) + "\r\n\r\n", "200 close true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r message.Response
-			n, ok := parseResponse([]byte(c.head), 0, &r)
+			n, ok := h1.ParseResponse([]byte(c.head), 0, &r)
 			got := "malformed"
 			if ok && n > 0 {
-				got = fmt.Sprint(r.Status, " ", names[framingOf(&r, false)], " ", r.KeepAlive)
+				got = fmt.Sprint(r.Status, " ", names[h1.FramingOf(&r, false)], " ", r.KeepAlive)
 			}
 			if r.Upgrade {
 				got += " upgrade"
@@ -89,10 +90,10 @@ func TestResponseHeads(t *testing.T) {
 }
 
 // replyHead returns the head that a client gets for a server's.
-func replyHead(t testing.TB, p *proxy, head string, framed framing) string {
+func replyHead(t testing.TB, p *proxy, head string, framed h1.Framing) string {
 	t.Helper()
 	var r message.Response
-	if n, ok := parseResponse([]byte(head), 0, &r); n != len(head) || !ok {
+	if n, ok := h1.ParseResponse([]byte(head), 0, &r); n != len(head) || !ok {
 		t.Fatalf("%q: %d, %v", head, n, ok)
 	}
 	opts, _ := message.Options(nil).Read(r.Lines)
@@ -104,24 +105,24 @@ func TestReplyHead(t *testing.T) {
 	edited := config.Proxy{Response: config.HeaderEdit{Remove: []string{"server", "Connection"}, Set: []config.Header{{Name: "X-A", Value: "2"}, {Name: "Content-Length", Value: "7"}}}}
 	for name, c := range map[string]struct {
 		conf       config.Proxy
-		framed     framing
+		framed     h1.Framing
 		head, want string
 	}{
-		"length":       {config.Proxy{}, framedLength, "HTTP/1.1 200 Fine\r\nserver:x\r\nContent-Length: 05\r\nA: b\r\n\r\n", "HTTP/1.1 200 Fine\r\nserver: x\r\nA: b\r\nDate: now\r\nContent-Length: 5\r\n"},
-		"dated":        {config.Proxy{}, framedLength, "HTTP/1.0 200 OK\r\nDate: then\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 5\r\n"},
-		"chunks":       {config.Proxy{}, framedChunks, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nTrailer: X\r\nDate: now\r\nTransfer-Encoding: chunked\r\n"},
-		"now chunks":   {config.Proxy{}, framedChunks, "HTTP/1.0 200 OK\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n"},
-		"now close":    {config.Proxy{}, framedClose, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: now\r\n"},
-		"no phrase":    {config.Proxy{}, framedNone, "HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nDate: now\r\nContent-Length: 0\r\n"},
-		"odd status":   {config.Proxy{}, framedNone, "HTTP/1.1 799\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 799 \r\nDate: now\r\nContent-Length: 0\r\n"},
-		"204":          {config.Proxy{}, framedNone, "HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 204 X\r\nDate: now\r\n"},
-		"304":          {config.Proxy{}, framedNone, "HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304 X\r\nDate: now\r\nContent-Length: 5\r\n"},
-		"103":          {edited, framedNone, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nServer: y\r\nContent-Length: 3\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n"},
-		"101":          {config.Proxy{}, framedNone, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: ws\r\nSec-A: b\r\n\r\n", "HTTP/1.1 101 X\r\nUpgrade: ws\r\nSec-A: b\r\n"},
-		"hop by hop":   {config.Proxy{}, framedNone, "HTTP/1.1 426 X\r\nConnection: close, A\r\nA: b\r\nUpgrade: ws\r\nKeep-Alive: 3\r\nProxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 426 X\r\nUpgrade: ws\r\nConnection: Upgrade\r\nDate: now\r\nContent-Length: 0\r\n"},
-		"set cookies":  {config.Proxy{}, framedNone, "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: now\r\nContent-Length: 0\r\n"},
-		"edited":       {edited, framedNone, "HTTP/1.1 200 X\r\nServer: a\r\nx-a: 1\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nDate: now\r\nContent-Length: 0\r\nX-A: 2\r\n"},
-		"date removed": {config.Proxy{Response: config.HeaderEdit{Remove: []string{"Date"}}}, framedNone, "HTTP/1.1 200 X\r\nDate: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nContent-Length: 0\r\n"},
+		"length":       {config.Proxy{}, h1.ByLength, "HTTP/1.1 200 Fine\r\nserver:x\r\nContent-Length: 05\r\nA: b\r\n\r\n", "HTTP/1.1 200 Fine\r\nserver: x\r\nA: b\r\nDate: now\r\nContent-Length: 5\r\n"},
+		"dated":        {config.Proxy{}, h1.ByLength, "HTTP/1.0 200 OK\r\nDate: then\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 5\r\n"},
+		"chunks":       {config.Proxy{}, h1.ByChunks, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nTrailer: X\r\nDate: now\r\nTransfer-Encoding: chunked\r\n"},
+		"now chunks":   {config.Proxy{}, h1.ByChunks, "HTTP/1.0 200 OK\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n"},
+		"now close":    {config.Proxy{}, h1.ToClose, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: now\r\n"},
+		"no phrase":    {config.Proxy{}, h1.NoContent, "HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nDate: now\r\nContent-Length: 0\r\n"},
+		"odd status":   {config.Proxy{}, h1.NoContent, "HTTP/1.1 799\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 799 \r\nDate: now\r\nContent-Length: 0\r\n"},
+		"204":          {config.Proxy{}, h1.NoContent, "HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 204 X\r\nDate: now\r\n"},
+		"304":          {config.Proxy{}, h1.NoContent, "HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304 X\r\nDate: now\r\nContent-Length: 5\r\n"},
+		"103":          {edited, h1.NoContent, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nServer: y\r\nContent-Length: 3\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n"},
+		"101":          {config.Proxy{}, h1.NoContent, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: ws\r\nSec-A: b\r\n\r\n", "HTTP/1.1 101 X\r\nUpgrade: ws\r\nSec-A: b\r\n"},
+		"hop by hop":   {config.Proxy{}, h1.NoContent, "HTTP/1.1 426 X\r\nConnection: close, A\r\nA: b\r\nUpgrade: ws\r\nKeep-Alive: 3\r\nProxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 426 X\r\nUpgrade: ws\r\nConnection: Upgrade\r\nDate: now\r\nContent-Length: 0\r\n"},
+		"set cookies":  {config.Proxy{}, h1.NoContent, "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nSet-Cookie: a\r\nset-cookie: b\r\nDate: now\r\nContent-Length: 0\r\n"},
+		"edited":       {edited, h1.NoContent, "HTTP/1.1 200 X\r\nServer: a\r\nx-a: 1\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nDate: now\r\nContent-Length: 0\r\nX-A: 2\r\n"},
+		"date removed": {config.Proxy{Response: config.HeaderEdit{Remove: []string{"Date"}}}, h1.NoContent, "HTTP/1.1 200 X\r\nDate: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 X\r\nContent-Length: 0\r\n"},
 	} {
 		if got := replyHead(t, plainProxy(c.conf), c.head, c.framed); got != c.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
@@ -135,9 +136,9 @@ func TestResponseAllocatesNothing(t *testing.T) {
 	var r message.Response
 	room, opts := make([]byte, 0, 1000), make(message.Options, 0, message.MaxOptions)
 	if n := testing.AllocsPerRun(100, func() {
-		parseResponse(head, 0, &r)
+		h1.ParseResponse(head, 0, &r)
 		opts, _ = opts.Read(r.Lines)
-		p.appendResponse(room, &r, &reply{framing: framedLength, opts: opts, date: head[:2]})
+		p.appendResponse(room, &r, &reply{framing: h1.ByLength, opts: opts, date: head[:2]})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -155,7 +156,7 @@ func FuzzResponse(f *testing.F) {
 	p := plainProxy(config.Proxy{})
 	f.Fuzz(func(t *testing.T, in []byte, head bool) {
 		var r message.Response
-		n, ok := parseResponse(in, 0, &r)
+		n, ok := h1.ParseResponse(in, 0, &r)
 		if n == 0 && ok || !ok {
 			return
 		}
@@ -163,26 +164,26 @@ func FuzzResponse(f *testing.F) {
 		if head {
 			method = "HEAD"
 		}
-		framed := framingOf(&r, head)
+		framed := h1.FramingOf(&r, head)
 		compareResponse(t, in, method, &r, framed)
 		opts, ok := message.Options(nil).Read(r.Lines)
 		if !ok {
 			return
 		}
 		y := reply{framing: framed, opts: opts, date: []byte("Date: now\r\n")}
-		if framed == framedClose {
-			y.framing = framedChunks
+		if framed == h1.ToClose {
+			y.framing = h1.ByChunks
 		}
 		out := append(p.appendResponse(nil, &r, &y), "\r\n"...)
 		var again message.Response
-		if m, ok := parseResponse(out, 0, &again); m != len(out) || !ok || framingOf(&again, head) != y.framing || again.Status != r.Status || again.MoreOptions > 0 {
+		if m, ok := h1.ParseResponse(out, 0, &again); m != len(out) || !ok || h1.FramingOf(&again, head) != y.framing || again.Status != r.Status || again.MoreOptions > 0 {
 			t.Fatalf("%q became %q: %d, %v, %+v", in[:n], out, m, ok, again)
 		}
 		compareResponse(t, out, method, &again, y.framing)
 	})
 }
 
-func compareResponse(t *testing.T, in []byte, method string, r *message.Response, framed framing) {
+func compareResponse(t *testing.T, in []byte, method string, r *message.Response, framed h1.Framing) {
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(in)), &http.Request{Method: method})
 	if err != nil {
 		t.Fatalf("net/http refuses %q: %v", in, err)
@@ -193,11 +194,11 @@ func compareResponse(t *testing.T, in []byte, method string, r *message.Response
 	}
 	chunked := len(resp.TransferEncoding) > 0
 	switch {
-	case framed == framedChunks && !chunked,
-		framed == framedLength && (resp.ContentLength != r.Length || chunked),
-		framed == framedClose && (resp.ContentLength != -1 || chunked):
+	case framed == h1.ByChunks && !chunked,
+		framed == h1.ByLength && (resp.ContentLength != r.Length || chunked),
+		framed == h1.ToClose && (resp.ContentLength != -1 || chunked):
 		t.Fatalf("framed %d in %q; net/http: %d, %v", framed, in, resp.ContentLength, resp.TransferEncoding)
-	case framed == framedNone:
+	case framed == h1.NoContent:
 		if body, _ := io.ReadAll(resp.Body); len(body) > 0 {
 			t.Fatalf("no content in %q; net/http reads %q", in, body)
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/service/http/accesslog"
+	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 )
 
@@ -28,10 +30,10 @@ type Options struct {
 // worker and never changes.
 type Site struct {
 	conf  *config.HTTP
-	limit limits
+	limit h1.Limits
 	hosts map[string][]route // by lower-case host, longest path first
 	rest  []route            // those for any host
-	log   *accessLog         // nil if there is none
+	log   *accesslog.Log     // nil if there is none
 
 	listener string
 	proxies  []*proxy // of all routes, as they are numbered
@@ -58,7 +60,7 @@ type respond struct {
 func NewSite(c *config.HTTP, o Options) (*Site, error) {
 	s := &Site{
 		conf:  c,
-		limit: limits{line: c.MaxRequestLine, head: c.MaxHeader, body: c.MaxBody},
+		limit: h1.Limits{Line: c.MaxRequestLine, Head: c.MaxHeader, Body: c.MaxBody},
 		hosts: make(map[string][]route), listener: o.Listener,
 	}
 	for i := range c.Routes {
@@ -79,7 +81,7 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 		slices.SortStableFunc(rs, longest)
 	}
 	if c.AccessLog != nil && o.AccessLog >= 0 {
-		s.log = newAccessLog(o.AccessLog, c.AccessLog.Format, o.LogDropped)
+		s.log = accesslog.New(o.AccessLog, c.AccessLog.Format, o.LogDropped)
 	}
 	return s, nil
 }
@@ -144,7 +146,7 @@ func (s *Site) Close() {
 		}
 	}
 	if s.log != nil {
-		s.log.close()
+		s.log.Close()
 	}
 }
 

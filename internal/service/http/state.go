@@ -1,6 +1,10 @@
 package http
 
-import "reuseportd/internal/eventloop"
+import (
+	"reuseportd/internal/eventloop"
+
+	"reuseportd/internal/service/http/h1"
+)
 
 // phase is what a connection is in the middle of.
 type phase uint8
@@ -20,8 +24,8 @@ type state struct {
 
 	// inBody: the head is kept and answered when the body has gone by.
 	head   []byte
-	body   chunks // where in a chunked body
-	length int64  // of the body still to come; -1 for a chunked one
+	body   h1.Chunks // where in a chunked body
+	length int64     // of the body still to come; -1 for a chunked one
 	pace   eventloop.Pace
 
 	// inParts: what is left to send, and what comes then.

@@ -1,4 +1,4 @@
-package http
+package h1
 
 import (
 	"bytes"
@@ -6,32 +6,32 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// chunks reads a chunked body, RFC 9112 section 7.1.
-type chunks struct {
-	step  chunkStep
-	left  int64 // of the chunk's data
-	total int64 // data bytes so far
-	lines int   // bytes of trailer section and extensions so far
-	last  bool  // recode has written the last chunk
+// Chunks reads a chunked body, RFC 9112 section 7.1.
+type Chunks struct {
+	Step  ChunkStep
+	Left  int64 // of the chunk's data
+	Total int64 // data bytes so far
+	Lines int   // bytes of trailer section and extensions so far
+	Last  bool  // recode has written the last chunk
 	lined int   // lines read since work was called
 }
 
-type chunkStep uint8
+type ChunkStep uint8
 
 const (
-	chunkSize chunkStep = iota // before a line with a size
-	chunkData
-	chunkEnd // before the CRLF behind the data
-	chunkTrailer
-	chunkDone
+	AtSize ChunkStep = iota // before a line with a size
+	InData
+	AtEnd // before the CRLF behind the data
+	InTrailer
+	Done
 )
 
-// lineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
-const lineWork = 256
+// LineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
+const LineWork = 256
 
-// work returns the work that was done since it was last called, beyond that of moving bytes.
-func (k *chunks) work() int {
-	n := k.lined * lineWork
+// Work returns the work that was done since it was last called, beyond that of moving bytes.
+func (k *Chunks) Work() int {
+	n := k.lined * LineWork
 	k.lined = 0
 	return n
 }
@@ -42,28 +42,28 @@ const maxChunkLine = 1 << 10
 // maxChunkDigits bounds a chunk's size so that it can't overflow.
 const maxChunkDigits = 15
 
-// discard consumes input up to the body's end. It returns how much, and the
+// Discard consumes input up to the body's end. It returns how much, and the
 // status of the answer that refuses the body, or 0.
-func (k *chunks) discard(in []byte, lim limits) (n, status int) {
+func (k *Chunks) Discard(in []byte, lim Limits) (n, status int) {
 	for {
-		m, piece, status := k.next(in[n:], lim)
+		m, piece, status := k.Next(in[n:], lim)
 		if n += m; piece == nil || status != 0 {
 			return n, status
 		}
 	}
 }
 
-// next consumes input up to the end of the next piece of the body: what there is
+// Next consumes input up to the end of the next piece of the body: what there is
 // of a chunk's data, or a trailer field's line, without CRLF, if k.step is
 // chunkTrailer behind it. The piece is nil when more input is needed, and when the
 // body has ended.
-func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
-	for k.step != chunkDone {
+func (k *Chunks) Next(in []byte, lim Limits) (n int, piece []byte, status int) {
+	for k.Step != Done {
 		rest := in[n:]
-		if k.step == chunkData {
-			take := int(min(k.left, int64(len(rest))))
-			if k.left -= int64(take); k.left == 0 {
-				k.step = chunkEnd
+		if k.Step == InData {
+			take := int(min(k.Left, int64(len(rest))))
+			if k.Left -= int64(take); k.Left == 0 {
+				k.Step = AtEnd
 			}
 			if take == 0 {
 				return n, nil, 0
@@ -82,11 +82,11 @@ func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 		}
 		n += end + 1
 		k.lined++
-		line, trailer := rest[:end-1], k.step == chunkTrailer
+		line, trailer := rest[:end-1], k.Step == InTrailer
 		if status := k.line(line, lim); status != 0 {
 			return n, nil, status
 		}
-		if trailer && k.step == chunkTrailer {
+		if trailer && k.Step == InTrailer {
 			return n, line, 0
 		}
 	}
@@ -94,50 +94,50 @@ func (k *chunks) next(in []byte, lim limits) (n int, piece []byte, status int) {
 }
 
 // hopeless reports whether the beginning of a line can't become a good one.
-func (k *chunks) hopeless(part []byte) bool {
+func (k *Chunks) hopeless(part []byte) bool {
 	switch {
 	case len(part) == 0:
 		return false
-	case k.step == chunkEnd && part[0] != '\r', k.step == chunkSize && message.Unhex(part[0]) > 15:
+	case k.Step == AtEnd && part[0] != '\r', k.Step == AtSize && message.Unhex(part[0]) > 15:
 		return true
 	}
 	return bareEnd(part, 0)
 }
 
 // line takes a line without its CRLF.
-func (k *chunks) line(line []byte, lim limits) int {
-	switch k.step {
-	case chunkEnd:
-		k.step = chunkSize
+func (k *Chunks) line(line []byte, lim Limits) int {
+	switch k.Step {
+	case AtEnd:
+		k.Step = AtSize
 		if len(line) > 0 {
 			return 400
 		}
-	case chunkSize:
-		if lim.blanks {
+	case AtSize:
+		if lim.Blanks {
 			line = message.TrimRight(line)
 		}
 		size, ok := parseChunkSize(line)
 		if !ok {
 			return 400
 		}
-		if k.total += size; k.total > lim.body {
+		if k.Total += size; k.Total > lim.Body {
 			return 413
 		}
 		// Else a client could have a thousand times max_body read: chunks of one
 		// byte, each with an extension of a kilobyte.
-		if k.lines += max(0, len(line)-maxChunkDigits); k.lines > lim.head {
+		if k.Lines += max(0, len(line)-maxChunkDigits); k.Lines > lim.Head {
 			return 431
 		}
-		k.left, k.step = size, chunkData
+		k.Left, k.Step = size, InData
 		if size == 0 {
-			k.step = chunkTrailer
+			k.Step = InTrailer
 		}
-	case chunkTrailer:
+	case InTrailer:
 		if len(line) == 0 {
-			k.step = chunkDone
+			k.Step = Done
 			return 0
 		}
-		if k.lines += len(line); k.lines > lim.head {
+		if k.Lines += len(line); k.Lines > lim.Head {
 			return 431
 		}
 		colon := bytes.IndexByte(line, ':')

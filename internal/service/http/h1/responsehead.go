@@ -1,4 +1,4 @@
-package http
+package h1
 
 import (
 	"bytes"
@@ -6,13 +6,13 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// maxResponseHead bounds a response's head, in bytes.
-const maxResponseHead = 64 << 10
+// MaxResponseHead bounds a response's head, in bytes.
+const MaxResponseHead = 64 << 10
 
-// parseResponse reads one response head, RFC 9112 section 4, as strictly as parse reads
+// ParseResponse reads one response head, RFC 9112 section 4, as strictly as parse reads
 // requests': what two parsers could read differently is malformed. It returns its
 // length; or 0 when it is not complete. Bytes before from were seen by an earlier call.
-func parseResponse(in []byte, from int, r *message.Response) (n int, ok bool) {
+func ParseResponse(in []byte, from int, r *message.Response) (n int, ok bool) {
 	*r = message.Response{Length: -1}
 	// What is no response at all shows at once, and not when 64 KiB have come.
 	if k := min(len(in), len(version)); string(in[:k]) != version[:k] {
@@ -20,10 +20,10 @@ func parseResponse(in []byte, from int, r *message.Response) (n int, ok bool) {
 	}
 	end := bytes.Index(in[max(0, from-3):], crlfcrlf)
 	if end < 0 {
-		return 0, len(in) < maxResponseHead && incomplete(in, max(0, from-1), endless) == 0
+		return 0, len(in) < MaxResponseHead && incomplete(in, max(0, from-1), endless) == 0
 	}
 	end += max(0, from-3) + 4
-	if end > maxResponseHead {
+	if end > MaxResponseHead {
 		return 0, false
 	}
 	line := bytes.IndexByte(in, '\r')
@@ -35,7 +35,7 @@ func parseResponse(in []byte, from int, r *message.Response) (n int, ok bool) {
 
 const version = "HTTP/1."
 
-var endless = limits{line: maxResponseHead, head: maxResponseHead}
+var endless = Limits{Line: MaxResponseHead, Head: MaxResponseHead}
 
 // parseStatusLine reads a status line. The space behind the code may be missing, as it often
 // is when there is no phrase.
@@ -53,25 +53,25 @@ func parseStatusLine(line []byte, r *message.Response) bool {
 	return true
 }
 
-// framing is how a recipient finds the end of a response's content, RFC 9112 section 6.3.
-type framing uint8
+// Framing is how a recipient finds the end of a response's content, RFC 9112 section 6.3.
+type Framing uint8
 
 const (
-	framedNone framing = iota // there is no content
-	framedLength
-	framedChunks
-	framedClose // it ends with the connection
+	NoContent Framing = iota // there is no content
+	ByLength
+	ByChunks
+	ToClose // it ends with the connection
 )
 
-// framingOf returns how the response to a request, a HEAD or not, is framed.
-func framingOf(r *message.Response, head bool) framing {
+// FramingOf returns how the response to a request, a HEAD or not, is framed.
+func FramingOf(r *message.Response, head bool) Framing {
 	switch {
 	case head || r.Status < 200 || r.Status == 204 || r.Status == 304 || r.Length == 0:
-		return framedNone
+		return NoContent
 	case r.Chunked:
-		return framedChunks
+		return ByChunks
 	case r.Length > 0:
-		return framedLength
+		return ByLength
 	}
-	return framedClose
+	return ToClose
 }

@@ -1,4 +1,4 @@
-package http
+package accesslog
 
 import (
 	"sync/atomic"

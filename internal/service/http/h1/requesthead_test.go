@@ -1,4 +1,4 @@
-package http
+package h1
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-var testLimits = limits{line: 256, head: 1024, body: 1 << 20}
+var testLimits = Limits{Line: 256, Head: 1024, Body: 1 << 20}
 
 // TestRefusals has what must be refused, and with what.
 func TestRefusals(t *testing.T) {
@@ -78,7 +78,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r message.Request
 			var scratch []byte
-			n, status := parse([]byte(tc.head), 0, testLimits, &r, &scratch)
+			n, status := ParseRequest([]byte(tc.head), 0, testLimits, &r, &scratch)
 			if n != 0 || status != tc.status {
 				t.Errorf("got %d bytes and status %d, want status %d", n, status, tc.status)
 			}
@@ -111,7 +111,7 @@ func TestTargets(t *testing.T) {
 		var r message.Request
 		var scratch []byte
 		head := "GET " + tc.target + " HTTP/1.1\r\nHost: " + tc.host + "\r\n\r\n"
-		n, status := parse([]byte(head), 0, testLimits, &r, &scratch)
+		n, status := ParseRequest([]byte(head), 0, testLimits, &r, &scratch)
 		got := fmt.Sprintf("%d %d %s %s %s", n, status, r.Host, r.Path, r.Query)
 		want := fmt.Sprintf("%d 0 %s %s %s", len(head), tc.wantHost, tc.wantPath, tc.wantQuery)
 		if got != want {
@@ -125,7 +125,7 @@ func parseSplit(in []byte, r *message.Request) (n, status int) {
 	var scratch []byte
 	from := 0
 	for end := range len(in) + 1 {
-		if n, status = parse(in[:end], from, testLimits, r, &scratch); n != 0 || status != 0 {
+		if n, status = ParseRequest(in[:end], from, testLimits, r, &scratch); n != 0 || status != 0 {
 			return n, status
 		}
 		from = end
@@ -149,7 +149,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var r, split message.Request
 		var scratch []byte
-		n, status := parse(in, 0, testLimits, &r, &scratch)
+		n, status := ParseRequest(in, 0, testLimits, &r, &scratch)
 		if n > 0 && status > 0 || n < 0 || n > len(in) {
 			t.Fatalf("n %d, status %d of %d bytes", n, status, len(in))
 		}
@@ -208,7 +208,7 @@ func TestRefusedTargetIsKnown(t *testing.T) {
 	for _, target := range []string{"/caf\xc3\xa9?id=1%27", "/a#b", "/\x7f", "/x"} {
 		var r message.Request
 		var scratch []byte
-		_, status := parse([]byte("GET "+target+" HTTP/1.1\r\nHost: a b\r\n\r\n"), 0, limits{line: 100, head: 200}, &r, &scratch)
+		_, status := ParseRequest([]byte("GET "+target+" HTTP/1.1\r\nHost: a b\r\n\r\n"), 0, Limits{Line: 100, Head: 200}, &r, &scratch)
 		if status != 400 || string(r.Target) != target {
 			t.Errorf("%q: status %d, target %q", target, status, r.Target)
 		}

@@ -1,4 +1,4 @@
-package http
+package accesslog
 
 import (
 	"net/netip"
@@ -7,16 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
 )
 
 // flushEvery is how long a line may wait to be written.
 const flushEvery = 50 * time.Millisecond
 
-// accessLog writes the lines of all loops of a site. It has one goroutine, which
+// Log writes the lines of all loops of a site. It has one goroutine, which
 // alone touches the file; a loop that it can't keep up with drops lines and
 // counts them.
-type accessLog struct {
+type Log struct {
 	fd      int
 	format  string
 	lost    atomic.Uint64      // lines that the file took no more, and that are not in a loop's counters yet
@@ -35,23 +35,15 @@ type accessLog struct {
 // tellEvery is how often tell is called at most.
 const tellEvery = 5 * time.Second
 
-// newAccessLog writes to fd. Once the file takes lines again, tell hears how many were dropped, on the log's goroutine.
-func newAccessLog(fd int, format string, tell func(lines uint64)) *accessLog {
-	a := &accessLog{fd: fd, format: format, tell: tell, stop: make(chan struct{}), done: make(chan struct{})}
+// New begins a log in a descriptor, which is only lent. The format is "json", or else the combined log
+// format. Once the file takes lines again, tell hears how many were dropped, on the log's goroutine.
+func New(fd int, format string, tell func(lines uint64)) *Log {
+	a := &Log{fd: fd, format: format, tell: tell, stop: make(chan struct{}), done: make(chan struct{})}
 	go a.run()
 	return a
 }
 
-// ring returns a new loop's way in.
-func (a *accessLog) ring() *ring {
-	r := newRing()
-	a.mu.Lock()
-	a.rings = append(a.rings, r)
-	a.mu.Unlock()
-	return r
-}
-
-func (a *accessLog) run() {
+func (a *Log) run() {
 	defer close(a.done)
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -66,7 +58,7 @@ func (a *accessLog) run() {
 	}
 }
 
-func (a *accessLog) flush() {
+func (a *Log) flush() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	flows := true
@@ -87,8 +79,8 @@ func (a *accessLog) flush() {
 // nothing any more, such as a pipe that nobody reads.
 const lastWrite = 2 * time.Second
 
-// close writes what waits, and ends the goroutine.
-func (a *accessLog) close() {
+// Close writes what waits, and ends the goroutine.
+func (a *Log) Close() {
 	close(a.stop)
 	select {
 	case <-a.done:
@@ -96,35 +88,46 @@ func (a *accessLog) close() {
 	}
 }
 
-// logRequest adds a line for h.req, if there is a log.
-func (h *Handler) logRequest(c *eventloop.Conn, status int, size int64) {
-	if h.log == nil {
-		return
+// Writer is one loop's way into a log, nil if there is none. It may be used by that loop alone.
+type Writer struct {
+	log  *Log
+	ring *ring
+	line []byte
+}
+
+// Writer returns a new loop's way in.
+func (a *Log) Writer() *Writer {
+	if a == nil {
+		return nil
 	}
-	if h.req.IsHead() {
+	w := &Writer{log: a, ring: newRing()}
+	a.mu.Lock()
+	a.rings = append(a.rings, w.ring)
+	a.mu.Unlock()
+	return w
+}
+
+// Request adds the line of a request that was answered with a status and size bytes of content. It
+// returns how many lines were dropped, this one or earlier ones.
+func (w *Writer) Request(r *message.Request, from netip.AddrPort, now time.Time, status int, size int64) (dropped uint64) {
+	if r.IsHead() {
 		size = 0
 	}
-	addr := c.Remote()
-	now := h.loop.Now()
-	if h.site.log.format == "json" {
-		h.line = h.appendJSON(h.line[:0], addr, now, status, size)
+	if w.log.format == "json" {
+		w.line = appendJSON(w.line[:0], r, from, now, status, size)
 	} else {
-		h.line = h.appendCombined(h.line[:0], addr, now, status, size)
+		w.line = appendCombined(w.line[:0], r, from, now, status, size)
 	}
-	count := h.loop.Count()
-	if !h.log.put(h.line) {
-		count.LogDropped++
-		h.site.log.dropped.Add(1)
+	if !w.ring.put(w.line) {
+		dropped++
+		w.log.dropped.Add(1)
 	}
-	if lost := h.site.log.lost.Swap(0); lost > 0 {
-		count.LogDropped += lost
-	}
+	return dropped + w.log.lost.Swap(0)
 }
 
 // appendCombined appends a line of the combined log format, as Apache and nginx
 // write it. Bytes that could end or disguise a line are escaped.
-func (h *Handler) appendCombined(b []byte, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
-	r := &h.req
+func appendCombined(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
 	b = appendAddr(b, addr)
 	b = append(b, " - - ["...)
 	b = now.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
@@ -145,8 +148,7 @@ func (h *Handler) appendCombined(b []byte, addr netip.AddrPort, now time.Time, s
 }
 
 // appendJSON appends one JSON object and a line feed.
-func (h *Handler) appendJSON(b []byte, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
-	r := &h.req
+func appendJSON(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
 	b = append(b, `{"time":"`...)
 	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 	b = append(b, `","remote":"`...)

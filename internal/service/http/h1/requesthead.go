@@ -1,4 +1,4 @@
-package http
+package h1
 
 import (
 	"bytes"
@@ -6,14 +6,14 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// limits bound a request head, in bytes.
-type limits struct {
-	line int // the request line, without its CRLF: 414
-	head int // all of it, with the empty line: 431
-	body int64
+// Limits bound a request head, in bytes.
+type Limits struct {
+	Line int // the request line, without its CRLF: 414
+	Head int // all of it, with the empty line: 431
+	Body int64
 	// blanks are let through behind a chunk's size, as old servers pad it. What goes on is
 	// written anew.
-	blanks bool
+	Blanks bool
 }
 
 // maxEmptyLines bounds the empty lines before a request line, which RFC 9112
@@ -24,7 +24,7 @@ const maxEmptyLines = 1
 // and status 0 when it is not complete; or the status of the answer that refuses
 // it. Bytes before from were seen by an earlier call. What can't be a slice of in
 // is put into scratch.
-func parse(in []byte, from int, lim limits, r *message.Request, scratch *[]byte) (n, status int) {
+func ParseRequest(in []byte, from int, lim Limits, r *message.Request, scratch *[]byte) (n, status int) {
 	*r = message.Request{}
 	r.Minor = 1 // also for the answer that refuses it
 	*scratch = (*scratch)[:0]
@@ -46,9 +46,9 @@ func parse(in []byte, from int, lim limits, r *message.Request, scratch *[]byte)
 	head := in[start:end]
 	line := bytes.IndexByte(head, '\r')
 	switch {
-	case line > lim.line:
+	case line > lim.Line:
 		return 0, 414
-	case len(head) > lim.head:
+	case len(head) > lim.Head:
 		return 0, 431
 	case head[line+1] != '\n':
 		return 0, 400
@@ -67,12 +67,12 @@ var crlfcrlf = []byte("\r\n\r\n")
 
 // incomplete tells whether a head that has no end yet can still become a good
 // one: 0 if so.
-func incomplete(in []byte, from int, lim limits) int {
+func incomplete(in []byte, from int, lim Limits) int {
 	line := bytes.IndexByte(in, '\n')
 	switch {
-	case line < 0 && len(in) > lim.line+2, line > lim.line+1:
+	case line < 0 && len(in) > lim.Line+2, line > lim.Line+1:
 		return 414
-	case len(in) > lim.head:
+	case len(in) > lim.Head:
 		return 431
 	}
 	// A line feed or a carriage return of its own ends no line here. Waiting for the end of
