@@ -43,8 +43,8 @@ func oddities(t []byte) (odd int) {
 // ambiguous reports whether the server of a route that passes r on could read in it the path
 // of another route.
 func (s *Site) ambiguous(r *message.Request, found *route, scratch *[]byte) bool {
-	p := found.proxy
-	end, plain, ok := message.Within(r.Sent, p.base())
+	p := found.guard
+	end, plain, ok := message.Within(r.Sent, p.Base())
 	if !ok {
 		return true // which can't be: the same dots were resolved
 	}
@@ -53,11 +53,11 @@ func (s *Site) ambiguous(r *message.Request, found *route, scratch *[]byte) bool
 	}
 	from := len(*scratch)
 	defer func() { *scratch = (*scratch)[:from] }()
-	*scratch = message.AppendBelow(message.AppendEncoded(*scratch, []byte(p.base())), r.Sent[end:])
+	*scratch = message.AppendBelow(message.AppendEncoded(*scratch, []byte(p.Base())), r.Sent[end:])
 	if s.differs(r.Host, (*scratch)[from:], 0, found, scratch) {
 		return true
 	}
-	return p.strip && s.differs(r.Host, (*scratch)[from:], len(p.base()), found, scratch)
+	return p.Strips() && s.differs(r.Host, (*scratch)[from:], len(p.Base()), found, scratch)
 }
 
 // differs reports whether one of the readings of t leads to another route than found. Of
@@ -83,7 +83,7 @@ func (s *Site) differs(host, t []byte, cut int, found *route, scratch *[]byte) b
 		if len(path) > cut {
 			path = path[:cut+len(message.RemoveDots(path[cut:]))]
 		}
-		if s.findPath(host, path) != found {
+		if s.find(host, path) != found {
 			return true
 		}
 	}

@@ -54,9 +54,9 @@ func (k *Chunks) Discard(in []byte, lim Limits) (n, status int) {
 }
 
 // Next consumes input up to the end of the next piece of the body: what there is
-// of a chunk's data, or a trailer field's line, without CRLF, if k.step is
-// chunkTrailer behind it. The piece is nil when more input is needed, and when the
-// body has ended.
+// of a chunk's data, or, if k.Step is InTrailer behind it, a trailer field's line without its
+// CRLF. An empty one comes first, where the data have ended. The piece is nil when more input is
+// needed, and when the body has ended.
 func (k *Chunks) Next(in []byte, lim Limits) (n int, piece []byte, status int) {
 	for k.Step != Done {
 		rest := in[n:]
@@ -86,7 +86,10 @@ func (k *Chunks) Next(in []byte, lim Limits) (n int, piece []byte, status int) {
 		if status := k.line(line, lim); status != 0 {
 			return n, nil, status
 		}
-		if trailer && k.Step == InTrailer {
+		if k.Step == InTrailer {
+			if !trailer {
+				line = line[:0]
+			}
 			return n, line, 0
 		}
 	}

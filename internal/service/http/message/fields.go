@@ -86,6 +86,15 @@ func NextField(lines []byte) (name, value, rest []byte) {
 	return lines[:colon], Trim(lines[colon+1 : end]), lines[end+2:]
 }
 
+// CutLine takes a good field line without its CRLF apart, an empty one into nothing.
+func CutLine(line []byte) (name, value []byte) {
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return nil, nil
+	}
+	return line[:colon], Trim(line[colon+1:])
+}
+
 // Trim takes optional white space off both ends.
 func Trim(v []byte) []byte {
 	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {

@@ -25,6 +25,10 @@ type Request struct {
 	Upgrade     bool   // to a protocol that a tunnel is made for
 	Trailers    bool   // TE: trailers
 
+	// Of one that is made here: field lines behind Lines and those that say where the body ends, and
+	// others behind all.
+	Told, Set []byte
+
 	// Fields that services read; nil when absent. Several fields of one name
 	// that may be lists are not joined: the first one counts, more is set.
 	RangeField        []byte

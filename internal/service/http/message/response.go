@@ -8,11 +8,17 @@ type Response struct {
 	Phrase []byte // the reason
 	Lines  []byte // the fields, each good and with its CRLF
 
+	// Of one that is made here: Lines are then what goes out.
+	Set   []byte // field lines behind Lines and those that the framing writes
+	Dated bool   // it has a Date, or isn't to have one
+	Local bool   // it is answered here: with Length bytes of content, whatever becomes of the client
+
 	KeepAlive   bool
 	Length      int64 // Content-Length; -1 if there is none
 	Chunked     bool
-	Upgrade     bool // Upgrade, and Connection names it
-	MoreOptions int  // in Connection, but for those that are known here
+	Upgrade     bool    // Upgrade, and Connection names it
+	MoreOptions int     // in Connection, but for those that are known here
+	Named       Options // which, if they were read
 }
 
 // parseFields reads field lines, and decides how the message is framed.

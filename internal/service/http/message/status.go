@@ -66,6 +66,9 @@ var reasons = map[int]string{
 	511: "Network Authentication Required",
 }
 
+// Server is the field line of what is answered here.
+const Server = "Server: reuseportd\r\n"
+
 // Words has the body of every error that the server itself can answer with.
 var Words = func() map[int][]byte {
 	m := make(map[int][]byte)
