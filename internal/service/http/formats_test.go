@@ -1,8 +1,12 @@
 package http
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -219,10 +223,98 @@ func FuzzThaw(f *testing.F) {
 	for _, c := range frozen {
 		f.Add(c.state, uint8(c.files), "hello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	}
+	for _, c := range golden(f, formReading) {
+		f.Add(c.state, uint8(c.files), "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	}
 	th := newThawer(f)
 	f.Fuzz(func(t *testing.T, state []byte, n uint8, in string) {
 		if len(in) < 10_000 {
 			_, _ = th.thaw(t, state, int(n%4), in)
+		}
+	})
+}
+
+// golden returns the states in a golden file.
+func golden(t testing.TB, form string) (all []frozenState) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/formats/" + form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		var n int
+		var state string
+		if _, err := fmt.Sscanf(line, "%d %q", &n, &state); err != nil {
+			t.Fatalf("%s: %q: %v", form, line, err)
+		}
+		all = append(all, frozenState{[]byte(state), n})
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has no states", form)
+	}
+	return all
+}
+
+type frozenState struct {
+	state []byte
+	files int
+}
+
+// What a release has ever written is read for ever, and the form that can express a thing is written as it
+// was: by golden files, which never change.
+func TestFormsOfReleases(t *testing.T) {
+	th := newThawer(t)
+	for _, c := range golden(t, formReading) {
+		if again, err := th.thaw(t, c.state, c.files, ""); err != nil || !bytes.Equal(again, c.state) {
+			t.Errorf("%q: %v, and then %q", c.state, err, again)
+		}
+	}
+	for _, c := range golden(t, formRelay) {
+		var e exchange
+		if again, err := recordAgain(c.state, e.record); err != nil || !bytes.Equal(again, c.state) {
+			t.Errorf("%q: %v, and then %q", c.state, err, again)
+		}
+	}
+	for _, c := range golden(t, formTunnel) {
+		var deadline bool
+		if again, err := recordAgain(c.state, func(r *pack.Record) { r.Bool(&deadline) }); err != nil || !bytes.Equal(again, c.state) {
+			t.Errorf("%q: %v, and then %q", c.state, err, again)
+		}
+	}
+}
+
+// recordAgain reads a record and writes it.
+func recordAgain(b []byte, record func(*pack.Record)) ([]byte, error) {
+	r := pack.Reading(b)
+	if record(r); r.End() != nil {
+		return nil, r.End()
+	}
+	w := pack.Writing(nil)
+	record(w)
+	return w.Written(), nil
+}
+
+// FuzzExchange: no bytes make the record of an exchange read what it would not write, or a number that is
+// out of its bounds.
+func FuzzExchange(f *testing.F) {
+	for _, c := range golden(f, formRelay) {
+		f.Add(c.state)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var e, same exchange
+		out, err := recordAgain(in, e.record)
+		if err != nil {
+			return
+		}
+		if again, err := recordAgain(out, same.record); err != nil || !bytes.Equal(again, out) {
+			t.Fatalf("%q became %q, then %q: %v", in, out, again, err)
+		}
+		if e.head < 0 || e.call.Scan < 0 || e.call.Left < -1 || e.state.Content < 0 || e.state.Body.Left < 0 || e.call.Body.Total < 0 ||
+			e.state.Body.Step > h1.Done || h1.Framing(e.framing) > h1.ToClose {
+			t.Fatalf("%q is read as %+v", in, e)
 		}
 	})
 }

@@ -96,43 +96,47 @@ const kindServer = "http-upstream.1"
 
 var errState = errors.New("the state of a connection to a server is not understood")
 
-func flag(set bool) uint64 {
-	if set {
-		return 1
-	}
-	return 0
-}
-
 // Kind implements eventloop.Mover.
 func (e *ends) Kind(*eventloop.Conn) string { return kindServer }
 
-// Freeze writes down whose connection it is, and whether it is idle. An idle one isn't to be
-// taken for a request any more.
+// use is http-upstream.1: whose connection it is, and whether it is in use.
+type use struct {
+	upstream, server []byte
+	busy             bool
+}
+
+func (u *use) record(r *pack.Record) {
+	r.Bytes(&u.upstream)
+	r.Bytes(&u.server)
+	r.Bool(&u.busy)
+}
+
+// Freeze implements eventloop.Mover. An idle connection isn't to be taken for a request any more.
 func (e *ends) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	l := c.State.(*link)
-	upstream, server := "", ""
+	u := use{busy: l.user != nil}
 	if l.pool != nil {
-		upstream = l.pool.conf.Name
+		u.upstream = []byte(l.pool.conf.Name)
 		l.pool.unshelve(l)
 	}
 	if l.server != nil {
-		server = l.server.Name()
+		u.server = []byte(l.server.Name())
 	}
-	b = pack.String(b, upstream)
-	b = pack.String(b, server)
-	return pack.Uint(b, flag(l.user != nil)), nil
+	r := pack.Writing(b)
+	u.record(r)
+	return r.Written(), nil
 }
 
-// Thaw takes on a connection to a server. An idle one is of use only if the server is one
-// of the upstream's still; a tunnel goes on wherever it leads.
+// Thaw implements eventloop.Mover. An idle connection is of use only if the server is one of the upstream's
+// still; a tunnel goes on wherever it leads.
 func (e *ends) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
-	r := pack.NewReader(b)
-	pool, server, busy := e.pools[string(r.Bytes())], string(r.Bytes()), r.Int(1) == 1
-	switch {
-	case kind != kindServer, r.End() != nil, len(fds) > 0, busy != (c.Partner() != nil):
+	var u use
+	r := pack.Reading(b)
+	if u.record(r); kind != kindServer || r.End() != nil || len(fds) > 0 || u.busy != (c.Partner() != nil) {
 		return errState
 	}
-	if !busy {
+	pool, server := e.pools[string(u.upstream)], string(u.server)
+	if !u.busy {
 		return pool.thaw(c, server)
 	}
 	if pool == nil {
