@@ -60,7 +60,7 @@ var may = map[string][]string{
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.
 	"service/http/accesslog": {"service/http/message"},
 	"service/http/files":     {"config", "eventloop", "pack", "service/http/message", "service/http/stream"},
-	"service/http/h1":        {"eventloop", "service/http/accesslog", "service/http/message", "service/http/stream"},
+	"service/http/h1":        {"eventloop", "pack", "service/http/accesslog", "service/http/message", "service/http/stream"},
 	"service/http/message":   {},
 	"service/http/proxy":     {"config", "eventloop", "pack", "service/failure", "service/http/message", "service/http/stream", "upstream"},
 	"service/http/stream":    {"eventloop", "service/http/message"},

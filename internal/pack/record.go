@@ -56,6 +56,9 @@ func (r *Record) Bytes(v *[]byte) {
 // Written returns what was written, behind what Writing was given.
 func (r *Record) Written() []byte { return r.out }
 
+// Rest returns what was not read.
+func (r *Record) Rest() []byte { return r.in.rest }
+
 // Err returns ErrMalformed if a value was missing or out of its bounds so far.
 func (r *Record) Err() error { return r.in.Err() }
 

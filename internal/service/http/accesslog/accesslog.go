@@ -19,7 +19,7 @@ const flushEvery = 50 * time.Millisecond
 type Log struct {
 	fd      int
 	format  string
-	lost    atomic.Uint64      // lines that the file took no more, and that are not in a loop's counters yet
+	lost    atomic.Uint64      // lines that the file did not take, and that are not in a loop's counters yet
 	dropped atomic.Uint64      // lines that are not in the file, all
 	tell    func(lines uint64) // says so
 	told    uint64             // those of which tell has heard
@@ -76,7 +76,7 @@ func (a *Log) flush() {
 }
 
 // lastWrite bounds how long the end of a process waits for a log that takes
-// nothing any more, such as a pipe that nobody reads.
+// nothing, such as a pipe that nobody reads.
 const lastWrite = 2 * time.Second
 
 // Close writes what waits, and ends the goroutine.

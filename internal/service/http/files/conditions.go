@@ -68,7 +68,7 @@ func (v *validators) mayRange(q *message.Request) bool {
 	return ok && v.strong && sec == v.modified
 }
 
-// listed tells whether a list of entity tags has the file's, or is "*". weak
+// listed reports whether a list of entity tags has the file's, or is "*". weak
 // says whether a tag marked W/ may do (RFC 9110 section 8.8.3.2).
 func (v *validators) listed(list []byte, weak bool) bool {
 	if len(list) == 1 && list[0] == '*' {

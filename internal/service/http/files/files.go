@@ -140,7 +140,7 @@ func (a *answer) read() {
 	a.fd = -1
 }
 
-// unchanged tells whether the open file is still what it was before it was read.
+// unchanged reports whether the open file is still what it was before it was read.
 func (a *answer) unchanged() bool {
 	was, is := &a.room.stat, &a.room.again
 	return unix.Fstat(a.fd, is) == nil && is.Mtim == was.Mtim && is.Ctim == was.Ctim && is.Size == was.Size

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"unsafe"
@@ -70,9 +71,15 @@ func (p *Parts) Held() int {
 	return n
 }
 
-// Record writes or reads what is left of the answer, but for the file. What was read goes on when Resume
-// is called.
-func (p *Parts) Record(r *pack.Record) {
+// Freeze implements stream.Responder.
+func (p *Parts) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
+	r := pack.Writing(b)
+	p.record(r)
+	return stream.KindParts, r.Written(), []int{p.fd}
+}
+
+// record writes or reads what is left of the answer, but for the file.
+func (p *Parts) record(r *pack.Record) {
 	r.Bytes(&p.tail)
 	n := len(p.parts)
 	r.Int(&n, maxRanges)
@@ -90,18 +97,22 @@ func (p *Parts) Record(r *pack.Record) {
 	}
 }
 
-// File is the descriptor of the file.
-func (p *Parts) File() int { return p.fd }
+var errParts = fmt.Errorf("the parts of a file are not understood: %w", pack.ErrMalformed)
 
-// Resume gives an answer that was read its loop, its stream and the file, which it owns from now on unless
-// it returns false: then the answer makes no sense.
-func (p *Parts) Resume(l *eventloop.Loop, s stream.Stream, fd int) bool {
+// ThawParts makes of what Freeze has written an answer that goes on in a stream of a loop. It owns the
+// file unless there is an error.
+func ThawParts(l *eventloop.Loop, s stream.Stream, b []byte, fds []int) (*Parts, error) {
+	p := &Parts{loop: l, s: s}
+	r := pack.Reading(b)
+	if p.record(r); r.End() != nil || len(fds) != 1 {
+		return nil, errParts
+	}
 	for i := range p.parts {
 		if p.parts[i].n == 0 {
-			return false
+			return nil, errParts
 		}
 	}
-	p.loop, p.s, p.fd = l, s, fd
+	p.fd = fds[0]
 	l.CountFiles(1)
-	return true
+	return p, nil
 }

@@ -1,7 +1,11 @@
 package h1
 
 import (
+	"fmt"
+	"math"
+
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
 )
@@ -199,7 +203,44 @@ func (k *Call) Reusable() bool { return k.Reuse }
 // Bytes implements stream.Call.
 func (k *Call) Bytes() (in, out uint64) { return k.in, k.out }
 
-// Resume goes on with a call from another process, of the request that r was, from where it was.
-func (k *Call) Resume(r *message.Request, st CallState) {
+// Record writes or reads where a call is.
+func (st *CallState) Record(r *pack.Record) {
+	r.Bool(&st.Coding.Last)
+	r.Bool(&st.Begun)
+	r.Int(&st.Scan, MaxResponseHead)
+	r.Bool(&st.Content)
+	framing, left := int(st.Framing), st.Left+1
+	r.Int(&framing, int(ToClose))
+	r.Bool(&st.Reuse)
+	r.Int64(&left, math.MaxInt64)
+	st.Framing, st.Left = Framing(framing), left-1
+	st.Body.Record(r)
+}
+
+// Freeze implements stream.Call.
+func (k *Call) Freeze(b []byte) []byte {
+	r := pack.Writing(b)
+	k.CallState.Record(r)
+	return r.Written()
+}
+
+var errCall = fmt.Errorf("the state of a call is not understood: %w", pack.ErrMalformed)
+
+// Thaw implements stream.Call.
+func (k *Call) Thaw(r *message.Request, b []byte) error {
+	var st CallState
+	in := pack.Reading(b)
+	if st.Record(in); in.End() != nil {
+		return errCall
+	}
+	return k.Resume(r, st)
+}
+
+// Resume is Thaw for a state that was read otherwise.
+func (k *Call) Resume(r *message.Request, st CallState) error {
+	if st.Framing == ByLength && st.Left < 0 {
+		return errCall
+	}
 	k.upgrade, k.chunked, k.CallState, k.seen = r.Upgrade, r.Chunked, st, st.Scan
+	return nil
 }

@@ -12,10 +12,10 @@ type Chunks struct {
 	Left  int64 // of the chunk's data
 	Total int64 // data bytes so far
 	Lines int   // bytes of trailer section and extensions so far
-	Last  bool  // recode has written the last chunk
-	lined int   // lines read since work was called
+	lined int   // lines read since Work was called
 }
 
+// ChunkStep is what of a chunked body comes next.
 type ChunkStep uint8
 
 const (
@@ -26,12 +26,12 @@ const (
 	Done
 )
 
-// LineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
-const LineWork = 256
+// lineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
+const lineWork = 256
 
 // Work returns the work that was done since it was last called, beyond that of moving bytes.
 func (k *Chunks) Work() int {
-	n := k.lined * LineWork
+	n := k.lined * lineWork
 	k.lined = 0
 	return n
 }

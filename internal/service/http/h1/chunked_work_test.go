@@ -8,7 +8,7 @@ import (
 // What a body of tiny chunks takes is counted, whoever reads it.
 func TestTinyChunksAreWork(t *testing.T) {
 	lim := Limits{Head: 1 << 10, Body: 1 << 20}
-	for chunk, least := range map[string]int{"1\r\nx\r\n": 2 * 1000 * LineWork, "fa0\r\n" + strings.Repeat("x", 4000) + "\r\n": 2 * 1000 * LineWork} {
+	for chunk, least := range map[string]int{"1\r\nx\r\n": 2 * 1000 * lineWork, "fa0\r\n" + strings.Repeat("x", 4000) + "\r\n": 2 * 1000 * lineWork} {
 		in := []byte(strings.Repeat(chunk, 1000))
 		lim.Body = int64(len(in))
 		var k, again Chunks

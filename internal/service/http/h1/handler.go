@@ -39,7 +39,7 @@ type Handler struct {
 	life                           lifetime
 
 	req     message.Request
-	current *Stream // whose request req is; nil if it is nobody's any more
+	current *Stream // whose request req is; nil if it is nobody's
 	scratch []byte  // decoded paths and lowered hosts
 	spare   *Stream // for what is answered at once
 	failure message.Response
@@ -172,7 +172,7 @@ func (s *Stream) cancel(status int) {
 	}
 }
 
-// Closed lets go of the connection's state.
+// Closed ends what the connection was in the middle of.
 func (h *Handler) Closed(c *eventloop.Conn) {
 	if len(h.peers) > 0 {
 		delete(h.peers, c) // first: the next one of its kind has another address

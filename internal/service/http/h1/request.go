@@ -162,7 +162,7 @@ func (h *Handler) discardBody(c *eventloop.Conn, s *Stream, in []byte) int {
 	if r := h.serve(c, s, route, n == len(in)); r != nil {
 		h.keep(c, s, r)
 	} else {
-		h.discard(s)
+		h.recycle(s)
 	}
 	return n
 }
@@ -269,12 +269,12 @@ const (
 func (h *Handler) release(c *eventloop.Conn) {
 	if s, ok := c.State.(*Stream); ok {
 		c.State = nil
-		h.discard(s)
+		h.recycle(s)
 	}
 }
 
-// discard keeps a stream's room for later.
-func (h *Handler) discard(s *Stream) {
+// recycle keeps a stream's room for another.
+func (h *Handler) recycle(s *Stream) {
 	h.charge(s, 0)
 	if h.current == s {
 		h.current = nil

@@ -11,7 +11,7 @@ type Limits struct {
 	Line int // the request line, without its CRLF: 414
 	Head int // all of it, with the empty line: 431
 	Body int64
-	// blanks are let through behind a chunk's size, as old servers pad it. What goes on is
+	// Blanks are let through behind a chunk's size, as old servers pad it. What goes on is
 	// written anew.
 	Blanks bool
 }
@@ -20,7 +20,7 @@ type Limits struct {
 // section 2.2 would have a server ignore.
 const maxEmptyLines = 1
 
-// parse reads one request head. It returns its length and status 0; or length 0
+// ParseRequest reads one request head. It returns its length and status 0; or length 0
 // and status 0 when it is not complete; or the status of the answer that refuses
 // it. Bytes before from were seen by an earlier call. What can't be a slice of in
 // is put into scratch.
@@ -65,8 +65,8 @@ func ParseRequest(in []byte, from int, lim Limits, r *message.Request, scratch *
 
 var crlfcrlf = []byte("\r\n\r\n")
 
-// incomplete tells whether a head that has no end yet can still become a good
-// one: 0 if so.
+// incomplete reports whether a head that has no end yet can still become a good
+// one: then it returns 0.
 func incomplete(in []byte, from int, lim Limits) int {
 	line := bytes.IndexByte(in, '\n')
 	switch {

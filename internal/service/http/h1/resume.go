@@ -2,14 +2,16 @@ package h1
 
 import (
 	"errors"
+	"math"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
 )
 
 // What a connection is in the middle of goes to another process as data: State here, and what the
-// responder adds. How that is written down is not the framing's affair.
+// responder adds.
 
 // State is what a connection's stream holds, but for its responder.
 type State struct {
@@ -20,14 +22,47 @@ type State struct {
 	Left  int64  // InBody: of the body still to come; -1 for a chunked one
 
 	// Answering.
-	Read    bool    // all of the request has been read
-	Last    bool    // …and no byte behind it
-	Begun   bool    // a head was queued
-	Bare    bool    // the content ends with the connection
-	Coding  Encoder // of the content
-	Closing bool    // the connection ends behind the answer
-	Status  int
-	Content int64 // bytes, for the access log
+	Read     bool    // all of the request has been read
+	Last     bool    // …and no byte behind it
+	Begun    bool    // a head was queued
+	Chunked  bool    // its content is coded in chunks
+	Bare     bool    // …ends with the connection
+	Coding   Encoder // of the content
+	Closing  bool    // the connection ends behind the answer
+	Logged   bool
+	Switched bool // the connection is the responder\'s, unframed
+	Status   int
+	Content  int64 // bytes, for the access log
+}
+
+// Record writes or reads an answer's state, in the phase Answering.
+func (st *State) Record(r *pack.Record) {
+	r.Bytes(&st.Head)
+	st.Body.Record(r)
+	r.Bool(&st.Read)
+	r.Bool(&st.Last)
+	r.Bool(&st.Begun)
+	r.Bool(&st.Chunked)
+	r.Bool(&st.Bare)
+	r.Bool(&st.Coding.Last)
+	r.Bool(&st.Closing)
+	r.Bool(&st.Logged)
+	r.Bool(&st.Switched)
+	r.Int(&st.Status, 999)
+	r.Int64(&st.Content, math.MaxInt64)
+	if r.Reads() {
+		st.Phase = Answering
+	}
+}
+
+// Record writes or reads where in a chunked body a connection is.
+func (k *Chunks) Record(r *pack.Record) {
+	step := int(k.Step)
+	r.Int(&step, int(Done))
+	k.Step = ChunkStep(step)
+	r.Int64(&k.Left, math.MaxInt64)
+	r.Int64(&k.Total, math.MaxInt64)
+	r.Int(&k.Lines, 1<<30)
 }
 
 // Stream returns what a connection is in the middle of, nil if that is nothing.
@@ -43,7 +78,8 @@ func (s *Stream) Responder() stream.Responder { return s.responder }
 func (s *Stream) State() State {
 	return State{
 		Phase: s.phase, Blank: s.blank, Head: s.head, Body: s.body, Left: s.length,
-		Read: s.read, Last: s.last, Begun: s.begun, Bare: s.bare, Coding: s.coding, Closing: s.closing,
+		Read: s.read, Last: s.last, Begun: s.begun, Chunked: s.chunked, Bare: s.bare, Coding: s.coding, Closing: s.closing,
+		Logged: s.logged, Switched: s.switched,
 		Status: s.status, Content: s.content,
 	}
 }
@@ -103,29 +139,22 @@ func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *
 	s := h.room()
 	s.start(h, c, st.Last)
 	s.phase, s.head, s.body = Answering, append(s.head[:0], st.Head...), st.Body
-	s.read, s.begun, s.bare, s.coding, s.closing = st.Read, st.Begun, st.Bare, st.Coding, st.Closing
-	s.status, s.content, s.logged, s.wants = st.Status, st.Content, len(st.Head) == 0, h.req.Chunked
+	s.read, s.begun, s.chunked, s.bare, s.coding, s.closing = st.Read, st.Begun, st.Chunked, st.Bare, st.Coding, st.Closing
+	s.status, s.content, s.logged, s.switched, s.wants = st.Status, st.Content, st.Logged, st.Switched, h.req.Chunked
 	r, err := make(s, &h.req, route)
 	h.current = nil
 	if err != nil {
-		h.discard(s)
+		h.recycle(s)
 		return err
 	}
 	c.State, s.responder = s, r
 	h.chargeAll(s)
-	if len(st.Head) == 0 {
-		return nil
-	}
-	if s.read {
+	switch {
+	case route == nil || !route.ReadsBody() || s.switched:
+	case s.read:
 		c.Hold()
-	} else {
+	default:
 		c.Duplex(s.wants)
 	}
 	return nil
 }
-
-// Chunks has an answer's content coded in chunks, as its head has said in another process.
-func (s *Stream) Chunks() { s.chunked = true }
-
-// Switched says that the connection is the responder's, unframed.
-func (s *Stream) Switched() { s.begun, s.switched = true, true }

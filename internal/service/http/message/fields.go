@@ -263,7 +263,7 @@ func cutMember(list []byte) (member, rest []byte) {
 	return Trim(list), nil
 }
 
-// hasMember tells whether a list has a word, with parameters or without.
+// hasMember reports whether a list has a word, with parameters or without.
 func hasMember(list []byte, word string) bool {
 	for len(list) > 0 {
 		var m []byte

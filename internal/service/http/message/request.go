@@ -1,7 +1,7 @@
 package message
 
-// Request is one parsed request head (RFC 9112). Its slices lie in the input
-// and are valid only until the handler returns.
+// Request is a request head: one that was parsed, or one that is made to be sent on. Slices of a parsed
+// one lie in the input and are valid only until the handler returns.
 type Request struct {
 	Method []byte
 	Target []byte // as it came, for the access log

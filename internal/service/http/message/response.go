@@ -1,7 +1,7 @@
 package message
 
-// Response is one parsed response head of a server. Its slices lie in the input and
-// are valid only until the handler returns.
+// Response is a response head: one that a server sent, or one that is made for a client. Slices of a parsed
+// one lie in the input and are valid only until the handler returns.
 type Response struct {
 	Status int
 	Minor  byte   // of HTTP/1.minor: 0 or 1

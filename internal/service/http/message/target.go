@@ -176,5 +176,5 @@ var hostByte = func() (t [256]byte) {
 	return t
 }()
 
-// isHost tells whether a byte can be in a reg-name.
+// isHost reports whether a byte can be in a reg-name.
 func isHost(b byte) bool { return hostByte[b] == hostPlain || hostByte[b] == hostUpper }

@@ -29,10 +29,10 @@ func BenchmarkForward(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		h1.ParseRequest(in, 0, lim, &r, &scratch)
-		buf = p.compose(&sent, buf, &r, o, "server", nil)
+		buf = p.composeRequest(&sent, buf, &r, o, "server", nil)
 		h1.AppendRequest(room, &sent)
 		h1.ParseResponse(out, 0, &resp)
-		buf = p.answer(&answered, buf, &resp, true)
+		buf = p.composeResponse(&answered, buf, &resp, true)
 		h1.AppendResponse(room, &answered, h1.ByLength, nil)
 	}
 }
@@ -56,7 +56,7 @@ func BenchmarkResponse(b *testing.B) {
 				if n, ok := h1.ParseResponse(in, 0, &r); n != len(in) || !ok {
 					b.Fatal(n, ok)
 				}
-				buf = p.answer(&answered, buf, &r, true)
+				buf = p.composeResponse(&answered, buf, &r, true)
 				h1.AppendResponse(room, &answered, h1.ByLength, nil)
 			}
 		})

@@ -7,9 +7,9 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// failWith records that the connection to the server is of no more use, for a reason, and goes on with another
+// serverFailed records that the connection to the server is of no more use, for a reason, and goes on with another
 // one, or answers, or breaks the answer off.
-func (x *Relay) failWith(why upstream.Reason) {
+func (x *Relay) serverFailed(why upstream.Reason) {
 	l := x.link
 	connecting, begun := l.conn.Connecting(), l.call.HasBegun()
 	// A server may close a connection that was idle, at any time. That the request came
@@ -34,8 +34,8 @@ func (x *Relay) failWith(why upstream.Reason) {
 	}
 }
 
-// none answers when there is no server to be had.
-func (x *Relay) none(why upstream.Why) {
+// unavailable answers when there is no server to be had.
+func (x *Relay) unavailable(why upstream.Why) {
 	if x.failed > 0 {
 		x.fail(x.gateway()) // those that there were have failed
 		return
@@ -71,8 +71,8 @@ func (x *Relay) failOrAbort(status int) {
 // all, for an end that comes after that may never reach it. The relay is over.
 func (x *Relay) release() {
 	l := x.link
-	x.part()
-	x.free()
+	x.leave()
+	x.recycle()
 	if l == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (x *Relay) ended() {
 	if x.link.call.Closed() == stream.Complete {
 		x.complete(false)
 	} else {
-		x.failWith(upstream.ClosedEarly)
+		x.serverFailed(upstream.ClosedEarly)
 	}
 }
 
@@ -96,13 +96,13 @@ func (x *Relay) timedOut() {
 	u := x.link.conn
 	switch {
 	case u.Connecting():
-		x.failWith(upstream.ConnectTimeout)
+		x.serverFailed(upstream.ConnectTimeout)
 	case x.s.Unsent() > 0:
 		u.SetTimeout(x.route.patience) // it is the client that is waited for
 	case !x.s.BodyRead():
 		x.failOrAbort(408) // the client is too slow with its request
 	default:
-		x.failWith(upstream.AnswerTimeout)
+		x.serverFailed(upstream.AnswerTimeout)
 	}
 }
 
@@ -114,7 +114,7 @@ func (x *Relay) closed(cause unix.Errno) {
 	case unix.ECANCELED:
 		x.unlink() // by this process, which ends: the client's turn comes
 	default:
-		x.failWith(reasonOf(cause, x.link.conn.Connecting()))
+		x.serverFailed(reasonOf(cause, x.link.conn.Connecting()))
 	}
 }
 
@@ -132,8 +132,8 @@ func (x *Relay) Ended() bool { return false }
 // Gone implements stream.Responder.
 func (x *Relay) Gone(_ unix.Errno, away bool) {
 	if away {
-		x.part() // another process has both connections
-		x.free()
+		x.leave() // another process has both connections
+		x.recycle()
 		return
 	}
 	x.release()

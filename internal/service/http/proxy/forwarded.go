@@ -15,7 +15,7 @@ type origin struct {
 // forwarding has which of the fields are there, or are to be.
 type forwarding struct{ addr, proto, host, all bool }
 
-// note takes note of a field.
+// note records a field.
 func (f *forwarding) note(name []byte) {
 	switch {
 	case message.Same(name, "x-forwarded-for"):

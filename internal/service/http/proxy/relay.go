@@ -29,7 +29,7 @@ type Relay struct {
 
 	answered bool // a head has gone to the client
 
-	in, out uint64 // bytes of connections to the server that were let go
+	in, out uint64 // bytes of connections to the server that were left
 }
 
 // relaySize is what a relay is counted with, beside the body that it keeps, in bytes.
@@ -38,8 +38,8 @@ const relaySize = int(unsafe.Sizeof(Relay{}) + unsafe.Sizeof(link{}))
 // maxKept bounds the room of a relay that is used again, in bytes.
 const maxKept = 16 << 10
 
-// free takes the relay's room back. The stream is over, or another's.
-func (x *Relay) free() {
+// recycle keeps the relay's room for another. The stream is over, or another's.
+func (x *Relay) recycle() {
 	h, body := x.hub, x.body
 	*x = Relay{}
 	if cap(body) <= maxKept {
@@ -54,7 +54,7 @@ func (x *Relay) attempt() {
 	for {
 		why, ok := x.pick()
 		if !ok {
-			x.none(why)
+			x.unavailable(why)
 			return
 		}
 		if !x.fresh {
@@ -91,7 +91,7 @@ func (x *Relay) connected() {
 	x.s.Join(u)
 	r := x.s.Request()
 	opts, _ := h.options(r)
-	h.room = x.route.compose(&h.req, h.room, r, x.origin, l.server.Host(), opts)
+	h.room = x.route.composeRequest(&h.req, h.room, r, x.origin, l.server.Host(), opts)
 	l.call.Send(&h.req, x.body)
 	if u.Push(); x.link != l {
 		return // that has failed, and been seen to
@@ -150,7 +150,7 @@ func (x *Relay) received(in []byte) (n int) {
 			x.flow()
 			return n
 		case stream.Malformed:
-			x.failWith(upstream.Malformed)
+			x.serverFailed(upstream.Malformed)
 			return len(in)
 		case stream.Interim:
 			if over, wait := x.interim(); over {
@@ -162,7 +162,7 @@ func (x *Relay) received(in []byte) (n int) {
 			// A tunnel begins where the request has ended: what is left of a body would be read as the new
 			// protocol.
 			if !x.s.BodyRead() {
-				x.failWith(upstream.Malformed)
+				x.serverFailed(upstream.Malformed)
 				return len(in)
 			}
 			x.tunnel()
@@ -182,10 +182,10 @@ func (x *Relay) received(in []byte) (n int) {
 	}
 }
 
-// compose makes what the client gets of the server's head.
-func (x *Relay) compose() *message.Response {
+// response is what the client gets of the server's head.
+func (x *Relay) response() *message.Response {
 	h := x.hub
-	h.room = x.route.answer(&h.resp, h.room, x.link.call.Response(), x.minor == 1)
+	h.room = x.route.composeResponse(&h.resp, h.room, x.link.call.Response(), x.minor == 1)
 	return &h.resp
 }
 
@@ -196,7 +196,7 @@ func (x *Relay) interim() (over, wait bool) {
 		return false, false
 	}
 	l := x.link
-	x.s.Interim(x.compose())
+	x.s.Interim(x.response())
 	if x.s.Push(); x.link != l {
 		return true, false
 	}
@@ -208,7 +208,7 @@ func (x *Relay) interim() (over, wait bool) {
 func (x *Relay) head(follow int) {
 	x.pool.chooser.Succeeded(x.server, x.hub.loop.Monotonic())
 	x.answered = true
-	x.s.Head(x.compose(), min(follow, maxFollow))
+	x.s.Head(x.response(), min(follow, maxFollow))
 }
 
 // maxFollow bounds the room for content behind a head, in bytes.
@@ -242,18 +242,18 @@ func (x *Relay) complete(clean bool) {
 	l, s := x.link, x.s
 	s.Passed(int64(l.conn.Passed()))
 	reuse := l.call.Reusable() && s.BodyRead() && clean && !l.conn.HasEnded() && !l.conn.HasOutput()
-	x.part()
+	x.leave()
 	if reuse {
 		l.pool.put(l)
 	} else {
 		l.conn.Close()
 	}
-	x.free()
+	x.recycle()
 	s.End()
 }
 
-// part ends the use of the server. Its connection is not touched.
-func (x *Relay) part() {
+// leave ends the use of the server. Its connection is not touched.
+func (x *Relay) leave() {
 	if x.link != nil {
 		x.unlink()
 	}

@@ -2,9 +2,9 @@ package proxy
 
 import "reuseportd/internal/service/http/message"
 
-// answer makes the response that a client gets of a server's, in a buffer whose room is used again.
+// composeResponse makes the response that a client gets of a server's, in a buffer whose room is used again.
 // trailers says that the client gets fields behind the content if the server sends some.
-func (p *Rules) answer(out *message.Response, b []byte, r *message.Response, trailers bool) []byte {
+func (p *Rules) composeResponse(out *message.Response, b []byte, r *message.Response, trailers bool) []byte {
 	b = b[:0]
 	*out = message.Response{
 		Status: r.Status, Phrase: r.Phrase, Length: r.Length, Set: p.response.set,

@@ -21,7 +21,7 @@ func replyHead(t testing.TB, p *Rules, head string, framed h1.Framing) string {
 	}
 	r.Named, _ = message.Options(nil).Read(r.Lines)
 	var out message.Response
-	p.answer(&out, nil, &r, framed == h1.ByChunks)
+	p.composeResponse(&out, nil, &r, framed == h1.ByChunks)
 	return string(h1.AppendResponse(nil, &out, framed, []byte("Date: now\r\n")))
 }
 
@@ -65,7 +65,7 @@ func TestResponseAllocatesNothing(t *testing.T) {
 		h1.ParseResponse(head, 0, &r)
 		opts, _ = opts.Read(r.Lines)
 		r.Named = opts
-		buf = p.answer(&out, buf, &r, true)
+		buf = p.composeResponse(&out, buf, &r, true)
 		h1.AppendResponse(room, &out, h1.ByLength, head[:2])
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -101,7 +101,7 @@ func FuzzResponse(f *testing.F) {
 			framed = h1.ByChunks
 		}
 		var made message.Response
-		p.answer(&made, nil, &r, true)
+		p.composeResponse(&made, nil, &r, true)
 		out := append(h1.AppendResponse(nil, &made, framed, []byte("Date: now\r\n")), "\r\n"...)
 		var again message.Response
 		if m, ok := h1.ParseResponse(out, 0, &again); m != len(out) || !ok || h1.FramingOf(&again, head) != framed || again.Status != r.Status || again.MoreOptions > 0 {

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
 )
@@ -25,21 +27,57 @@ func (x *Relay) State() (State, stream.Call) {
 	return State{x.body, x.whole, x.link.used, x.failed, x.answered}, x.link.call
 }
 
+// Record writes or reads what a relay holds.
+func (st *State) Record(r *pack.Record) {
+	r.Bytes(&st.Body)
+	r.Bool(&st.Whole)
+	r.Bool(&st.Used)
+	r.Int(&st.Failed, math.MaxInt)
+	r.Bool(&st.Answered)
+}
+
+// Freeze implements stream.Responder: of a relay that has no connection it isn't called, for its stream is
+// busy.
+func (x *Relay) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
+	r := pack.Writing(b)
+	st, call := x.State()
+	where := call.Freeze(nil)
+	st.Record(r)
+	r.Bytes(&where)
+	return stream.KindRelay, r.Written(), nil
+}
+
+// Thaw makes a relay of what Freeze has written: see Resume.
+func (rt *Route) Thaw(s stream.Stream, r *message.Request, u *eventloop.Conn, b []byte) (*Relay, error) {
+	var st State
+	var where []byte
+	in := pack.Reading(b)
+	st.Record(in)
+	if in.Bytes(&where); in.End() != nil {
+		return nil, errState
+	}
+	return rt.Resume(s, r, u, st, func(call stream.Call) error { return call.Thaw(r, where) })
+}
+
 // Resume makes the relay of a stream whose request came to another process, and of its connection to a
-// server, which was thawed before it. It returns the call too, which has not begun. There is none if the
-// route leads to another upstream, or that hasn't the server any more.
-func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, st State) (*Relay, stream.Call, error) {
+// server, which was thawed before it; where brings the call to where it was. There is none if the route
+// leads to another upstream, or that hasn't the server any more.
+func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, st State, where func(stream.Call) error) (*Relay, error) {
 	l := linkOf(u)
 	switch {
 	case l == nil || l.pool == nil || l.server == nil:
-		return nil, nil, errors.New("the server of an exchange is not configured any more")
+		return nil, errors.New("the server of an exchange is not configured any more")
 	case l.pool != rt.pool:
-		return nil, nil, errors.New("the route of an exchange leads elsewhere now")
+		return nil, errors.New("the route of an exchange leads elsewhere now")
+	}
+	l.call.Begin(u, r.Method)
+	if err := where(l.call); err != nil {
+		return nil, err
 	}
 	x := rt.relay(s, r)
 	x.body, x.whole, x.failed, x.answered = append(x.body, st.Body...), st.Whole, st.Failed, st.Answered
 	x.server, l.used, l.adopted = l.server, st.Used, false
-	x.use(l)
+	l.user, x.link = x, l
 	// What was passed before is counted where that was.
 	x.in, x.out = -u.Passed(), -s.Took()
 	s.Deadline(rt.total)
@@ -48,7 +86,7 @@ func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, 
 	} else {
 		u.SetTimeout(rt.hub.body)
 	}
-	return x, l.call, nil
+	return x, nil
 }
 
 // linkOf returns the link of a connection to a server, nil if it is none.
@@ -60,14 +98,21 @@ func linkOf(c *eventloop.Conn) *link {
 	return l
 }
 
-// HasDeadline reports whether the tunnel ends at a time.
-func (t *Tunnel) HasDeadline() bool { return t.deadline }
+// Freeze implements stream.Responder: it says whether the tunnel ends at a time. All else is the loop's.
+func (t *Tunnel) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
+	r := pack.Writing(b)
+	r.Bool(&t.deadline)
+	return stream.KindTunnel, r.Written(), nil
+}
 
-// Tunnel makes a tunnel of a stream from another process, and of its connection to a server, which was thawed
-// before it. How much of its deadline is left, the loop knows.
-func (h *Hub) Tunnel(s stream.Stream, client, u *eventloop.Conn, deadline bool) (*Tunnel, error) {
+// ThawTunnel makes a tunnel of a stream from another process, and of its connection to a server, which was
+// thawed before it. How much of its deadline is left, the loop knows.
+func (h *Hub) ThawTunnel(s stream.Stream, client *eventloop.Conn, b []byte) (*Tunnel, error) {
+	var deadline bool
+	in, u := pack.Reading(b), client.Partner()
+	in.Bool(&deadline)
 	l := linkOf(u)
-	if l == nil {
+	if in.End() != nil || l == nil {
 		return nil, errState
 	}
 	if client.SetTimeout(0); deadline {

@@ -53,10 +53,10 @@ func (p *Rules) Upstream() string { return p.conf.Upstream }
 // Strips reports whether servers don't see the route's own path.
 func (p *Rules) Strips() bool { return p.strip }
 
-// compose makes the request that a server gets, in a buffer whose room is used again. Nothing is copied
+// composeRequest makes the request that a server gets, in a buffer whose room is used again. Nothing is copied
 // from the client's as a block: each part was parsed, and is written in the one way that all servers
 // read alike. server is what the server's Host field would be, opts are the names in r's Connection.
-func (p *Rules) compose(out *message.Request, b []byte, r *message.Request, o origin, server string, opts message.Options) []byte {
+func (p *Rules) composeRequest(out *message.Request, b []byte, r *message.Request, o origin, server string, opts message.Options) []byte {
 	b = p.appendTarget(b[:0], r)
 	target := len(b)
 	switch {
@@ -79,8 +79,8 @@ func (p *Rules) compose(out *message.Request, b []byte, r *message.Request, o or
 	return b
 }
 
-// appendFields appends the fields that go through, in their order. It takes note of those
-// of earlier proxies that are believed.
+// appendFields appends the fields that go through, in their order. It records which of
+// those of earlier proxies are believed.
 func (p *Rules) appendFields(b []byte, r *message.Request, o *origin, opts message.Options, told *forwarding) []byte {
 	for lines := r.Lines; len(lines) > 0; {
 		var name, value []byte

@@ -38,7 +38,7 @@ func forwardHead(t testing.TB, p *Rules, head string, from netip.Addr) string {
 // appendRequest is the head that a server of HTTP/1 gets.
 func appendRequest(p *Rules, r *message.Request, from netip.Addr, server string, opts message.Options) []byte {
 	var out message.Request
-	p.compose(&out, nil, r, p.origin(from), server, opts)
+	p.composeRequest(&out, nil, r, p.origin(from), server, opts)
 	return h1.AppendRequest(nil, &out)
 }
 
@@ -218,7 +218,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		h1.ParseRequest(head, 0, testLimits, &r, &scratch)
 		opts, _ = opts.Read(r.Lines)
-		buf = p.compose(&out, buf, &r, p.origin(friend), "server", opts)
+		buf = p.composeRequest(&out, buf, &r, p.origin(friend), "server", opts)
 		h1.AppendRequest(room, &out)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +95,7 @@ func (e *ends) Closed(c *eventloop.Conn) {
 // kindServer is the form in which a connection to a server is frozen: an idle one, or one in use.
 const kindServer = "http-upstream.1"
 
-var errState = errors.New("the state of a connection to a server is not understood")
+var errState = fmt.Errorf("the state of a connection to a server is not understood: %w", pack.ErrMalformed)
 
 // Kind implements eventloop.Mover.
 func (e *ends) Kind(*eventloop.Conn) string { return kindServer }

@@ -38,8 +38,8 @@ func (x *Relay) tunnel() {
 		in: x.in + in, out: x.out + out,
 	}
 	t.link.user = t
-	t.client = x.s.Switch(x.compose(), t)
-	x.free()
+	t.client = x.s.Switch(x.response(), t)
+	x.recycle()
 	u.SetTimeout(t.hub.quiet) // the server's: its client may have a deadline
 	u.KeepAlive(tunnelKeepalive)
 	u.Pass(-1)

@@ -35,6 +35,10 @@ type Call interface {
 	Direct() int64
 	// Reusable reports whether the server lets the connection live behind a whole answer.
 	Reusable() bool
+	// Freeze appends where the call is, and Thaw goes on from there in another process, behind Begin.
+	Freeze(b []byte) []byte
+	Thaw(r *message.Request, b []byte) error
+
 	// Bytes returns how many bytes were consumed and queued since Begin.
 	Bytes() (in, out uint64)
 }

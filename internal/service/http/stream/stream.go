@@ -22,7 +22,7 @@ import (
 
 // Stream is one request on its client's connection, and the answer to it. An answer is Fixed or Fail, or
 // else Head, then content, then End; Abort breaks it off. When it has ended the stream is over, and no
-// method may be called any more. What is queued is written when the event loop's call returns that led
+// method may be called. What is queued is written when the event loop's call returns that led
 // here, or at once by Push.
 type Stream interface {
 	// Request is the request. It is valid until the event loop's call returns; to have it again later
@@ -104,12 +104,15 @@ type Responder interface {
 	// Ended is called when the client has shut its side, or its request won't be whole. It reports
 	// whether the answer goes on; else the connection is closed.
 	Ended() bool
-	// Gone is called when the stream ends by another's doing: the responder lets go of all that it holds.
+	// Gone is called when the stream ends by another's doing: the responder releases all that it holds.
 	// away says that another process has the connection.
 	Gone(cause unix.Errno, away bool)
 
 	// Held is how many bytes of memory it holds.
 	Held() int
+	// Freeze appends what it holds, as another process reads it, and returns the descriptors that go with
+	// that. It stays as it is.
+	Freeze(b []byte) (kind Kind, out []byte, fds []int)
 }
 
 // Route answers the requests below a path, in one loop.
