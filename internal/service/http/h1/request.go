@@ -167,43 +167,65 @@ func (h *Handler) discardBody(c *eventloop.Conn, s *Stream, in []byte) int {
 	return n
 }
 
-// passBody gives the responder what there is of a chunked body.
+// passBody gives the responder what there is of a body.
 func (h *Handler) passBody(c *eventloop.Conn, s *Stream, in []byte) (n int) {
 	if !s.wants || s.read {
 		return 0 // the loop passes it on, or it has to wait
 	}
-	status := 0
-	for status == 0 {
-		var k int
-		var piece []byte
-		k, piece, status = s.body.Next(in[n:], h.conf.Limits)
-		if n += k; piece == nil {
-			break
-		}
-		if s.body.Step == InTrailer {
-			s.responder.Trailer(message.CutLine(piece))
-		} else {
-			s.responder.Data(piece)
-		}
-	}
+	n, done, status := s.passPieces(in)
 	if c.Spend(s.body.Work()); status != 0 {
 		s.cancel(status)
 		return len(in)
 	}
-	done := s.body.Step == Done
 	if done {
 		h.bodyRead(s, n == len(in))
 	}
 	to := s.responder.Came(done)
 	switch {
-	case to == nil:
-	case !done && !c.Brings(n):
+	case c.State != s: // the answer has ended
+	case !done && !h.comes(c, s, n):
 		h.TooSlow(c)
 		return len(in)
-	default:
+	case to != nil:
 		c.WaitFor(to)
 	}
 	return n
+}
+
+// passPieces does so piece by piece. It reports whether the body has ended, and the status of the answer that
+// refuses it, or 0.
+func (s *Stream) passPieces(in []byte) (n int, done bool, status int) {
+	if s.length >= 0 {
+		n = int(min(s.length, int64(len(in))))
+		s.responder.Data(in[:n])
+		s.length -= int64(n)
+		return n, s.length == 0, 0
+	}
+	for {
+		k, piece, status := s.body.Next(in[n:], s.h.conf.Limits)
+		n += k
+		switch {
+		case status != 0, piece == nil:
+			return n, s.body.Step == Done, status
+		case s.body.Step == InTrailer:
+			s.responder.Trailer(message.CutLine(piece))
+		default:
+			s.responder.Data(piece)
+		}
+	}
+}
+
+// comes reports whether a body comes fast enough. Who awaits one that is passed on sees to its timeout.
+func (h *Handler) comes(c *eventloop.Conn, s *Stream, n int) bool {
+	if c.Partner() != nil {
+		return c.Brings(n)
+	}
+	c.SetTimeout(h.body)
+	if !c.KeepsUp(&s.pace, n) {
+		h.loop.Count().Slow++
+		return false
+	}
+	return true
 }
 
 // bodyRead is called when all of a request's body has been read: what follows waits.

@@ -19,7 +19,7 @@ type State struct {
 	Blank bool   // InHead: so far there is only an empty line
 	Head  []byte // InBody, and Answering if it was kept
 	Body  Chunks // where in a chunked body
-	Left  int64  // InBody: of the body still to come; -1 for a chunked one
+	Left  int64  // of a body that is read here, still to come; -1 for a chunked one
 
 	// Answering.
 	Read     bool    // all of the request has been read
@@ -39,6 +39,9 @@ type State struct {
 func (st *State) Record(r *pack.Record) {
 	r.Bytes(&st.Head)
 	st.Body.Record(r)
+	left := st.Left + 1
+	r.Int64(&left, math.MaxInt64)
+	st.Left = left - 1
 	r.Bool(&st.Read)
 	r.Bool(&st.Last)
 	r.Bool(&st.Begun)
@@ -140,7 +143,11 @@ func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *
 	s.start(h, c, st.Last)
 	s.phase, s.head, s.body = Answering, append(s.head[:0], st.Head...), st.Body
 	s.read, s.begun, s.chunked, s.bare, s.coding, s.closing = st.Read, st.Begun, st.Chunked, st.Bare, st.Coding, st.Closing
-	s.status, s.content, s.logged, s.switched, s.wants = st.Status, st.Content, st.Logged, st.Switched, h.req.Chunked
+	s.status, s.content, s.logged, s.switched = st.Status, st.Content, st.Logged, st.Switched
+	s.wants, s.length = h.req.Chunked || c.Partner() == nil, st.Left
+	if h.req.Chunked {
+		s.length = -1
+	}
 	r, err := make(s, &h.req, route)
 	h.current = nil
 	if err != nil {
@@ -155,6 +162,9 @@ func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *
 		c.Hold()
 	default:
 		c.Duplex(s.wants)
+		if c.Partner() == nil {
+			c.SetTimeout(h.body)
+		}
 	}
 	return nil
 }

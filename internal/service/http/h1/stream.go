@@ -31,14 +31,14 @@ type Stream struct {
 	// The request. A head that is kept is parsed again when it is wanted.
 	head    []byte
 	body    Chunks // where in a chunked body
-	length  int64  // InBody: of it still to come; -1 for a chunked one
+	length  int64  // of it still to come, if it is read here; -1 for a chunked one
 	pace    eventloop.Pace
 	minor   byte
 	isHead  bool // its method
 	keeps   bool // the client lets the connection live
 	read    bool // all of the request has been read
 	last    bool // …and no byte behind it: only then may a draining loop end the connection
-	wants   bool // a chunked body goes to the responder
+	wants   bool // the body goes to the responder
 	refused bool // what follows can't be told from what was refused
 
 	// The answer.
@@ -219,11 +219,18 @@ func (s *Stream) Unsent() int64 { return s.c.Unsent() }
 
 // ReadBody implements stream.Stream.
 func (s *Stream) ReadBody() {
-	if r := s.Request(); !r.Chunked {
+	r, alone := s.Request(), s.c.Partner() == nil
+	if !r.Chunked && !alone {
 		s.c.Pass(r.Length)
 		return
 	}
-	s.wants = true
+	if s.wants, s.length = true, r.Length; r.Chunked {
+		s.length = -1
+	}
+	if alone {
+		s.c.Await(&s.pace)
+		s.c.SetTimeout(s.h.body)
+	}
 	s.c.Duplex(true) // until it holds
 	s.c.Release()
 }

@@ -32,8 +32,12 @@ type Relay struct {
 	in, out uint64 // bytes of connections to the server that were left
 }
 
-// relaySize is what a relay is counted with, beside the body that it keeps, in bytes.
-const relaySize = int(unsafe.Sizeof(Relay{}) + unsafe.Sizeof(link{}))
+// relaySize is what a relay is counted with, beside the body that it keeps, in bytes; callSize about what a
+// call takes.
+const (
+	relaySize = int(unsafe.Sizeof(Relay{})+unsafe.Sizeof(link{})) + callSize
+	callSize  = 256
+)
 
 // maxKept bounds the room of a relay that is used again, in bytes.
 const maxKept = 16 << 10

@@ -90,16 +90,17 @@ type Stream interface {
 
 // Responder answers a stream.
 type Responder interface {
-	// Data takes a piece of the request's body, and Trailer a field behind it, as Stream's do.
+	// Data takes a piece of the request's body, and Trailer a field behind it, as Stream's do. Neither may
+	// end the stream.
 	Data(p []byte)
 	Trailer(name, value []byte)
 	// Came is called behind the pieces that have come together; with end there are no more. It returns
-	// the connection whose output the rest waits for, nil if the stream is over.
+	// the connection whose output the rest waits for, nil if that is none.
 	Came(end bool) (to *eventloop.Conn)
 
 	// Room is called when what File queued has gone.
 	Room()
-	// TimedOut is called when the deadline has passed.
+	// TimedOut is called when the deadline has passed, or a body that nothing was joined for doesn't come.
 	TimedOut()
 	// Ended is called when the client has shut its side, or its request won't be whole. It reports
 	// whether the answer goes on; else the connection is closed.
