@@ -13,6 +13,7 @@ import (
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/pack"
 	"reuseportd/internal/service/failure"
+	"reuseportd/internal/service/http/files"
 	"reuseportd/internal/service/http/h1"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
@@ -173,4 +174,61 @@ func TestChainOfNewKind(t *testing.T) {
 	if _, err := th.thawAs(t, formChain, r.Written(), 0, ""); err == nil || !strings.Contains(err.Error(), "kind 60000") {
 		t.Errorf("an unknown kind: %v", err)
 	}
+}
+
+// FuzzChain: no state in the form of chains makes it panic, at once or with what the client sends then, or keep
+// a descriptor.
+func FuzzChain(f *testing.F) {
+	parts := files.Parts{}
+	_, state, _ := parts.Freeze(nil)
+	for _, c := range []struct {
+		st    h1.State
+		kind  stream.Kind
+		state []byte
+		files uint8
+	}{
+		{h1.State{Read: true, Begun: true, Logged: true}, stream.KindParts, state, 1},
+		{h1.State{Head: []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), Read: true, Begun: true, Chunked: true}, stream.KindParts, state, 1},
+		{h1.State{Head: []byte(chunkedHead), Left: -1}, stream.KindRelay, state, 0},
+		{h1.State{Switched: true, Logged: true}, stream.KindTunnel, []byte{1}, 0},
+	} {
+		r, n, e := pack.Writing(nil), 1, element{int(c.kind), c.state}
+		c.st.Record(r)
+		r.Int(&n, 1)
+		e.record(r)
+		f.Add(r.Written(), c.files, "hello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	}
+	th := newThawer(f)
+	f.Fuzz(func(t *testing.T, state []byte, n uint8, in string) {
+		if len(in) < 10_000 {
+			_, _ = th.thawAs(t, formChain, state, int(n%4), in)
+		}
+	})
+}
+
+// FuzzPair: nor does one of an exchange, in any form, whose connection to the server comes with it; and what
+// was taken is written so that it is taken again.
+func FuzzPair(f *testing.F) {
+	th := newProxyThawer(f)
+	for _, c := range golden(f, formRelay) {
+		f.Add(false, c.state)
+		_, chain, err := th.pair(f, formRelay, c.state)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(true, chain)
+	}
+	f.Fuzz(func(t *testing.T, chained bool, state []byte) {
+		form := formRelay
+		if chained {
+			form = formChain
+		}
+		_, chain, err := th.pair(t, form, state)
+		if err != nil {
+			return
+		}
+		if _, again, err := th.pair(t, formChain, chain); err != nil || !bytes.Equal(again, chain) {
+			t.Fatalf("%q became %q, then %q: %v", state, chain, again, err)
+		}
+	})
 }
