@@ -291,12 +291,29 @@ func TestFormsOfReleases(t *testing.T) {
 			t.Errorf("%q: %v, and then %q", c.state, err, again)
 		}
 	}
-	for _, c := range golden(t, formRelay) {
+	text, err := os.ReadFile("testdata/formats/" + formRelay + ".meaning") // as that release understood them
+	if err != nil {
+		t.Fatal(err)
+	}
+	meaning := strings.Split(string(text), "\n")
+	for i, c := range golden(t, formRelay) {
 		var e exchange
 		if again, err := recordAgain(c.state, e.record); err != nil || !bytes.Equal(again, c.state) {
 			t.Errorf("%q: %v, and then %q", c.state, err, again)
 		}
+		if got := e.String(); got != meaning[i] {
+			t.Errorf("%q is read as\n%s\nand was\n%s", c.state, got, meaning[i])
+		}
 	}
+}
+
+func (e *exchange) String() string {
+	chunks := func(k *h1.Chunks, end bool) string { return fmt.Sprint(k.Step, k.Left, k.Total, k.Lines, end) }
+	return fmt.Sprintf("head %d, body %d, read %t, whole %t, last %t, used %t, failed %d, begun %t, scan %d, answered %t, status %d, "+
+		"framing %d, bare %t, reuse %t, closing %t, left %d, content %d, request %s, answer %s",
+		e.head, len(e.raw)-e.head, e.state.Read, e.relay.Whole, e.state.Last, e.relay.Used, e.relay.Failed, e.call.Begun, e.call.Scan, e.answer == 1, e.state.Status,
+		e.framing, e.state.Bare, e.call.Reuse, e.state.Closing, e.call.Left, e.state.Content,
+		chunks(&e.state.Body, e.call.Coding.Last), chunks(&e.call.Body, e.state.Coding.Last))
 }
 
 // recordAgain reads a record and writes it.
