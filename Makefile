@@ -6,6 +6,7 @@
 # make bench-rivals    what clients of nginx, HAProxy and reuseportd lose; installs what is missing
 # make prove-slow      slowhttptest in its four modes beside nginx, five minutes; installs what is missing
 # make prove-hostile   hostile workers, next masters and local users, HOSTILE=10m; as root
+# make prove-release  hand everything that can be open to the release RELEASE (a commit) and back
 # make microbench      benchmarks of the hot paths; see below how to compare two
 # make pgo    renew cmd/reuseportd/default.pgo, the profile that the server is optimized with
 
@@ -13,7 +14,7 @@ GO      ?= go
 FUZZTIME ?= 20000x
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null)
 
-.PHONY: build run test quick lint unit fuzz bench bench-handover bench-rivals prove-slow prove-hostile microbench pgo fmt clean
+.PHONY: build run test quick lint unit fuzz bench bench-handover bench-rivals prove-slow prove-hostile prove-release microbench pgo fmt clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/reuseportd ./cmd/reuseportd
@@ -73,6 +74,14 @@ HOSTILE ?= 10m
 HOSTILE_SEED ?=
 prove-hostile:
 	REUSEPORTD_HOSTILE=$(HOSTILE) REUSEPORTD_HOSTILE_SEED=$(HOSTILE_SEED) GOFLAGS=-pgo=off $(GO) test -count 1 -v -timeout 0 -run TestHostile ./test/hostile
+
+# RELEASE is a commit whose wire formats this one must speak.
+RELEASE ?= 2b04485
+prove-release:
+	rm -rf bin/release && mkdir -p bin/release && git archive $(RELEASE) | tar x -C bin/release
+	cd bin/release && GOFLAGS=-pgo=off $(GO) build -tags failpoint -ldflags "-X main.version=release" -o ../reuseportd-release ./cmd/reuseportd
+	rm -rf bin/release
+	REUSEPORTD_RELEASE=$(CURDIR)/bin/reuseportd-release GOFLAGS=-pgo=off $(GO) test -count 1 -run TestBetweenReleases ./test
 
 # Before and after a change, which go tool benchstat then tells apart from noise:
 #   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt

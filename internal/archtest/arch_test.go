@@ -56,6 +56,14 @@ var may = map[string][]string{
 	"service/proxyproto": {},
 	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "upstream"},
 	"archtest":           {},
+
+	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.
+	"service/http/accesslog": {"service/http/message"},
+	"service/http/files":     {"config", "eventloop", "pack", "service/http/message", "service/http/stream"},
+	"service/http/h1":        {"eventloop", "pack", "service/http/accesslog", "service/http/message", "service/http/stream"},
+	"service/http/message":   {},
+	"service/http/proxy":     {"config", "eventloop", "pack", "service/failure", "service/http/message", "service/http/stream", "upstream"},
+	"service/http/stream":    {"eventloop", "service/http/message"},
 }
 
 // forbidden are packages of the standard library that would bring in what a
@@ -65,6 +73,13 @@ var forbidden = map[string][]string{
 	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
+
+	"service/http/accesslog": {"net", "net/http"},
+	"service/http/files":     {"net", "net/http", "os"},
+	"service/http/h1":        {"net", "net/http", "os"},
+	"service/http/proxy":     {"net", "net/http", "os"},
+	"service/http/stream":    {"net", "net/http", "os"},
+	"service/http/message":   {"net", "net/http", "os", "golang.org/x/sys/unix"},
 
 	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
 	"service/tcp":        {"net", "os", "github.com/rs/zerolog"},

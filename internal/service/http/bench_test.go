@@ -1,66 +1,14 @@
 package http
 
 import (
-	"net/netip"
 	"testing"
-	"time"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/h1"
+	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/service/http/stream"
 )
-
-// BenchmarkParse reads the heads of a load generator, of a browser, and one that
-// needs decoding.
-func BenchmarkParse(b *testing.B) {
-	for name, head := range map[string]string{
-		"wrk": "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n",
-		"browser": "GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
-			"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
-			"Accept: text/css,*/*;q=0.1\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
-			"Connection: keep-alive\r\nReferer: https://www.example.com/\r\nIf-None-Match: \"1887f2a3-2bc\"\r\n" +
-			"Sec-Fetch-Dest: style\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: same-origin\r\n\r\n",
-		"escaped": "GET /a%20b/../c%2Fd HTTP/1.1\r\nHost: WWW.example.com\r\n\r\n",
-	} {
-		b.Run(name, func(b *testing.B) {
-			in := []byte(head)
-			lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-			var r request
-			scratch := make([]byte, 0, 1024)
-			b.SetBytes(int64(len(in)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if n, status := parse(in, 0, lim, &r, &scratch); n != len(in) || status != 0 {
-					b.Fatal(n, status)
-				}
-			}
-		})
-	}
-}
-
-// BenchmarkForward is what a proxied exchange costs but for system calls: both heads read, and
-// written anew.
-func BenchmarkForward(b *testing.B) {
-	p := plainProxy(config.Proxy{})
-	in := []byte("GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
-		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
-		"Accept: text/css,*/*;q=0.1\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
-		"Connection: keep-alive\r\nReferer: https://www.example.com/\r\n\r\n")
-	out := []byte("HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\n" +
-		"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 5\r\n\r\n")
-	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-	var r request
-	var resp response
-	scratch, room := make([]byte, 0, 1024), make([]byte, 0, 4096)
-	o := p.origin(stranger)
-	y := reply{framing: framedLength}
-	b.ReportAllocs()
-	for b.Loop() {
-		parse(in, 0, lim, &r, &scratch)
-		p.appendRequest(room, &r, o, "server", nil)
-		parseResponse(out, 0, &resp)
-		p.appendResponse(room, &resp, &y)
-	}
-}
 
 // BenchmarkFixed is what a fixed answer costs but for the loop and system calls: from the
 // request's bytes to the answer's.
@@ -76,20 +24,31 @@ func BenchmarkFixed(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer site.Close()
-	h := newHandler(newLoop(b), site, nil)
+	v := newService(newLoop(b), site, nil)
+	var r message.Request
+	scratch := make([]byte, 0, 1024)
+	to := &sink{date: []byte("Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n")}
 	in := []byte("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n")
-	room := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		if n, status := parse(in, 0, site.limit, &h.req, &h.scratch); n != len(in) || status != 0 {
+		if n, status := h1.ParseRequest(in, 0, site.limits, &r, &scratch); n != len(in) || status != 0 {
 			b.Fatal(n, status)
 		}
-		f := site.find(&h.req).respond
-		out := append(h.endHead(append(room, f.head...), !h.req.keepAlive), f.body...)
-		if len(out) < len(f.head) {
+		route, _ := v.Find(&r)
+		if to.room = to.room[:0]; route.Serve(to, &r, nil) != nil || len(to.room) == 0 {
 			b.Fatal("no answer")
 		}
 	}
+}
+
+// sink is a stream that takes fixed answers.
+type sink struct {
+	stream.Stream
+	room, date []byte
+}
+
+func (s *sink) Fixed(f *stream.Fixed) {
+	s.room = append(append(append(append(s.room, f.Head.Lines...), s.date...), "\r\n"...), f.Body...)
 }
 
 func newLoop(b *testing.B) *eventloop.Loop {
@@ -105,61 +64,4 @@ func newLoop(b *testing.B) *eventloop.Loop {
 		}
 	})
 	return l
-}
-
-// BenchmarkResponse is a server's head read, and written anew.
-func BenchmarkResponse(b *testing.B) {
-	p := plainProxy(config.Proxy{})
-	for _, c := range []struct{ name, head string }{
-		{"plain", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
-		{"app", "HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: max-age=60\r\n" +
-			"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nSet-Cookie: id=0123456789abcdef; Path=/; HttpOnly\r\nVary: Accept-Encoding\r\n" +
-			"ETag: \"33a64df5\"\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			in, room := []byte(c.head), make([]byte, 0, 4096)
-			var r response
-			b.SetBytes(int64(len(in)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if n, ok := parseResponse(in, 0, &r); n != len(in) || !ok {
-					b.Fatal(n, ok)
-				}
-				p.appendResponse(room, &r, &reply{framing: framedLength})
-			}
-		})
-	}
-}
-
-// BenchmarkLogLine is a line of the access log in both formats.
-func BenchmarkLogLine(b *testing.B) {
-	h := &Handler{scratch: make([]byte, 0, 1024)}
-	lim := limits{line: 8 << 10, head: 32 << 10, body: 1 << 20}
-	in := []byte("GET /static/app.css?v=12 HTTP/1.1\r\nHost: www.example.com\r\n" +
-		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nReferer: https://www.example.com/\r\n\r\n")
-	if n, status := parse(in, 0, lim, &h.req, &h.scratch); n != len(in) || status != 0 {
-		b.Fatal(n, status)
-	}
-	now, addr, room := time.Now(), netip.MustParseAddrPort("192.0.2.1:40000"), make([]byte, 0, 1024)
-	b.Run("combined", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h.appendCombined(room, addr, now, 200, 1234)
-		}
-	})
-	b.Run("json", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h.appendJSON(room, addr, now, 200, 1234)
-		}
-	})
-}
-
-// BenchmarkDate is the date's line, which is made once a second.
-func BenchmarkDate(b *testing.B) {
-	now, room := time.Now(), make([]byte, 0, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		appendHTTPDate(room, now)
-	}
 }

@@ -1,0 +1,222 @@
+package accesslog
+
+import (
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reuseportd/internal/service/http/message"
+)
+
+// flushEvery is how long a line may wait to be written.
+const flushEvery = 50 * time.Millisecond
+
+// Log writes the lines of all loops of a site. It has one goroutine, which
+// alone touches the file; a loop that it can't keep up with drops lines and
+// counts them.
+type Log struct {
+	fd      int
+	format  string
+	lost    atomic.Uint64      // lines that the file did not take, and that are not in a loop's counters yet
+	dropped atomic.Uint64      // lines that are not in the file, all
+	tell    func(lines uint64) // says so
+	told    uint64             // those of which tell has heard
+	toldAt  time.Time          // …and when
+
+	mu    sync.Mutex
+	rings []*ring // guarded by mu
+
+	stop chan struct{}
+	done chan struct{}
+}
+
+// tellEvery is how often tell is called at most.
+const tellEvery = 5 * time.Second
+
+// New begins a log in a descriptor, which is only lent. The format is "json", or else the combined log
+// format. Once the file takes lines again, tell hears how many were dropped, on the log's goroutine.
+func New(fd int, format string, tell func(lines uint64)) *Log {
+	a := &Log{fd: fd, format: format, tell: tell, stop: make(chan struct{}), done: make(chan struct{})}
+	go a.run()
+	return a
+}
+
+func (a *Log) run() {
+	defer close(a.done)
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.flush()
+		case <-a.stop:
+			a.flush()
+			return
+		}
+	}
+}
+
+func (a *Log) flush() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	flows := true
+	for _, r := range a.rings {
+		if lost := r.flush(a.fd); lost > 0 {
+			a.lost.Add(lost)
+			a.dropped.Add(lost)
+			flows = false
+		}
+	}
+	if n := a.dropped.Load(); flows && n > a.told && a.tell != nil && time.Since(a.toldAt) >= tellEvery {
+		a.tell(n - a.told)
+		a.told, a.toldAt = n, time.Now()
+	}
+}
+
+// lastWrite bounds how long the end of a process waits for a log that takes
+// nothing, such as a pipe that nobody reads.
+const lastWrite = 2 * time.Second
+
+// Close writes what waits, and ends the goroutine.
+func (a *Log) Close() {
+	close(a.stop)
+	select {
+	case <-a.done:
+	case <-time.After(lastWrite):
+	}
+}
+
+// Writer is one loop's way into a log, nil if there is none. It may be used by that loop alone.
+type Writer struct {
+	log  *Log
+	ring *ring
+	line []byte
+}
+
+// Writer returns a new loop's way in.
+func (a *Log) Writer() *Writer {
+	if a == nil {
+		return nil
+	}
+	w := &Writer{log: a, ring: newRing()}
+	a.mu.Lock()
+	a.rings = append(a.rings, w.ring)
+	a.mu.Unlock()
+	return w
+}
+
+// Request adds the line of a request that was answered with a status and size bytes of content. It
+// returns how many lines were dropped, this one or earlier ones.
+func (w *Writer) Request(r *message.Request, from netip.AddrPort, now time.Time, status int, size int64) (dropped uint64) {
+	if r.IsHead() {
+		size = 0
+	}
+	if w.log.format == "json" {
+		w.line = appendJSON(w.line[:0], r, from, now, status, size)
+	} else {
+		w.line = appendCombined(w.line[:0], r, from, now, status, size)
+	}
+	if !w.ring.put(w.line) {
+		dropped++
+		w.log.dropped.Add(1)
+	}
+	return dropped + w.log.lost.Swap(0)
+}
+
+// appendCombined appends a line of the combined log format, as Apache and nginx
+// write it. Bytes that could end or disguise a line are escaped.
+func appendCombined(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
+	b = appendAddr(b, addr)
+	b = append(b, " - - ["...)
+	b = now.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, `] "`...)
+	b = appendEscaped(b, r.Method)
+	b = append(b, ' ')
+	b = appendEscaped(b, r.Target)
+	b = append(b, " HTTP/1."...)
+	b = append(b, '0'+r.Minor, '"', ' ')
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, ` "`...)
+	b = appendEscaped(b, dash(r.Referer))
+	b = append(b, `" "`...)
+	b = appendEscaped(b, dash(r.UserAgent))
+	return append(b, "\"\n"...)
+}
+
+// appendJSON appends one JSON object and a line feed.
+func appendJSON(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
+	b = append(b, `{"time":"`...)
+	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	b = append(b, `","remote":"`...)
+	b = appendAddr(b, addr)
+	b = append(b, `","host":"`...)
+	b = appendJSONString(b, r.Host)
+	b = append(b, `","method":"`...)
+	b = appendJSONString(b, r.Method)
+	b = append(b, `","target":"`...)
+	b = appendJSONString(b, r.Target)
+	b = append(b, `","proto":"HTTP/1.`...)
+	b = append(b, '0'+r.Minor)
+	b = append(b, `","status":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, `,"bytes":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"referer":"`...)
+	b = appendJSONString(b, r.Referer)
+	b = append(b, `","user_agent":"`...)
+	b = appendJSONString(b, r.UserAgent)
+	return append(b, "\"}\n"...)
+}
+
+// appendAddr appends the client's address without its port, "unix:" for a Unix
+// socket's.
+func appendAddr(b []byte, addr netip.AddrPort) []byte {
+	if !addr.IsValid() {
+		return append(b, "unix:"...)
+	}
+	return addr.Addr().Unmap().AppendTo(b)
+}
+
+var minus = []byte("-")
+
+func dash(v []byte) []byte {
+	if len(v) == 0 {
+		return minus
+	}
+	return v
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendEscaped appends v with `"`, `\` and all bytes that don't print as \xHH.
+func appendEscaped(b, v []byte) []byte {
+	for _, c := range v {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+			continue
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendJSONString appends the inside of a JSON string. Bytes beyond ASCII are
+// given as the code points of Latin-1, whatever they were meant to be: the
+// result is valid, and nothing is lost.
+func appendJSONString(b, v []byte) []byte {
+	for _, c := range v {
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c >= 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}

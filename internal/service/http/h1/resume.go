@@ -1,0 +1,170 @@
+package h1
+
+import (
+	"errors"
+	"math"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
+	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/service/http/stream"
+)
+
+// What a connection is in the middle of goes to another process as data: State here, and what the
+// responder adds.
+
+// State is what a connection's stream holds, but for its responder.
+type State struct {
+	Phase Phase
+	Blank bool   // InHead: so far there is only an empty line
+	Head  []byte // InBody, and Answering if it was kept
+	Body  Chunks // where in a chunked body
+	Left  int64  // of a body that is read here, still to come; -1 for a chunked one
+
+	// Answering.
+	Read     bool    // all of the request has been read
+	Last     bool    // …and no byte behind it
+	Begun    bool    // a head was queued
+	Chunked  bool    // its content is coded in chunks
+	Bare     bool    // …ends with the connection
+	Coding   Encoder // of the content
+	Closing  bool    // the connection ends behind the answer
+	Logged   bool
+	Switched bool // the connection is the responder\'s, unframed
+	Status   int
+	Content  int64 // bytes, for the access log
+}
+
+// Record writes or reads an answer's state, in the phase Answering.
+func (st *State) Record(r *pack.Record) {
+	r.Bytes(&st.Head)
+	st.Body.Record(r)
+	left := st.Left + 1
+	r.Int64(&left, math.MaxInt64)
+	st.Left = left - 1
+	r.Bool(&st.Read)
+	r.Bool(&st.Last)
+	r.Bool(&st.Begun)
+	r.Bool(&st.Chunked)
+	r.Bool(&st.Bare)
+	r.Bool(&st.Coding.Last)
+	r.Bool(&st.Closing)
+	r.Bool(&st.Logged)
+	r.Bool(&st.Switched)
+	r.Int(&st.Status, 999)
+	r.Int64(&st.Content, math.MaxInt64)
+	if r.Reads() {
+		st.Phase = Answering
+	}
+}
+
+// Record writes or reads where in a chunked body a connection is.
+func (k *Chunks) Record(r *pack.Record) {
+	step := int(k.Step)
+	r.Int(&step, int(Done))
+	k.Step = ChunkStep(step)
+	r.Int64(&k.Left, math.MaxInt64)
+	r.Int64(&k.Total, math.MaxInt64)
+	r.Int(&k.Lines, 1<<30)
+}
+
+// Stream returns what a connection is in the middle of, nil if that is nothing.
+func (h *Handler) Stream(c *eventloop.Conn) *Stream {
+	s, _ := c.State.(*Stream)
+	return s
+}
+
+// Responder returns what answers the stream, nil if nothing does.
+func (s *Stream) Responder() stream.Responder { return s.responder }
+
+// State returns what the stream holds, in memory that is the stream's.
+func (s *Stream) State() State {
+	return State{
+		Phase: s.phase, Blank: s.blank, Head: s.head, Body: s.body, Left: s.length,
+		Read: s.read, Last: s.last, Begun: s.begun, Chunked: s.chunked, Bare: s.bare, Coding: s.coding, Closing: s.closing,
+		Logged: s.logged, Switched: s.switched,
+		Status: s.status, Content: s.content,
+	}
+}
+
+// Resume has an idle connection from another process wait for a request.
+func (h *Handler) Resume(c *eventloop.Conn) { h.rest(c) }
+
+// ResumeReading goes on with a request of which a part has come, in the phases InHead and InBody. An
+// error means that this configuration would not have come as far with it.
+func (h *Handler) ResumeReading(c *eventloop.Conn, st State) error {
+	if st.Phase == InHead { // it lies in the loop's input and is searched again
+		h.attach(c).blank = st.Blank
+		c.SetTimeout(h.header)
+		return nil
+	}
+	if err := h.parseAgain(st.Head); err != nil {
+		return err
+	}
+	r := &h.req
+	if r.Chunked != (st.Left < 0) || r.Length > h.conf.Limits.Body || st.Body.Total > h.conf.Limits.Body {
+		return errLimits
+	}
+	if route, status := h.site.Find(r); status != 0 || route.ReadsBody() {
+		return errors.New("the new configuration passes on a request whose body has gone")
+	}
+	s := h.attach(c)
+	s.phase, s.head, s.length, s.body = InBody, append(s.head[:0], st.Head...), st.Left, st.Body
+	h.chargeAll(s)
+	c.SetTimeout(h.body)
+	return nil
+}
+
+var errLimits = errors.New("the new limits are too low for a request that is under way")
+
+// parseAgain parses a head that another process has kept.
+func (h *Handler) parseAgain(head []byte) error {
+	h.current = nil
+	if n, status := ParseRequest(head, 0, h.conf.Limits, &h.req, &h.scratch); status != 0 || n == 0 || n != len(head) {
+		return errLimits
+	}
+	return nil
+}
+
+// ResumeAnswer goes on with an answer that a responder of this process can go on with: make returns it for
+// the stream and, if the head was kept, its request and the route that this has here.
+func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *message.Request, stream.Route) (stream.Responder, error)) error {
+	var route stream.Route
+	h.req = message.Request{Minor: 1, KeepAlive: true}
+	if len(st.Head) > 0 {
+		if err := h.parseAgain(st.Head); err != nil {
+			return err
+		}
+		if route, _ = h.site.Find(&h.req); route == nil {
+			return errors.New("the new configuration refuses a request that is under way")
+		}
+	}
+	s := h.room()
+	s.start(h, c, st.Last)
+	s.phase, s.head, s.body = Answering, append(s.head[:0], st.Head...), st.Body
+	s.read, s.begun, s.chunked, s.bare, s.coding, s.closing = st.Read, st.Begun, st.Chunked, st.Bare, st.Coding, st.Closing
+	s.status, s.content, s.logged, s.switched = st.Status, st.Content, st.Logged, st.Switched
+	s.wants, s.length = h.req.Chunked || c.Partner() == nil, st.Left
+	if h.req.Chunked {
+		s.length = -1
+	}
+	r, err := make(s, &h.req, route)
+	h.current = nil
+	if err != nil {
+		h.recycle(s)
+		return err
+	}
+	c.State, s.responder = s, r
+	h.chargeAll(s)
+	switch {
+	case route == nil || !route.ReadsBody() || s.switched:
+	case s.read:
+		c.Hold()
+	default:
+		c.Duplex(s.wants)
+		if c.Partner() == nil {
+			c.SetTimeout(h.body)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"strings"
+	"time"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/failure"
+	"reuseportd/internal/service/http/stream"
+	"reuseportd/internal/upstream"
+)
+
+// sendTimeout is how long a server may take nothing of what is sent to it.
+const sendTimeout = 60 * time.Second
+
+// Pool has one event loop's connections to the servers of an upstream. All listeners of
+// the loop share it.
+type Pool struct {
+	loop    *eventloop.Loop
+	svc     *eventloop.Service
+	conf    *config.Upstream
+	chooser *upstream.Chooser
+	teller  *failure.Teller
+
+	newCall       func() stream.Call
+	hashHeader    string // lower case
+	connect, idle eventloop.Class
+
+	shelves map[*upstream.Server]*shelf
+	kept    int     // connections on all shelves
+	free    []*link // room that is used again
+}
+
+// shelf has the idle connections to one server, the latest on top.
+type shelf struct{ top *link }
+
+// link is one connection to a server. While it is idle it is on a shelf, and while it
+// isn't it belongs to a relay or a tunnel.
+type link struct {
+	pool   *Pool
+	server *upstream.Server // nil if it came from another process and is no longer configured
+	conn   *eventloop.Conn
+	user   user        // what it is in use for; nil while it is idle
+	used   bool        // an earlier request was answered on it
+	call   stream.Call // kept with the room
+	// adopted says that it came in use from another process, and the server counts that,
+	// and no relay knows it yet.
+	adopted bool
+
+	shelf       *shelf // nil unless it is idle
+	above, next *link  // on the shelf
+}
+
+// NewPool makes the pool of a chooser's upstream for its loop. tell is told of failures, by
+// the loop: it must not block.
+// newCall makes the servers' framing.
+func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure), newCall func() stream.Call) *Pool {
+	conf := c.Conf()
+	p := &Pool{
+		loop: l, conf: conf, chooser: c, teller: failure.New(tell), newCall: newCall, hashHeader: strings.ToLower(conf.HashHeader),
+		connect: l.Class(conf.ConnectTimeout), idle: l.SpareClass(conf.IdleTimeout, 0),
+		shelves: make(map[*upstream.Server]*shelf),
+	}
+	p.svc = l.NewService(&ends{pools: map[string]*Pool{conf.Name: p}}, sendTimeout)
+	p.svc.SetNoDelay(true)
+	return p
+}
+
+// Service is that of the pool's connections: what comes from another process under the
+// upstream's name arrives there.
+func (p *Pool) Service() *eventloop.Service { return p.svc }
+
+// take returns the idle connection to a server that was used last, nil if there is none.
+// With alive it must not have been closed at the other end, as far as can be known.
+func (p *Pool) take(s *upstream.Server, alive bool) *link {
+	sh := p.shelves[s]
+	if sh == nil {
+		return nil
+	}
+	for sh.top != nil {
+		l := sh.top
+		p.unshelve(l)
+		if !alive || l.conn.Silent() {
+			return l
+		}
+		l.conn.Close()
+	}
+	return nil
+}
+
+// put keeps a connection for a later request, or closes it if enough are kept.
+func (p *Pool) put(l *link) {
+	if p.kept >= p.conf.IdleConnections || l.server == nil || l.conn.Leaving() {
+		l.conn.Close()
+		return
+	}
+	sh := p.shelves[l.server]
+	if sh == nil {
+		p.clear()
+		sh = new(shelf)
+		p.shelves[l.server] = sh
+	}
+	l.used, l.shelf = true, sh
+	if l.next = sh.top; l.next != nil {
+		l.next.above = l
+	}
+	sh.top = l
+	p.kept++
+	l.conn.SetTimeout(p.idle)
+}
+
+// maxShelves is how many there are before those are looked for that nobody needs.
+const maxShelves = 512
+
+// clear throws empty shelves away: names lead to ever new addresses.
+func (p *Pool) clear() {
+	if len(p.shelves) < maxShelves {
+		return
+	}
+	for s, sh := range p.shelves {
+		if sh.top == nil {
+			delete(p.shelves, s)
+		}
+	}
+}
+
+// unshelve takes a connection off its shelf.
+func (p *Pool) unshelve(l *link) {
+	if l.shelf == nil {
+		return
+	}
+	if l.above != nil {
+		l.above.next = l.next
+	} else {
+		l.shelf.top = l.next
+	}
+	if l.next != nil {
+		l.next.above = l.above
+	}
+	l.shelf, l.above, l.next = nil, nil, nil
+	p.kept--
+}
+
+// link returns room for a connection.
+func (p *Pool) link(s *upstream.Server, c *eventloop.Conn) *link {
+	var l *link
+	if n := len(p.free); n > 0 {
+		l, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		l = &link{call: p.newCall()}
+	}
+	*l = link{pool: p, server: s, conn: c, call: l.call}
+	c.State = l
+	return l
+}
+
+// drop takes a closed connection's room back.
+func (l *link) drop() {
+	p := l.pool
+	if p == nil {
+		return
+	}
+	if l.adopted {
+		p.chooser.Done(l.server)
+	}
+	p.unshelve(l)
+	*l = link{call: l.call}
+	if len(p.free) < maxFree {
+		p.free = append(p.free, l)
+	}
+}
+
+// maxFree bounds the idle room that is kept for later, of each kind.
+const maxFree = 256

@@ -1,0 +1,288 @@
+package proxy
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/service/http/stream"
+	"reuseportd/internal/upstream"
+)
+
+// Relay implements stream.Responder: one request that a server is to answer.
+//
+// Invariant: s is nil when the stream is over, and link is nil while there is no connection.
+type Relay struct {
+	attempts
+	route  *Route
+	s      stream.Stream
+	link   *link
+	origin origin
+
+	body   []byte // of the request, if it came whole
+	whole  bool   // …did: it can be sent once more
+	method []byte // "GET", "HEAD" or nil for others
+	minor  byte   // of the client's HTTP/1.minor
+	safe   bool   // to be repeated if it wasn't answered
+
+	answered bool // a head has gone to the client
+
+	in, out uint64 // bytes of connections to the server that were left
+}
+
+// relaySize is what a relay is counted with, beside the body that it keeps, in bytes; callSize about what a
+// call takes.
+const (
+	relaySize = int(unsafe.Sizeof(Relay{})+unsafe.Sizeof(link{})) + callSize
+	callSize  = 256
+)
+
+// maxKept bounds the room of a relay that is used again, in bytes.
+const maxKept = 16 << 10
+
+// recycle keeps the relay's room for another. The stream is over, or another's.
+func (x *Relay) recycle() {
+	h, body := x.hub, x.body
+	*x = Relay{}
+	if cap(body) <= maxKept {
+		x.body = body[:0]
+		h.relays.Keep(x, maxFree)
+	}
+}
+
+// attempt gets a connection to a server and sends the request, or fails.
+func (x *Relay) attempt() {
+	x.s.Busy(true) // until there is a connection
+	for {
+		why, ok := x.pick()
+		if !ok {
+			x.unavailable(why)
+			return
+		}
+		if !x.fresh {
+			if l := x.pool.take(x.server, !x.safe || !x.whole); l != nil {
+				x.use(l)
+				x.connected()
+				return
+			}
+		}
+		c, err := x.hub.loop.Dial(x.pool.svc, x.server.Address())
+		if err == nil {
+			x.use(x.pool.link(x.server, c))
+			c.SetTimeout(x.pool.connect)
+			return
+		}
+		errno, _ := err.(unix.Errno)
+		if x.blame(upstream.ReasonOf(errno)); !x.another(x.takeBytes()) {
+			x.fail(x.gateway())
+			return
+		}
+	}
+}
+
+// use takes a connection for the request.
+func (x *Relay) use(l *link) {
+	l.user, x.link = x, l
+	l.call.Begin(l.conn, x.method)
+}
+
+// connected sends the request on the connection that there is for it by then.
+func (x *Relay) connected() {
+	h, l := x.hub, x.link
+	u := l.conn
+	x.s.Join(u)
+	r := x.s.Request()
+	opts, _ := h.options(r)
+	h.room = x.route.composeRequest(&h.req, h.room, r, x.origin, l.server.Host(), opts)
+	l.call.Send(&h.req, x.body)
+	if u.Push(); x.link != l {
+		return // that has failed, and been seen to
+	}
+	x.s.Busy(false)
+	if x.s.BodyRead() {
+		u.SetTimeout(x.route.patience)
+	} else {
+		u.SetTimeout(h.body)
+		x.s.ReadBody()
+	}
+}
+
+// Data implements stream.Responder.
+func (x *Relay) Data(p []byte) {
+	if x.link != nil {
+		x.link.call.Data(p)
+	}
+}
+
+// Trailer implements stream.Responder.
+func (x *Relay) Trailer(name, value []byte) {
+	if x.link != nil && (len(name) == 0 || x.route.request.trailer(name)) {
+		x.link.call.Trailer(name, value)
+	}
+}
+
+// Came implements stream.Responder.
+func (x *Relay) Came(end bool) (to *eventloop.Conn) {
+	l := x.link
+	switch {
+	case l == nil: // this process ends
+		return nil
+	case !end:
+		l.conn.SetTimeout(x.hub.body)
+	default:
+		l.conn.SetTimeout(x.route.patience)
+		if !l.call.End() {
+			return l.conn
+		}
+	}
+	if l.conn.Push(); x.link != l {
+		return nil
+	}
+	return l.conn
+}
+
+// received takes input from the server, and returns how much of it.
+func (x *Relay) received(in []byte) (n int) {
+	for {
+		l := x.link
+		k, e := l.call.Next(in[n:])
+		n += k
+		switch e {
+		case stream.More:
+			x.flow()
+			return n
+		case stream.Malformed:
+			x.serverFailed(upstream.Malformed)
+			return len(in)
+		case stream.Interim:
+			if over, wait := x.interim(); over {
+				return len(in)
+			} else if wait {
+				return n
+			}
+		case stream.Switch:
+			// A tunnel begins where the request has ended: what is left of a body would be read as the new
+			// protocol.
+			if !x.s.BodyRead() {
+				x.serverFailed(upstream.Malformed)
+				return len(in)
+			}
+			x.tunnel()
+			return n
+		case stream.Head:
+			x.head(len(in) - n)
+		case stream.Data:
+			x.s.Data(l.call.Piece())
+		case stream.Trailer:
+			if name, value := message.CutLine(l.call.Piece()); len(name) == 0 || x.route.response.trailer(name) {
+				x.s.Trailer(name, value)
+			}
+		case stream.Complete:
+			x.complete(n == len(in))
+			return n
+		}
+	}
+}
+
+// response is what the client gets of the server's head.
+func (x *Relay) response() *message.Response {
+	h := x.hub
+	h.room = x.route.composeResponse(&h.resp, h.room, x.link.call.Response(), x.minor == 1)
+	return &h.resp
+}
+
+// interim passes on a 1xx head. over says that the exchange has ended by it, wait that the server waits for
+// the client: who floods it with these doesn't flood us.
+func (x *Relay) interim() (over, wait bool) {
+	if x.minor == 0 {
+		return false, false
+	}
+	l := x.link
+	x.s.Interim(x.response())
+	if x.s.Push(); x.link != l {
+		return true, false
+	}
+	l.conn.SetTimeout(x.route.patience)
+	return false, x.s.Throttle(l.conn)
+}
+
+// head passes on a head, which follow bytes of what came with it.
+func (x *Relay) head(follow int) {
+	x.pool.chooser.Succeeded(x.server, x.hub.loop.Monotonic())
+	x.answered = true
+	x.s.Head(x.response(), min(follow, maxFollow))
+}
+
+// maxFollow bounds the room for content behind a head, in bytes.
+const maxFollow = 64 << 10
+
+// flow has the client get what was queued, and waits for more.
+func (x *Relay) flow() {
+	l := x.link
+	if !x.answered {
+		l.conn.SetTimeout(x.route.patience)
+		return
+	}
+	if x.s.Push(); x.link != l {
+		return
+	}
+	l.conn.SetTimeout(x.route.patience)
+	if n := l.call.Direct(); n != 0 && x.s.Direct() != nil {
+		l.conn.Pass(n)
+		return
+	}
+	x.s.Throttle(l.conn)
+}
+
+// passed is called when all of the content has gone by. What lies behind it has not been read: whoever
+// got the connection next would take it for the answer.
+func (x *Relay) passed() { x.complete(x.link.conn.Silent()) }
+
+// complete ends a stream whose answer has been passed on whole. clean says that the server has sent nothing
+// behind it.
+func (x *Relay) complete(clean bool) {
+	l, s := x.link, x.s
+	s.Passed(int64(l.conn.Passed()))
+	reuse := l.call.Reusable() && s.BodyRead() && clean && !l.conn.HasEnded() && !l.conn.HasOutput()
+	x.leave()
+	if reuse {
+		l.pool.put(l)
+	} else {
+		l.conn.Close()
+	}
+	x.recycle()
+	s.End()
+}
+
+// leave ends the use of the server. Its connection is not touched.
+func (x *Relay) leave() {
+	if x.link != nil {
+		x.unlink()
+	}
+	x.done(x.takeBytes())
+}
+
+// unlink parts the relay from its connection to a server.
+func (x *Relay) unlink() {
+	l := x.link
+	in, out := l.call.Bytes()
+	x.in += in + l.conn.Passed()
+	x.out += out + x.s.Took()
+	x.hub.loop.Part(l.conn)
+	l.user, x.link = nil, nil
+}
+
+// takeBytes returns how many bytes came from the server and went to it, once.
+func (x *Relay) takeBytes() (in, out uint64) {
+	in, out = x.in, x.out
+	x.in, x.out = 0, 0
+	return in, out
+}
+
+// Room implements stream.Responder: no file is sent.
+func (x *Relay) Room() {}
+
+// Held implements stream.Responder.
+func (x *Relay) Held() int { return relaySize + cap(x.body) }
