@@ -384,3 +384,12 @@ func TestStaticFile(t *testing.T) {
 		}
 	})
 }
+
+// TestStartsManyWorkers: there may be more of them than errands at a time.
+func TestStartsManyWorkers(t *testing.T) {
+	s := harness.Prepare(t, harness.Default(t).WithWorkers(80).With("start_timeout: 60s"))
+	s.Run()
+	if got := len(harness.Serving(s.WaitServing(1)).Workers); got != 80 {
+		t.Errorf("%d workers serve", got)
+	}
+}

@@ -15,6 +15,9 @@ import (
 const (
 	// mostErrands bounds the errands that are under way, each of which may hold a thread.
 	mostErrands = 64
+	// mostPatient bounds those among them of which there may be hundreds, one for each worker: the others wait for
+	// their turn.
+	mostPatient = 16
 	// mostAlike bounds those of one kind: the second one may succeed where the first one waits for ever for
 	// what was mounted at the path before.
 	mostAlike = 2
@@ -24,9 +27,13 @@ const (
 
 // errand is one such piece of work.
 type errand struct {
-	kind  string // that it is counted with
-	began time.Time
-	told  bool // the log has said that it takes long
+	kind  string    // that it is counted with
+	began time.Time // to be waited for
+	since time.Time // under way
+	told  bool      // the log has said that it takes long
+	// wanted reports whether somebody still waits for it. One that has this is patient: where many are under way it
+	// begins later, or never, if it is not wanted by then.
+	wanted func() bool
 
 	mu   sync.Mutex
 	what string // it does now
@@ -57,49 +64,91 @@ func (e *errand) overdue(now time.Time) error {
 	return fmt.Errorf("still %s after %s: %w", e, now.Sub(e.began).Round(100*time.Millisecond), sandbox.ErrNoAnswer)
 }
 
-// errands are those under way. They are the coordinator's goroutine's.
-type errands map[*errand]bool
+// errands are those under way, and with what begins them those that wait for their turn. They are the coordinator's
+// goroutine's.
+type errands map[*errand]func()
 
-// admit reports why one more can't begin.
-func (es errands) admit(e *errand) error {
-	alike := 0
-	for other := range es {
+// admit begins one more, now or when there is room, or reports why it can't begin.
+func (es errands) admit(e *errand, begin func()) error {
+	alike, underWay, patient := 0, 0, 0
+	for other, waits := range es {
+		if waits != nil && !other.wanted() {
+			delete(es, other)
+			continue
+		}
 		if other.kind == e.kind {
 			alike++
 		}
+		if waits == nil {
+			underWay++
+			if other.wanted != nil {
+				patient++
+			}
+		}
 	}
-	if alike < mostAlike && len(es) < mostErrands {
-		es[e] = true
-		return nil
+	switch {
+	case alike >= mostAlike, e.wanted == nil && underWay >= mostErrands:
+		return fmt.Errorf("still %s, %d earlier attempts among %d errands: %w", e, alike, underWay, sandbox.ErrNoAnswer)
+	case e.wanted != nil && patient >= mostPatient:
+		es[e] = begin
+	default:
+		es[e] = nil
+		begin()
 	}
-	return fmt.Errorf("still %s, %d earlier attempts among %d errands: %w", e, alike, len(es), sandbox.ErrNoAnswer)
+	return nil
 }
 
-// run begins an errand. then is called in a turn of the coordinator's, never before run has returned.
+// done forgets one that is over, and begins the one that has waited longest.
+func (es errands) done(e *errand) {
+	delete(es, e)
+	if e.wanted == nil {
+		return
+	}
+	var next *errand
+	for other, waits := range es {
+		switch {
+		case waits == nil:
+		case !other.wanted():
+			delete(es, other)
+		case next == nil || other.began.Before(next.began):
+			next = other
+		}
+	}
+	if next != nil {
+		begin := es[next]
+		es[next] = nil
+		begin()
+	}
+}
+
+// run begins an errand. then is called in a turn of the coordinator's, never before run has returned; but not of one that
+// is not wanted before it has begun.
 func run[T any](co *coordinator, e *errand, work func() (T, error), then func(T, error)) {
-	if err := co.errands.admit(e); err != nil {
+	begin := func() {
+		e.since = co.core.now
+		go func() {
+			v, err := work()
+			co.post(func() {
+				co.errands.done(e)
+				if e.told {
+					co.log.Info().Dur("after", co.core.now.Sub(e.since)).Msgf("done with %s: the file system has answered", e)
+				}
+				then(v, err)
+			})
+		}()
+	}
+	if err := co.errands.admit(e, begin); err != nil {
 		go co.post(func() {
 			var none T
 			then(none, err)
 		})
-		return
 	}
-	go func() {
-		v, err := work()
-		co.post(func() {
-			delete(co.errands, e)
-			if e.told {
-				co.log.Info().Dur("after", co.core.now.Sub(e.began)).Msgf("done with %s: the file system has answered", e)
-			}
-			then(v, err)
-		})
-	}()
 }
 
 // tellSlow has the log say what takes long, once.
 func (co *coordinator) tellSlow() {
-	for e := range co.errands {
-		if !e.told && co.core.now.Sub(e.began) >= slow {
+	for e, waits := range co.errands {
+		if waits == nil && !e.told && co.core.now.Sub(e.since) >= slow {
 			e.told = true
 			co.log.Warn().Msgf("still %s: %v; everything else goes on", e, sandbox.ErrNoAnswer)
 		}
@@ -109,8 +158,11 @@ func (co *coordinator) tellSlow() {
 // waiting is what `status` says of errands that take long.
 func (co *coordinator) waiting() []string {
 	var all []string
-	for e := range co.errands {
-		if age := co.core.now.Sub(e.began); age >= slow/2 {
+	for e, waits := range co.errands {
+		if waits != nil {
+			continue
+		}
+		if age := co.core.now.Sub(e.since); age >= slow/2 {
 			all = append(all, fmt.Sprintf("%s, for %s", e, age.Round(100*time.Millisecond)))
 		}
 	}

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,5 +129,46 @@ func TestErrandsBounded(t *testing.T) {
 	}
 	if len(got) != mostAlike+2 || errors.Join(got[1:]...) != nil || len(co.errands) != 0 {
 		t.Errorf("errors %v, %d left", got, len(co.errands))
+	}
+}
+
+// TestManyWorkersWaitTheirTurn: more workers than there are errands all get theirs, and one that nobody waits for any more
+// before it has begun never does.
+func TestManyWorkersWaitTheirTurn(t *testing.T) {
+	co := &coordinator{errands: make(errands), events: make(chan func(), 10)}
+	co.core = &core{now: time.Now()}
+	const many = 3 * mostErrands
+	under, most := make(chan int, many), make(chan struct{})
+	got, unwanted := 0, false
+	for i := range many {
+		e := newErrand("worker "+strconv.Itoa(i), "opening", co.core.now)
+		e.wanted = func() bool { return i != many-1 || !unwanted }
+		run(co, e, func() (int, error) { under <- i; <-most; return 0, nil }, func(_ int, err error) {
+			if err != nil || i == many-1 {
+				t.Errorf("errand %d: %v", i, err)
+			}
+			got++
+		})
+	}
+	for range mostPatient {
+		<-under
+	}
+	if len(under) > 0 {
+		t.Errorf("more than %d are under way", mostPatient)
+	}
+	unwanted = true
+	other := false
+	run(co, newErrand("configuration", "reading", co.core.now), func() (int, error) { return 0, nil },
+		func(_ int, err error) { other = err == nil })
+	(<-co.events)()
+	if !other {
+		t.Error("the errands of workers keep others out")
+	}
+	close(most)
+	for range many - 1 {
+		(<-co.events)()
+	}
+	if got != many-1 || len(co.errands) != 0 {
+		t.Errorf("%d are done, %d are left", got, len(co.errands))
 	}
 }

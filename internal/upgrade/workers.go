@@ -29,9 +29,12 @@ const (
 // spawn starts a process for a worker that has none, when what that takes is prepared.
 func (c *core) spawn(w *worker) {
 	e := newErrand(fmt.Sprintf("worker %d of generation %d", w.index, w.gen.id), "opening the roots, for a worker", c.now)
+	e.wanted = func() bool {
+		return w.opening == e && w.state == backoff && (w.gen.state == starting || w.gen.state == serving)
+	}
 	w.opening = e
 	c.host.Prepare(e, w, func(prepared *sandbox.Confinement, err error) {
-		if w.opening != e || w.state != backoff || w.gen.state != starting && w.gen.state != serving {
+		if !e.wanted() {
 			prepared.Close()
 			return
 		}
