@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,8 @@ func (o *orphan) seize(rec *record.Record) (int, error) {
 			}
 		}
 	}
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", o.rec.PID))
+	dir := fmt.Sprintf("/proc/%d/fd/", o.rec.PID)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -39,6 +41,10 @@ func (o *orphan) seize(rec *record.Record) (int, error) {
 	for _, e := range entries {
 		number, err := strconv.Atoi(e.Name())
 		if err != nil || len(wanted) == 0 {
+			continue
+		}
+		// To close a file may wait for its file system, which the worker's user may have made up (FUSE).
+		if target, err := os.Readlink(dir + e.Name()); err != nil || !strings.HasPrefix(target, "socket:") {
 			continue
 		}
 		fd, err := unix.PidfdGetfd(o.pidfd, number, 0)
