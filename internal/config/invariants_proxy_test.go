@@ -10,32 +10,6 @@ import (
 	"time"
 )
 
-// upstreams returns the names of those that a listener uses.
-func (l *Listener) upstreams() []string {
-	if l.TCP != nil {
-		return []string{l.TCP.Upstream}
-	}
-	var names []string
-	if l.HTTP != nil {
-		for _, r := range l.HTTP.Routes {
-			if r.Proxy != nil {
-				names = append(names, r.Proxy.Upstream)
-			}
-		}
-	}
-	return names
-}
-
-func exactlyOne(all ...bool) bool {
-	n := 0
-	for _, b := range all {
-		if b {
-			n++
-		}
-	}
-	return n == 1
-}
-
 func (u *Upstream) check() error {
 	switch {
 	case !slices.Contains(balances, u.Balance), u.HashHeader != "" && (u.Balance != BalanceHash || !isToken(u.HashHeader)):

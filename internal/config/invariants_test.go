@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// check verifies what the types promise. Parse never returns a Config that
-// fails it; tests and the fuzzer ask.
+// check verifies what the types promise: Parse never returns a Config that fails it.
 func (c *Config) check() error {
 	var errs []error
 	want := func(ok bool, format string, args ...any) {
@@ -136,4 +135,30 @@ func (r *Route) check() error {
 		}
 	}
 	return nil
+}
+
+func exactlyOne(all ...bool) bool {
+	n := 0
+	for _, b := range all {
+		if b {
+			n++
+		}
+	}
+	return n == 1
+}
+
+// upstreams returns the names of those that a listener uses.
+func (l *Listener) upstreams() []string {
+	if l.TCP != nil {
+		return []string{l.TCP.Upstream}
+	}
+	var names []string
+	if l.HTTP != nil {
+		for _, r := range l.HTTP.Routes {
+			if r.Proxy != nil {
+				names = append(names, r.Proxy.Upstream)
+			}
+		}
+	}
+	return names
 }
