@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // InitEnv names the variable in which internal/initd says its PID: it follows whichever master runs.
@@ -72,7 +73,7 @@ func find(pid int, look func(pid int) (process, bool), env func(string) string) 
 		if !ok {
 			return Follower{}, false
 		}
-		found := Follower{PID: p.pid, Name: p.names[0], direct: direct}
+		found := Follower{PID: p.pid, Name: printable(p.names[0]), direct: direct}
 		switch {
 		case p.is(supervisors):
 			return found, true
@@ -95,6 +96,16 @@ func find(pid int, look func(pid int) (process, bool), env func(string) string) 
 type process struct {
 	pid, ppid, group, session, tty int
 	names                          []string // that it goes by: at least one
+}
+
+// printable is a process's name, which that may choose, for a terminal.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, name)
 }
 
 func (p process) is(names []string) bool {

@@ -1,6 +1,10 @@
 package sockdiag
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // Table is the listening TCP sockets of the network namespace at one moment: one question for many
 // addresses.
@@ -9,14 +13,27 @@ type Table struct {
 	errs  [2]error
 }
 
+// maxTable bounds the sockets of a family in a Table: any local user can make as many as there are ports and loopback
+// addresses.
+const maxTable = 1 << 16
+
+var errTable = errors.New("there are too many listening sockets to look through")
+
 // Listening asks for all of them.
 func Listening() *Table {
 	t := new(Table)
 	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		t.ports[i] = make(map[uint16][]Socket)
-		t.errs[i] = TCP(family, Listen, 0, func(s Socket) {
-			t.ports[i][s.Local.Port()] = append(t.ports[i][s.Local.Port()], s)
+		kept := 0
+		err := TCP(family, Listen, 0, func(s Socket) {
+			if kept++; kept <= maxTable {
+				t.ports[i][s.Local.Port()] = append(t.ports[i][s.Local.Port()], s)
+			}
 		})
+		if kept > maxTable && err == nil {
+			err = errTable
+		}
+		t.errs[i] = err
 	}
 	return t
 }

@@ -52,6 +52,7 @@ type core struct {
 	exit     int               // status of the master when a stop is over
 	blind    bool              // the kernel doesn't tell who else listens, which the log has said
 	lookedAt time.Time         // for others at our addresses
+	lookTook time.Duration     // …the last time
 
 	dividedAt time.Time // when the control group's memory was
 	bounded   bool      // …and there was a bound

@@ -22,6 +22,10 @@ import (
 // microsecond for each listening socket of the machine.
 const lookEvery = 5 * time.Second
 
+// lookShare is how many times as long as a look took nobody looks again, so that no local user makes the master do little else
+// by many sockets.
+const lookShare = 100
+
 // own yields the service's groups: each socket that listens is in custody, whichever generation it
 // is of and whoever bound it.
 func (c *core) own(yield func(*shard.Group) bool) {
@@ -70,11 +74,13 @@ func (g *group) others(t *sockdiag.Table) []control.Other {
 
 // watchAddresses logs who else begins to listen at an address.
 func (c *core) watchAddresses() {
-	if c.stop || c.now.Sub(c.lookedAt) < lookEvery {
+	if c.stop || c.now.Sub(c.lookedAt) < max(lookEvery, lookShare*c.lookTook) {
 		return
 	}
 	c.lookedAt = c.now
+	began := time.Now()
 	t := sockdiag.Listening()
+	c.lookTook = time.Since(began)
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[key]
 		if g.Listening() == 0 || g.Refused() || g.Lost() {
