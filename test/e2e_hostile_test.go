@@ -203,6 +203,7 @@ func TestUnrecordedListener(t *testing.T) {
 	}
 	l := rob(t, s, 1, robbed)
 	stray := listenAs(t, l.Rescue, nobody)
+	l.Close() // what is held of a shard is another service to a start that finds no record
 	s.Kill9Master()
 	before := s.AllWorkers()
 	m := s.RunMaster()

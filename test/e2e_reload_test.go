@@ -362,7 +362,7 @@ func TestWorkersThatDoNotStart(t *testing.T) {
 		{"worker-start", harness.Kill, "kill"},
 		{"worker-start", harness.Pause, "start_timeout"},
 		{"worker-ready", harness.Error, "failpoint"},
-		{"worker-ready", harness.Panic, "exit status 2: Go's runtime has ended it"},
+		{"worker-ready", harness.Panic, "exit status 2: panic: failpoint worker-ready"},
 		{"worker-ready", harness.Pause, "start_timeout"},
 	} {
 		t.Run(tt.point+" "+tt.action, func(t *testing.T) {
