@@ -39,7 +39,7 @@ func AppendResponse(b []byte, r *message.Response, framing Framing, date []byte)
 	if r.Upgrade && r.Status != 101 {
 		b = append(b, "Connection: Upgrade\r\n"...) // RFC 9110 section 7.8 wants it beside Upgrade
 	}
-	if !r.Dated && r.Status >= 200 {
+	if !r.Local && !r.Dated && r.Status >= 200 {
 		b = append(b, date...)
 	}
 	switch {
@@ -50,6 +50,9 @@ func AppendResponse(b []byte, r *message.Response, framing Framing, date []byte)
 		b = appendLength(b, r.Length)
 	}
 	if r.Status >= 200 {
+		if r.Local {
+			b = append(b, date...)
+		}
 		b = append(b, r.Set...)
 	}
 	return b
