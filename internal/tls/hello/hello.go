@@ -1,0 +1,224 @@
+// Package hello reads what a TLS client says first, its ClientHello, from bytes that stay where they are: who passes
+// a connection on without decrypting it chooses a server by the name in it.
+//
+// It owns nothing, keeps nothing of its input, and answers nobody. It never believes a length: each is held against
+// the one around it. What crypto/tls takes it takes, within its bounds, and finds the same in it: a fuzz test holds the
+// two against each other.
+package hello
+
+import (
+	"errors"
+	"strings"
+)
+
+// What Parse says of an input that is no whole ClientHello.
+var (
+	ErrMore      = errors.New("the hello is not whole yet")
+	ErrNotTLS    = errors.New("this is not TLS")
+	ErrMalformed = errors.New("the hello is malformed")
+	ErrTooLong   = errors.New("the hello is too long")
+)
+
+// MaxLen bounds the message in bytes, and MaxInput the records that it stands in. Those of browsers have 500 to 2 000.
+const (
+	MaxLen   = 16 << 10
+	MaxInput = MaxLen + maxRecords*recordHeader
+
+	maxRecords   = 64
+	recordHeader = 5
+	maxRecord    = 16 << 10 // RFC 8446 section 5.1
+)
+
+// Hello is what a client offers.
+type Hello struct {
+	// ServerName is in lower case; "" if the client names none (RFC 6066 section 3).
+	ServerName string
+	// Protocols are in the client's order (ALPN, RFC 7301).
+	Protocols []string
+}
+
+// The numbers of RFC 8446 sections 4 and 5.1, and of RFC 6066 and RFC 7301.
+const (
+	typeHandshake   = 22
+	typeClientHello = 1
+	extServerName   = 0
+	extALPN         = 16
+	nameTypeHost    = 0
+)
+
+// Parse reads the ClientHello at the begin of in. It consumes nothing.
+func Parse(in []byte) (Hello, error) {
+	msg, err := message(in)
+	if err != nil {
+		return Hello{}, err
+	}
+	h, ok := parse(msg)
+	if !ok {
+		return Hello{}, ErrMalformed
+	}
+	return h, nil
+}
+
+// message returns the ClientHello behind its type and length. It is a part of in if it stands in one record.
+func message(in []byte) ([]byte, error) {
+	var joined []byte
+	for range maxRecords {
+		payload, err := record(in)
+		if err != nil {
+			return nil, err
+		}
+		in = in[recordHeader+len(payload):]
+		if joined == nil {
+			joined = payload[:len(payload):len(payload)] // appending copies it
+		} else {
+			joined = append(joined, payload...)
+		}
+		switch {
+		case joined[0] != typeClientHello:
+			return nil, ErrMalformed
+		case len(joined) < 4:
+			continue
+		}
+		n := int(joined[1])<<16 | int(joined[2])<<8 | int(joined[3])
+		switch rest := joined[4:]; {
+		case n > MaxLen:
+			return nil, ErrTooLong
+		case len(rest) > n:
+			return nil, ErrMalformed // nothing may follow before the server has answered
+		case len(rest) == n:
+			return rest, nil
+		}
+	}
+	return nil, ErrTooLong
+}
+
+// record returns the payload of the first record of in, which is not empty.
+func record(in []byte) ([]byte, error) {
+	// What is no TLS shows with its first bytes: nobody waits for five of it.
+	switch {
+	case len(in) > 0 && in[0] != typeHandshake, len(in) > 1 && in[1] != 3:
+		return nil, ErrNotTLS
+	case len(in) < recordHeader:
+		return nil, ErrMore
+	}
+	n := int(in[3])<<8 | int(in[4])
+	switch {
+	case n == 0:
+		return nil, ErrMalformed
+	case n > maxRecord:
+		return nil, ErrTooLong
+	case len(in) < recordHeader+n:
+		return nil, ErrMore
+	}
+	return in[recordHeader : recordHeader+n], nil
+}
+
+// reader takes a message apart. What is beyond its end is empty, and leaves it failed.
+type reader struct {
+	b      []byte
+	failed bool
+}
+
+func (r *reader) take(n int) []byte {
+	if n > len(r.b) {
+		r.failed, r.b = true, nil
+		return nil
+	}
+	p := r.b[:n]
+	r.b = r.b[n:]
+	return p
+}
+
+// uint reads a number of size bytes.
+func (r *reader) uint(size int) (n int) {
+	for _, c := range r.take(size) {
+		n = n<<8 | int(c)
+	}
+	return n
+}
+
+// vector reads what stands behind a length of size bytes.
+func (r *reader) vector(size int) reader { return reader{r.take(r.uint(size)), r.failed} }
+
+// parse reads a ClientHello (RFC 8446 section 4.1.2).
+func parse(msg []byte) (h Hello, ok bool) {
+	r := reader{b: msg}
+	r.take(2 + 32) // version and random
+	r.vector(1)    // session
+	suites := r.vector(2)
+	r.vector(1) // compression methods
+	if r.failed || len(suites.b)%2 != 0 {
+		return h, false
+	}
+	if len(r.b) == 0 {
+		return h, true // TLS 1.2 may do without extensions
+	}
+	list := r.vector(2)
+	if r.failed || len(r.b) > 0 {
+		return h, false
+	}
+	var seen [128]uint16 // more than a hello has
+	for n := 0; len(list.b) > 0; n++ {
+		kind := list.uint(2)
+		ext := list.vector(2)
+		if list.failed || n == len(seen) {
+			return h, false
+		}
+		for _, k := range seen[:n] {
+			if int(k) == kind {
+				return h, false // RFC 8446 section 4.2
+			}
+		}
+		seen[n] = uint16(kind)
+		switch kind {
+		case extServerName:
+			h.ServerName, ok = serverName(ext)
+		case extALPN:
+			h.Protocols, ok = protocols(ext)
+		default:
+			continue
+		}
+		if !ok {
+			return h, false
+		}
+	}
+	return h, true
+}
+
+// serverName reads the one name of a host (RFC 6066 section 3). Names of other types don't exist.
+func serverName(ext reader) (name string, ok bool) {
+	list := ext.vector(2)
+	if ext.failed || len(ext.b) > 0 || len(list.b) == 0 {
+		return "", false
+	}
+	for len(list.b) > 0 {
+		kind := list.uint(1)
+		host := list.vector(2).b
+		switch {
+		case list.failed || len(host) == 0:
+			return "", false
+		case kind != nameTypeHost:
+			continue
+		case name != "" || host[len(host)-1] == '.':
+			return "", false
+		}
+		name = strings.ToLower(string(host))
+	}
+	return name, true
+}
+
+// protocols reads what the client speaks (RFC 7301 section 3.1).
+func protocols(ext reader) (all []string, ok bool) {
+	list := ext.vector(2)
+	if ext.failed || len(ext.b) > 0 || len(list.b) == 0 {
+		return nil, false
+	}
+	for len(list.b) > 0 {
+		p := list.vector(1).b
+		if list.failed || len(p) == 0 {
+			return nil, false
+		}
+		all = append(all, string(p))
+	}
+	return all, true
+}
