@@ -54,7 +54,8 @@ var may = map[string][]string{
 	},
 	"service/failure":    {},
 	"service/proxyproto": {},
-	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "upstream"},
+	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "tls/hello", "upstream"},
+	"tls/hello":          {},
 	"archtest":           {},
 
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.
@@ -83,6 +84,7 @@ var forbidden = map[string][]string{
 
 	"service/proxyproto": {"net", "os", "github.com/rs/zerolog"},
 	"service/tcp":        {"net", "os", "github.com/rs/zerolog"},
+	"tls/hello":          {"net", "os", "crypto/tls", "github.com/rs/zerolog"},
 }
 
 const root = "../.."

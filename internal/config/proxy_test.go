@@ -98,7 +98,7 @@ func TestProxyEverything(t *testing.T) {
 	if !c.Listeners[0].HTTP.UnderscoresInHeaders {
 		t.Error("underscores_in_headers isn't read")
 	}
-	tcp := TCP{"db", 0, 8 * time.Hour, true, false, &Keepalive{30 * time.Second, 10 * time.Second, 3}}
+	tcp := TCP{"db", nil, 0, 8 * time.Hour, true, false, &Keepalive{30 * time.Second, 10 * time.Second, 3}}
 	if got := *c.Listeners[4].TCP; !reflect.DeepEqual(got, tcp) || c.Listeners[5].TCP.Keepalive != nil {
 		t.Errorf("%+v", got)
 	}

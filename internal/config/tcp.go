@@ -2,11 +2,15 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
 var tcpObject = object[TCP]{at: "listeners[].tcp", what: "tcp", fields: []field[TCP]{
 	{"upstream", func(d *decoder, n *node, t *TCP) { t.Upstream = d.use(n, false) }},
+	{"sni", readSNI},
 	{"idle_timeout", durationInto(0, func(t *TCP) *time.Duration { return &t.IdleTimeout })},
 	{"total_timeout", durationInto(0, func(t *TCP) *time.Duration { return &t.TotalTimeout })},
 	{"accept_proxy", boolInto(func(t *TCP) *bool { return &t.AcceptProxy })},
@@ -28,10 +32,77 @@ func defaultKeepalive() *Keepalive {
 // tcp reads a tcp service; it never returns nil.
 func (d *decoder) tcp(n *node) *TCP {
 	t := &TCP{IdleTimeout: time.Hour, NoDelay: true, Keepalive: defaultKeepalive()}
-	if g := tcpObject.read(d, n, t); g != nil && !g.has("upstream") {
+	if g := tcpObject.read(d, n, t); g != nil && !g.has("upstream") && !g.has("sni") {
 		d.missing(g, n.pos, "add upstream: and the name of one", "tcp without upstream")
 	}
 	return t
+}
+
+// readSNI reads name: upstream lines.
+func readSNI(d *decoder, n *node, t *TCP) {
+	const hint = `as in {"*.eu.example.com": eu, us.example.com: us}`
+	switch {
+	case n.kind != mapping:
+		d.wrong(n, hint, "name: upstream lines")
+		return
+	case len(n.entries) == 0:
+		d.rep.add(n.pos, hint+"; or leave the key out", "sni has no names")
+		return
+	}
+	seen := map[string]Position{}
+	for _, e := range n.entries {
+		if !d.visit(e.pos) {
+			return
+		}
+		name := strings.ToLower(e.key)
+		first, twice := seen[name]
+		switch bad := checkServerName(name); {
+		case bad != nil:
+			d.rep.add(e.pos, bad.hint, "%s", bad.message)
+			continue
+		case twice:
+			d.rep.add(e.pos, fmt.Sprintf("the first is on line %d", first.Line), "the name %s is given twice", quote(name))
+			continue
+		}
+		seen[name] = e.pos
+		d.key = e.key
+		t.SNI = append(t.SNI, SNI{name, d.use(e.value, false)})
+	}
+}
+
+// checkServerName says why no TLS client can ask for a name (RFC 6066 section 3).
+func checkServerName(name string) *flaw {
+	host := strings.TrimPrefix(name, "*.")
+	switch {
+	case name == "*":
+		return &flaw{"* is everybody", "name the upstream of all others with upstream:"}
+	case strings.HasSuffix(host, "."):
+		return &flaw{quote(name) + " ends with a dot, and no client sends one", "leave the dot out"}
+	case strings.Contains(host, "*"):
+		return &flaw{"in " + quote(name) + " the * is not the whole first label", `write "*." before a name, for all below it`}
+	case strings.Contains(host, ":"):
+		return &flaw{quote(name) + " has a port, or is an address", "clients ask for names only: write one without a port"}
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return &flaw{quote(name) + " is an address, and clients ask for names only", "name its upstream with upstream:"}
+	}
+	if len(host) > 253 {
+		return &flaw{"the name has " + strconv.Itoa(len(host)) + " bytes, and 253 are the most", ""}
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || len(label) > 63 {
+			return &flaw{"in " + quote(name) + " a label is empty, or longer than 63 bytes", ""}
+		}
+	}
+	for _, c := range host {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("-_.", c) {
+			return &flaw{
+				quote(name) + " has the character " + quote(string(c)) + ", which no name has",
+				"write a name that isn't ASCII as clients send it: xn--…",
+			}
+		}
+	}
+	return nil
 }
 
 // readKeepalive reads off, or the keys of an object.

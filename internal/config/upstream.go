@@ -69,7 +69,8 @@ type Check struct {
 
 // TCP passes bytes between a client and a server of an upstream.
 type TCP struct {
-	Upstream string
+	Upstream string // "" if there is none for whom SNI has nothing
+	SNI      []SNI  // upstreams by the name that a client's TLS hello asks for; empty if it isn't looked at
 	// IdleTimeout cuts a pair on which nothing moved for so long; TotalTimeout any pair.
 	// 0 is never.
 	IdleTimeout, TotalTimeout time.Duration
@@ -77,6 +78,12 @@ type TCP struct {
 	AcceptProxy bool
 	NoDelay     bool       // TCP_NODELAY, tcp(7)
 	Keepalive   *Keepalive // nil turns it off
+}
+
+// SNI says which upstream is meant by a name.
+type SNI struct {
+	Name     string // in lower case; "*." before it stands for one label or more
+	Upstream string
 }
 
 // Keepalive is TCP's own: TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT, tcp(7).

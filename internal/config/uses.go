@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // use is a place that names an upstream.
 type use struct {
@@ -45,10 +48,23 @@ func (d *decoder) upstreams(c *Config) {
 
 // noCircle refuses a listener that would connect to itself, for ever more.
 func (d *decoder) noCircle(c *Config, l *Listener) {
-	if l.TCP == nil || c.Upstream(l.TCP.Upstream) == nil {
+	if l.TCP == nil {
 		return
 	}
-	for _, s := range c.Upstream(l.TCP.Upstream).Servers {
+	names := []string{l.TCP.Upstream}
+	for _, n := range l.TCP.SNI {
+		names = append(names, n.Upstream)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if up := c.Upstream(name); up != nil {
+			d.noCircleTo(up, l)
+		}
+	}
+}
+
+func (d *decoder) noCircleTo(up *Upstream, l *Listener) {
+	for _, s := range up.Servers {
 		if s.Address != "" && s.Address == l.Address && (s.Network == "unix") == (l.Network == "unix") && !s.Named {
 			d.rep.add(s.Pos, "write the address of the server behind it",
 				"this is the address of the listener %s itself, whose connections would go round for ever", l.Name)

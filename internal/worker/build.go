@@ -95,7 +95,7 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 			s = http.NewService(lp.Loop, sites[l.Key()], pools)
 		case l.TCP != nil:
 			s = tcp.NewService(lp.Loop, tcp.Options{
-				Listener: l.Name, Conf: l.TCP, Chooser: choosers[l.TCP.Upstream], Failed: w.failed,
+				Listener: l.Name, Conf: l.TCP, Choosers: choosers, Failed: w.failed,
 			})
 		default:
 			s = lp.NewService(echo.New(lp.Loop, l.Echo.IdleTimeout), 0)

@@ -141,7 +141,20 @@ func (s *Server) explain() {
 	if entries, err := os.ReadDir(s.failpoint); err == nil && len(entries) > 0 {
 		s.t.Logf("failpoints: %v", entries)
 	}
-	s.t.Logf("log:\n%s", tail(s.Log(), 150))
+	log := s.Log()
+	s.t.Logf("masters' log:\n%s", tail(ofMasters(log), 40))
+	s.t.Logf("log:\n%s", tail(log, 120))
+}
+
+// ofMasters returns what masters have logged, and what ended one.
+func ofMasters(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, `"role":"master"`) || !strings.HasPrefix(line, "{") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 func tail(text string, lines int) string {

@@ -21,17 +21,35 @@ type Postgres struct {
 }
 
 // StartPostgres makes a database cluster and serves it.
-func StartPostgres(t testing.TB) *Postgres {
+func StartPostgres(t testing.TB) *Postgres { return startPostgres(t, nil) }
+
+// StartPostgresTLS is StartPostgres for a server that has TLS, too.
+func StartPostgresTLS(t testing.TB) *Postgres {
+	harness.Need(t, "openssl", "openssl")
+	return startPostgres(t, func(dir string) (options []string) {
+		cert, key := filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
+		harness.RunAs(t, dir, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+			"-subj", "/CN=db", "-out", cert, "-keyout", key) // which makes the key for nobody else to read
+		return []string{"ssl=on", "ssl_cert_file=" + cert, "ssl_key_file=" + key}
+	})
+}
+
+// startPostgres starts a server with the options that more returns, when the account's directory is there.
+func startPostgres(t testing.TB, more func(dir string) []string) *Postgres {
 	t.Helper()
 	p := &Postgres{Port: harness.Port(t), bin: postgresBin(t), t: t}
 	dir := harness.AccountDir(t)
 	data := filepath.Join(dir, "data")
 	harness.RunAs(t, dir, p.Tool("initdb"), "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	args := []string{"-D", data, "-p", fmt.Sprint(p.Port), "-k", dir}
-	for _, option := range []string{
+	var extra []string
+	if more != nil {
+		extra = more(dir)
+	}
+	for _, option := range append(extra,
 		"listen_addresses=127.0.0.1", "max_connections=40", "shared_buffers=16MB",
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "client_min_messages=warning",
-	} {
+	) {
 		args = append(args, "-c", option)
 	}
 	ready := func() bool {
@@ -85,7 +103,19 @@ func (p *Postgres) SQL(statements string) string {
 // Session starts psql, which ends at its first error.
 func (p *Postgres) Session(address string) *Talk {
 	p.t.Helper()
-	return StartTalk(p.t, p.Tool("psql"), append([]string{"-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"}, connection(address)...)...)
+	return p.psql(connection(address)...)
+}
+
+// Secure is Session over TLS, for the server of a name.
+func (p *Postgres) Secure(name, address string) *Talk {
+	p.t.Helper()
+	host, port, _ := strings.Cut(address, ":")
+	return p.psql(fmt.Sprintf("host=%s hostaddr=%s port=%s user=tester dbname=postgres sslmode=require", name, host, port))
+}
+
+func (p *Postgres) psql(args ...string) *Talk {
+	p.t.Helper()
+	return StartTalk(p.t, p.Tool("psql"), append([]string{"-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"}, args...)...)
 }
 
 // Bench starts pgbench.

@@ -90,3 +90,34 @@ func TestPostgres(t *testing.T) {
 		}
 	})
 }
+
+// TestPostgresByName: sessions over TLS go to the server that they name, and through changes, though nobody here has
+// their keys.
+func TestPostgresByName(t *testing.T) {
+	one, two := StartPostgresTLS(t), StartPostgresTLS(t)
+	c := harness.Config{Workers: 2, Top: []string{"watch: false", "drain_timeout: 2m"}}
+	c = c.With(upstream("one", one.Address()), fmt.Sprintf("  - name: two\n    servers: [{address: %q}]", two.Address())).
+		WithListeners(harness.Listener{
+			Name: "front", Address: harness.Local(t), Service: `tcp: {sni: {"*.one.example": one, two.example: two}}`,
+		})
+	f := front{c.Address("front"), harness.Start(t, c)}
+	const ask = "SELECT ssl, inet_server_port(), pg_backend_pid() FROM pg_stat_ssl WHERE pid = pg_backend_pid();"
+	a, b := one.Secure("db.one.example", f.address), one.Secure("two.example", f.address)
+	answers := map[*Talk]string{}
+	for talk, port := range map[*Talk]int{a: one.Port, b: two.Port} {
+		talk.Send(ask)
+		answers[talk] = talk.Line()
+		if want := fmt.Sprintf("t|%d|", port); !strings.HasPrefix(answers[talk], want) {
+			t.Fatalf("the session says %q, want %s…", answers[talk], want)
+		}
+	}
+	for i := range 4 {
+		f.change(i)
+		for talk, answer := range answers {
+			talk.Send(ask)
+			talk.Want(answer)
+		}
+	}
+	a.Close()
+	b.Close()
+}

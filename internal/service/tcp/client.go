@@ -16,34 +16,46 @@ func (h *Handler) Opened(c *eventloop.Conn) {
 		c.SetDeadline(h.header)
 		return
 	}
-	h.reach(st)
+	h.choose(st, nil)
 }
 
-// Received reads the PROXY protocol header. All further input is passed.
+// Received reads what comes before a server is chosen. All further input is passed.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
-	st := sessionOf(c)
-	if st.phase != inHeader {
-		return 0
+	switch st := sessionOf(c); st.phase {
+	case inHeader:
+		return h.readHeader(c, st, in)
+	case inHello, inHelloAsked:
+		return h.readHello(c, st, in)
 	}
+	return 0
+}
+
+// readHeader reads the PROXY protocol header.
+func (h *Handler) readHeader(c *eventloop.Conn, st *session, in []byte) int {
 	head, n, err := proxyproto.Parse(in)
 	if err != nil {
-		h.badHeader(c, err.Error())
+		h.badBegin(c, "bad PROXY header", err.Error())
 		return 0
 	}
 	if n > 0 {
 		st.source, st.destination = head.Source, head.Destination
-		h.reach(st)
+		n += h.choose(st, in[n:])
 	}
 	return n
 }
 
-// badHeader closes a connection that didn't begin as it has to.
-func (h *Handler) badHeader(c *eventloop.Conn, text string) {
+// badBegin closes a connection that didn't begin as it has to.
+func (h *Handler) badBegin(c *eventloop.Conn, reason, text string) {
+	h.tellOfBegin(c, reason, text)
+	c.Close()
+}
+
+// tellOfBegin tells who didn't begin as it has to.
+func (h *Handler) tellOfBegin(c *eventloop.Conn, reason, text string) {
 	if a := c.Remote(); a.IsValid() {
 		text = "from " + a.String() + ": " + text
 	}
-	h.tell("", "bad PROXY header", text)
-	c.Close()
+	h.tell(sessionOf(c), "", reason, text)
 }
 
 // Flushed is never called: nothing is sent from where it lies.
@@ -58,19 +70,22 @@ func (h *Handler) Passed(c *eventloop.Conn) {
 // Ended passes the client's end on.
 func (h *Handler) Ended(c *eventloop.Conn) {
 	st := sessionOf(c)
-	if st.phase == inHeader { // as those do who only look whether we are there
+	switch st.phase {
+	case inHeader, inHello, inHelloAsked: // as those do who only look whether we are there
 		c.Close()
 		return
 	}
 	h.ended(st, c)
 }
 
-// TimedOut looks after a client that sends no header, a pair on which nothing moves,
+// TimedOut looks after a client that doesn't begin, a pair on which nothing moves,
 // or an end that takes the last bytes.
 func (h *Handler) TimedOut(c *eventloop.Conn) {
 	switch st := sessionOf(c); st.phase {
 	case inHeader:
-		h.badHeader(c, "it did not come in time")
+		h.badBegin(c, "bad PROXY header", "it did not come in time")
+	case inHello, inHelloAsked:
+		h.badBegin(c, badHello, "it did not come in time")
 	case passing, over:
 		h.look(st, c)
 	case cutting:

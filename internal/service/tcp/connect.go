@@ -24,7 +24,7 @@ func (h *Handler) reach(st *session) {
 // it tries again is always safe: no server has got a byte.
 func (h *Handler) try(st *session) {
 	for {
-		to, why := h.chooser.Pick(h.loop.Monotonic(), h.key(st), &st.tried)
+		to, why := st.up.chooser.Pick(h.loop.Monotonic(), h.key(st), &st.tried)
 		if to == nil {
 			h.turnAway(st, why)
 			return
@@ -32,9 +32,9 @@ func (h *Handler) try(st *session) {
 		st.to = to
 		c, err := h.loop.Dial(h.servers, to.Address())
 		if err == nil {
-			st.server, st.late = c, false
+			st.server, st.late, st.noTLS = c, false, false
 			c.State = st
-			c.SetDeadline(h.connect)
+			c.SetDeadline(st.up.connect)
 			return
 		}
 		errno, _ := err.(unix.Errno)
@@ -64,14 +64,17 @@ func (h *Handler) unreached(st *session) {
 func (h *Handler) mayRetry(st *session, errno unix.Errno) bool {
 	to, reason := st.to, upstream.ReasonOf(errno)
 	text := ""
-	if reason == upstream.Other {
+	switch {
+	case st.noTLS:
+		reason, text = upstream.Other, "it refuses TLS, which the client has asked for"
+	case reason == upstream.Other:
 		text = errno.Error()
 	}
-	h.tell(to.Name(), reason.String(), text)
-	h.chooser.Failed(to, h.loop.Monotonic(), reason)
+	h.tell(st, to.Name(), reason.String(), text)
+	st.up.chooser.Failed(to, h.loop.Monotonic(), reason)
 	h.done(st)
 	st.tried.Add(to)
-	if reason.Local() || st.tried.Len() > h.up.Retries {
+	if reason.Local() || st.tried.Len() > st.up.conf.Retries {
 		h.refuse(st)
 		return false
 	}
@@ -80,7 +83,7 @@ func (h *Handler) mayRetry(st *session, errno unix.Errno) bool {
 
 // turnAway closes a client for which there is no server.
 func (h *Handler) turnAway(st *session, why upstream.Why) {
-	h.tell("", why.String(), "")
+	h.tell(st, "", why.String(), "")
 	h.refuse(st)
 }
 
@@ -91,19 +94,30 @@ func (h *Handler) refuse(st *session) {
 	st.client.Abort()
 }
 
-// reached makes a pair of the client and the server that answered.
-func (h *Handler) reached(st *session) {
+// greet sends what the server is told before the client's bytes. It has to answer a request for TLS before
+// it is reached.
+func (h *Handler) greet(st *session) {
 	client, server := st.client, st.server
-	st.to.AddConnect()
-	h.chooser.Succeeded(st.to, h.loop.Monotonic())
-	if h.up.SendProxy > 0 {
+	if v := st.up.conf.SendProxy; v > 0 {
 		src, dst := st.source, st.destination
 		if !src.IsValid() {
 			src, dst = client.Remote(), client.Local()
 		}
-		h.scratch = proxyproto.Append(h.scratch[:0], h.up.SendProxy, src, dst)
+		h.scratch = proxyproto.Append(h.scratch[:0], v, src, dst)
 		server.Write(h.scratch)
 	}
+	if st.asked {
+		server.Write(sslRequest)
+		return
+	}
+	h.reached(st)
+}
+
+// reached makes a pair of the client and the server that answered.
+func (h *Handler) reached(st *session) {
+	client, server := st.client, st.server
+	st.to.AddConnect()
+	st.up.chooser.Succeeded(st.to, h.loop.Monotonic())
 	st.phase = passing
 	h.loop.Join(client, server)
 	client.SetDeadline(h.first)
@@ -116,7 +130,7 @@ func (h *Handler) reached(st *session) {
 // key is what a server is chosen by where that depends on the client: its address.
 func (h *Handler) key(st *session) uint64 {
 	switch {
-	case !h.keyed:
+	case !st.up.keyed:
 		return 0
 	case st.source.IsValid():
 		return upstream.KeyOfAddr(st.source.Addr())

@@ -11,6 +11,7 @@ import (
 const (
 	clientKind = "tcp.1"
 	serverKind = "tcp-upstream.1"
+	namedKind  = "tcp-upstream.2" // not of the listener's own upstream: its name is behind the server's
 )
 
 var errState = errors.New("the state of a TCP pair is not understood")
@@ -37,7 +38,7 @@ func (h *Handler) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 // Thaw implements eventloop.Mover. The other end has been thawed before.
 func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 	r := pack.NewReader(b)
-	ph, quiet, kept := phase(r.Int(int(over))), r.Int(patience), r.Int(1) != 0
+	ph, quiet, kept := phase(r.Int(int(inHelloAsked))), r.Int(patience), r.Int(1) != 0
 	if kind != clientKind || r.End() != nil || len(fds) > 0 {
 		return errState
 	}
@@ -47,13 +48,15 @@ func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) erro
 		st = sessionOf(p)
 	case p == nil && (ph == inHeader || ph == cutting || ph == over):
 		st = h.session()
+	case p == nil && (ph == inHello || ph == inHelloAsked):
+		st = h.session()
 	default:
 		return errState
 	}
 	st.client, st.phase, st.quiet, st.kept = c, ph, uint8(quiet), kept
 	c.State = st
 	switch st.moved = st.movement(); ph {
-	case inHeader:
+	case inHeader, inHello, inHelloAsked:
 		c.SetDeadline(h.header)
 	case passing:
 		if kept {
@@ -71,11 +74,21 @@ func (h *Handler) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) erro
 }
 
 // Kind implements eventloop.Mover.
-func (e *serverEnd) Kind(*eventloop.Conn) string { return serverKind }
+func (e *serverEnd) Kind(c *eventloop.Conn) string {
+	if up := sessionOf(c).up; up != nil && up != e.targets.own {
+		return namedKind
+	}
+	return serverKind
+}
 
 // Freeze implements eventloop.Mover: which server it is.
 func (e *serverEnd) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
-	return pack.String(b, sessionOf(c).name()), nil
+	st := sessionOf(c)
+	b = pack.String(b, st.name())
+	if e.Kind(c) == namedKind {
+		b = pack.String(b, st.up.conf.Name)
+	}
+	return b, nil
 }
 
 // Thaw implements eventloop.Mover. A server that the configuration doesn't have any
@@ -84,13 +97,19 @@ func (e *serverEnd) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) er
 	h := e.handler()
 	r := pack.NewReader(b)
 	name := r.Bytes()
+	up := h.targets.own
+	if kind == namedKind {
+		up = h.targets.of(string(r.Bytes()))
+	}
 	p := c.Partner()
-	if kind != serverKind || r.End() != nil || len(fds) > 0 || p == nil {
+	if kind != serverKind && kind != namedKind || r.End() != nil || len(fds) > 0 || p == nil {
 		return errState
 	}
 	st := h.session()
-	st.server, st.phase = c, over
-	st.to = h.chooser.Adopt(string(name))
+	st.server, st.phase, st.up = c, over, up
+	if up != nil {
+		st.to = up.chooser.Adopt(string(name))
+	}
 	st.fromClient, st.fromServer = p.Passed(), c.Passed()
 	c.State = st
 	c.SetDeadline(h.total)

@@ -120,14 +120,24 @@ type proxy struct {
 func start(t testing.TB, network string, change func(*config.TCP, *config.Upstream), servers ...config.Server) *proxy {
 	t.Helper()
 	conf := &config.TCP{Upstream: "app", NoDelay: true}
-	up := &config.Upstream{
-		Name: "app", Balance: config.BalanceRoundRobin, Servers: servers,
+	up := upstreamOf("app", servers...)
+	if change != nil {
+		change(conf, &up)
+	}
+	return startOf(t, network, conf, up)
+}
+
+func upstreamOf(name string, servers ...config.Server) config.Upstream {
+	return config.Upstream{
+		Name: name, Balance: config.BalanceRoundRobin, Servers: servers,
 		ConnectTimeout: 20 * time.Second, Retries: 2,
 	}
-	if change != nil {
-		change(conf, up)
-	}
-	p := &proxy{network: network, pool: newPool(t, up)}
+}
+
+// startOf starts a proxy to the servers of several upstreams.
+func startOf(t testing.TB, network string, conf *config.TCP, ups ...config.Upstream) *proxy {
+	t.Helper()
+	p := &proxy{network: network, pool: newPool(t, ups)}
 	l, err := eventloop.New(eventloop.Options{
 		Panicked: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 	})
@@ -136,7 +146,7 @@ func start(t testing.TB, network string, change func(*config.TCP, *config.Upstre
 	}
 	p.Loop = l
 	p.svc = tcp.NewService(l, tcp.Options{
-		Listener: "db", Conf: conf, Chooser: p.pool.chooser,
+		Listener: "db", Conf: conf, Choosers: p.pool.choosers,
 		Failed: func(f failure.Failure) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

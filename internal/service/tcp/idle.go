@@ -65,7 +65,7 @@ func (h *Handler) look(st *session, c *eventloop.Conn) {
 
 // expired cuts a pair that has had all of its time.
 func (h *Handler) expired(st *session) {
-	h.tell(st.name(), "total timeout", "")
+	h.tell(st, st.name(), "total timeout", "")
 	h.loop.Count().Cut++
 	h.close(st, (*eventloop.Conn).Abort)
 }

@@ -389,7 +389,7 @@ func TestThawRefuses(t *testing.T) {
 	short.State = []byte("\x05x")
 	for _, parcel := range []eventloop.Parcel{
 		client(""), client("\x00\x00"), client("\x00\x00\x00\x00"), client("\x01\x00\x00"), client("\x02\x00\x00"),
-		client("\x05\x00\x00"), client("\x00\x00\x02"),
+		client("\x07\x00\x00"), client("\x00\x00\x02"),
 		{FD: 900, File: -1, Kind: "echo.1", State: []byte("\x00\x00\x00")},
 		pair(client("\x00\x00\x00"), server), pair(client("\x01\x00\x00"), server), pair(client("\x03\x00\x00"), server),
 		pair(client(""), server), pair(client("\x02\x00\x00"), &other), pair(client("\x02\x00\x00"), &files),

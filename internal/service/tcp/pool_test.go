@@ -7,39 +7,43 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// pool is an upstream with a board of its own, and its chooser for one loop.
+// pool is upstreams with a board of their own, and their choosers for one loop.
 type pool struct {
-	board   *upstream.Board
-	chooser *upstream.Chooser
+	board    *upstream.Board
+	choosers map[string]*upstream.Chooser // by name
 }
 
-func newPool(t testing.TB, up *config.Upstream) *pool {
+func newPool(t testing.TB, ups []config.Upstream) *pool {
 	t.Helper()
 	board, err := upstream.NewBoard()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { board.Close() })
-	set, err := upstream.New([]config.Upstream{*up}, board, nil)
+	set, err := upstream.New(ups, board, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	chooser, err := set.Chooser(up.Name, 0)
-	if err != nil {
-		t.Fatal(err)
+	p := &pool{board, make(map[string]*upstream.Chooser)}
+	for i := range ups {
+		if p.choosers[ups[i].Name], err = set.Chooser(ups[i].Name, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return &pool{board, chooser}
+	return p
 }
 
 // sum adds up what the board knows of all servers.
 func (p *pool) sum() (out upstream.ServerState) {
-	for _, s := range p.board.Snapshot("app") {
-		out.InUse += s.InUse
-		out.Connects += s.Connects
-		out.BytesIn += s.BytesIn
-		out.BytesOut += s.BytesOut
-		for i, n := range s.Failures {
-			out.Failures[i] += n
+	for name := range p.choosers {
+		for _, s := range p.board.Snapshot(name) {
+			out.InUse += s.InUse
+			out.Connects += s.Connects
+			out.BytesIn += s.BytesIn
+			out.BytesOut += s.BytesOut
+			for i, n := range s.Failures {
+				out.Failures[i] += n
+			}
 		}
 	}
 	return out

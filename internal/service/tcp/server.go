@@ -9,11 +9,23 @@ type serverEnd Handler
 
 func (e *serverEnd) handler() *Handler { return (*Handler)(e) }
 
-// Opened makes the pair: the server is reached.
-func (e *serverEnd) Opened(c *eventloop.Conn) { e.handler().reached(sessionOf(c)) }
+// Opened begins with the server: it is connected to.
+func (e *serverEnd) Opened(c *eventloop.Conn) { e.handler().greet(sessionOf(c)) }
 
-// Received is never called: all input is passed, or not read any more.
-func (e *serverEnd) Received(*eventloop.Conn, []byte) int { return 0 }
+// Received reads whether the server has TLS. All later input is passed, or not read any more.
+func (e *serverEnd) Received(c *eventloop.Conn, in []byte) int {
+	st := sessionOf(c)
+	switch {
+	case st.phase != connecting || !st.asked:
+		return 0
+	case len(in) > 1 || in[0] != hasTLS: // more than that byte isn't encrypted, and a client must not believe it
+		st.noTLS = true
+		c.Close()
+		return 0
+	}
+	e.handler().reached(st)
+	return 1
+}
 
 // Flushed is never called: nothing is sent from where it lies.
 func (e *serverEnd) Flushed(*eventloop.Conn) {}
@@ -21,8 +33,16 @@ func (e *serverEnd) Flushed(*eventloop.Conn) {}
 // Passed counts, and has it go on.
 func (e *serverEnd) Passed(c *eventloop.Conn) { e.handler().Passed(c) }
 
-// Ended passes the server's end on.
-func (e *serverEnd) Ended(c *eventloop.Conn) { e.handler().ended(sessionOf(c), c) }
+// Ended passes the server's end on. One that was asked for TLS has not answered.
+func (e *serverEnd) Ended(c *eventloop.Conn) {
+	st := sessionOf(c)
+	if st.phase == connecting {
+		st.noTLS = true
+		c.Close()
+		return
+	}
+	e.handler().ended(st, c)
+}
 
 // TimedOut ends an attempt to connect, or a pair that has had its time.
 func (e *serverEnd) TimedOut(c *eventloop.Conn) {

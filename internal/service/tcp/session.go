@@ -13,11 +13,13 @@ import (
 type phase uint8
 
 const (
-	inHeader   phase = iota // the client's PROXY protocol header is awaited
-	connecting              // no server has been reached yet
-	passing                 // bytes go both ways
-	cutting                 // one end is lost, the other gets what was received before
-	over                    // what is left is the loop's: to write and to close
+	inHeader     phase = iota // the client's PROXY protocol header is awaited
+	connecting                // no server has been reached yet
+	passing                   // bytes go both ways
+	cutting                   // one end is lost, the other gets what was received before
+	over                      // what is left is the loop's: to write and to close
+	inHello                   // the client's TLS hello is awaited, to choose an upstream by
+	inHelloAsked              // likewise, of a client of PostgreSQL that has asked for TLS
 )
 
 // session is the State of both ends of a pair.
@@ -25,11 +27,14 @@ type session struct {
 	// Invariant: not both are nil; the end that is closed last lets the session go.
 	client, server *eventloop.Conn
 
+	up *target // nil before it is chosen, and if it isn't configured any more
 	// to is the server that is in use by this session, nil if none is.
 	to *upstream.Server
 
 	tried upstream.Tried
 	late  bool // the attempt under way has had its time
+	asked bool // the client has asked for TLS as PostgreSQL does, and so is the server
+	noTLS bool // which has none
 
 	source, destination netip.AddrPort // of the client's PROXY protocol header
 

@@ -15,15 +15,16 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// headerTime is how long a client may take for its PROXY protocol header.
+// headerTime is how long a client may take for what is read of it before a server is chosen: its PROXY protocol
+// header and its TLS hello.
 const headerTime = 10 * time.Second
 
 // Options are what a service is made of.
 type Options struct {
 	Listener string // as failures show it
 	Conf     *config.TCP
-	Chooser  *upstream.Chooser     // of the same loop
-	Failed   func(failure.Failure) // must not block; nil is nobody
+	Choosers map[string]*upstream.Chooser // of the same loop, by the upstream's name
+	Failed   func(failure.Failure)        // must not block; nil is nobody
 }
 
 // Handler is the service of one event loop, for the clients' ends.
@@ -31,17 +32,14 @@ type Handler struct {
 	loop    *eventloop.Loop
 	servers *eventloop.Service // of the other ends
 	conf    *config.TCP
-	up      *config.Upstream
-	chooser *upstream.Chooser
+	targets targets
 
 	listener string
 	failed   *failure.Teller
 
-	header, connect, first, idle, last, total, patience eventloop.Class
+	header, first, idle, last, total, patience eventloop.Class
 
 	keepalive *eventloop.Keepalive // nil if it is off
-
-	keyed bool // a server is chosen by the client's address
 
 	free    []*session
 	scratch []byte
@@ -49,14 +47,12 @@ type Handler struct {
 
 // NewService makes the service of a loop, and that of the connections which it makes.
 func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
-	up := o.Chooser.Conf()
 	h := &Handler{
-		loop: l, conf: o.Conf, up: up, chooser: o.Chooser,
+		loop: l, conf: o.Conf, targets: newTargets(l, o.Conf, o.Choosers),
 		listener: o.Listener, failed: failure.New(o.Failed),
-		header: l.Class(headerTime), connect: l.Class(up.ConnectTimeout),
-		idle: l.Class(idleStep(o.Conf.IdleTimeout)), last: l.Class(idleStep(lastTime)),
+		header: l.Class(headerTime),
+		idle:   l.Class(idleStep(o.Conf.IdleTimeout)), last: l.Class(idleStep(lastTime)),
 		total: l.Class(o.Conf.TotalTimeout), patience: l.Class(patienceStep),
-		keyed: up.Balance == config.BalanceHash,
 	}
 	if h.idle != 0 {
 		h.last = h.idle

@@ -16,9 +16,9 @@ func (st *session) name() string {
 }
 
 // tell has a failure logged; server is "" where none is to blame.
-func (h *Handler) tell(server, reason, text string) {
+func (h *Handler) tell(st *session, server, reason, text string) {
 	h.failed.Tell(h.loop.Monotonic(), failure.Failure{
-		Listener: h.listener, Upstream: h.up.Name, Server: server, Reason: reason, Text: text,
+		Listener: h.listener, Upstream: st.up.name(), Server: server, Reason: reason, Text: text,
 	})
 }
 
@@ -33,7 +33,7 @@ func (h *Handler) lost(st *session) {
 	default:
 		reason, text = upstream.Other, errno.Error() // ETIMEDOUT: its keep-alive failed
 	}
-	h.tell(st.name(), reason.String(), text)
+	h.tell(st, st.name(), reason.String(), text)
 	if st.to != nil {
 		st.to.AddFailure(reason)
 	}
@@ -42,7 +42,7 @@ func (h *Handler) lost(st *session) {
 // done gives back the server that a session had in use.
 func (h *Handler) done(st *session) {
 	if st.to != nil {
-		h.chooser.Done(st.to)
+		st.up.chooser.Done(st.to)
 		st.to = nil
 	}
 }

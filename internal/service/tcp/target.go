@@ -1,0 +1,96 @@
+package tcp
+
+import (
+	"strings"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/upstream"
+)
+
+// target is an upstream that clients may come to.
+type target struct {
+	conf    *config.Upstream
+	chooser *upstream.Chooser
+	connect eventloop.Class
+	keyed   bool // a server is chosen by the client's address
+}
+
+// name returns the upstream's; "" of none.
+func (t *target) name() string {
+	if t == nil {
+		return ""
+	}
+	return t.conf.Name
+}
+
+// targets are those of a listener, by the names that TLS clients ask for.
+type targets struct {
+	own   *target            // of who asks for no name that is here; nil if there is none
+	exact map[string]*target // nil if no name matters
+	below map[string]*target // by what is behind the "*."
+}
+
+func newTargets(l *eventloop.Loop, conf *config.TCP, choosers map[string]*upstream.Chooser) (ts targets) {
+	known := make(map[string]*target)
+	of := func(name string) *target {
+		if t := known[name]; t != nil {
+			return t
+		}
+		up := choosers[name].Conf()
+		t := &target{up, choosers[name], l.Class(up.ConnectTimeout), up.Balance == config.BalanceHash}
+		known[name] = t
+		return t
+	}
+	if conf.Upstream != "" {
+		ts.own = of(conf.Upstream)
+	}
+	if len(conf.SNI) == 0 {
+		return ts
+	}
+	ts.exact, ts.below = make(map[string]*target), make(map[string]*target)
+	for _, n := range conf.SNI {
+		if suffix, wild := strings.CutPrefix(n.Name, "*."); wild {
+			ts.below[suffix] = of(n.Upstream)
+		} else {
+			ts.exact[n.Name] = of(n.Upstream)
+		}
+	}
+	return ts
+}
+
+// named reports whether the name that a client asks for matters.
+func (ts *targets) named() bool { return ts.exact != nil }
+
+// find returns where a client goes that asks for a name: the same one, else the longest of those with "*." that it
+// lies below, else the listener's own, which may be nil.
+func (ts *targets) find(name string) *target {
+	if t := ts.exact[name]; t != nil {
+		return t
+	}
+	for {
+		_, rest, ok := strings.Cut(name, ".")
+		if !ok {
+			return ts.own
+		}
+		if t := ts.below[rest]; t != nil {
+			return t
+		}
+		name = rest
+	}
+}
+
+// of returns the target with an upstream's name, nil if there is none.
+func (ts *targets) of(upstream string) *target {
+	if ts.own.name() == upstream {
+		return ts.own
+	}
+	for _, all := range []map[string]*target{ts.exact, ts.below} {
+		for _, t := range all {
+			if t.conf.Name == upstream {
+				return t
+			}
+		}
+	}
+	return nil
+}
