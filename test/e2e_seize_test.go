@@ -82,6 +82,32 @@ func TestOrphanWithAFullQueueIsAdopted(t *testing.T) {
 	s.Stop()
 }
 
+// TestUnrecordedWithAFullQueueIsWaitedFor: a worker that is in no record, for its master was killed when it had just
+// been started, ends by itself. That it can't be called meanwhile is no reason to refuse the start.
+func TestUnrecordedWithAFullQueueIsWaitedFor(t *testing.T) {
+	c := harness.Default(t).WithWorkers(1)
+	s := harness.Start(t, c)
+	kept := dial(t, c.Address("echo"))
+	kept.echo("before")
+	s.Kill9Master()
+	path := filepath.Join(s.RuntimeDir, "worker-7-0.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	must(t, errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)))
+	callers := fillQueue(t, path)
+	s.Arm("adopt-queue-full", harness.Pause)
+	m := s.RunMaster()
+	s.WaitHit("adopt-queue-full")
+	for _, fd := range append(callers, fd) {
+		_ = unix.Close(fd)
+	}
+	s.Disarm("adopt-queue-full")
+	s.WaitAlone(m.PID())
+	kept.echo("after")
+	kept.Close()
+	s.Stop()
+}
+
 // fillQueue connects to a Unix socket until its queue is full.
 func fillQueue(t *testing.T, path string) (fds []int) {
 	t.Helper()

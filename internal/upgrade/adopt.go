@@ -120,6 +120,7 @@ func (a *adoption) knock() error {
 		}
 		if names = full; len(names) > 0 {
 			if time.Since(began) > knockPatience {
+				a.full(names, expected)
 				break
 			}
 			if err := failpoint.Hit("adopt-queue-full"); err != nil {
@@ -131,8 +132,20 @@ func (a *adoption) knock() error {
 	return nil
 }
 
+// full notes the rescues whose queues stay full: of workers that hang, and of who knows whom.
+func (a *adoption) full(names []string, expected map[string]*orphan) {
+	for _, name := range names {
+		if o := expected[name]; o != nil {
+			o.err = errors.New("the queue of its rescue is full")
+		} else {
+			a.strays = append(a.strays, &stray{name: name, fd: -1, peer: record.Peer{PIDFD: -1}, err: errors.New("its queue is full")})
+		}
+	}
+}
+
 // A rescue whose queue is full is one of a worker that hangs, or others of this user call it without
-// pause: one that lives finds room within so long.
+// pause: one that lives finds room within so long. A worker that is not in the record, for its master was killed when it
+// had just been started, ends in that time.
 const (
 	knockPatience = 2 * time.Second
 	knockEvery    = 5 * time.Millisecond
@@ -143,8 +156,7 @@ const (
 func (a *adoption) knockAt(name string, o *orphan) bool {
 	fd, err := a.co.dir.Connect(name, unix.SOCK_SEQPACKET)
 	switch {
-	case errors.Is(err, unix.EAGAIN) && o != nil:
-		o.err = errors.New("the queue of its rescue is full")
+	case errors.Is(err, unix.EAGAIN):
 		return false
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
 		if o == nil {
