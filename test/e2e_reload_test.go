@@ -388,3 +388,19 @@ func TestWorkersThatDoNotStart(t *testing.T) {
 		})
 	}
 }
+
+// TestStopWithIdleConnections: idle kept connections don't hold up a stop, and are no loss: their clients see an end.
+func TestStopWithIdleConnections(t *testing.T) {
+	c := harness.Default(t).With("drain_timeout: 10m")
+	s := harness.Start(t, c)
+	kept, fresh := dial(t, c.Address("web")), dial(t, c.Address("web"))
+	kept.get()
+	s.Reload()
+	kept.get()
+	s.Stop()
+	kept.wantEOF()
+	fresh.wantEOF()
+	if log := s.Log(); !strings.Contains(log, `"cut":0`) {
+		t.Errorf("something was cut:\n%s", log)
+	}
+}

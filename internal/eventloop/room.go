@@ -105,6 +105,28 @@ func (l *Loop) spareOne(c *Conn, inOrder bool) {
 	}
 }
 
+// CloseIdle closes in order those clients' connections that have been idle for so long. It is for the end of a service,
+// where nobody takes them over. It must not be called while a connection is driven.
+func (l *Loop) CloseIdle(since time.Duration) {
+	for i := range l.classes {
+		t := &l.classes[i]
+		if !t.spare {
+			continue
+		}
+		for c, next := t.head, (*Conn)(nil); c != nil && l.now-(c.deadline-t.wait) >= int64(since); c = next {
+			if next = c.next; !c.has(outgoing) && c.unused() {
+				l.finishIdle(c)
+			}
+		}
+	}
+}
+
+func (l *Loop) finishIdle(c *Conn) {
+	defer l.guard(c)
+	c.Finish(true)
+	l.drive(c)
+}
+
 // makeRoom closes a connection for one more client, if need be: one that is being closed in order, or
 // else the longest idle. It must not be called while a connection is driven, for it closes
 // descriptors at once: an event of this turn that still means one has another generation.

@@ -27,6 +27,8 @@ func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	w.log.Debug().Dur("timeout", timeout).Bool("heirs", heirs).Msg("draining")
 	if heirs {
 		w.awaitHeirs()
+	} else {
+		w.closeIdle(stopGrace)
 	}
 	w.onLoops(func(lp *loop) error {
 		if heirs {
@@ -41,6 +43,21 @@ func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 		}
 		return nil
 	}, func(error) { w.wakeIfEmpty() })
+}
+
+// stopGrace is how long an idle kept connection has for a request that is on its way when the service stops: it is answered.
+const stopGrace = time.Second
+
+// closeIdle closes after a time, and every now and then from there on, the idle connections of clients.
+func (w *worker) closeIdle(after time.Duration) {
+	time.AfterFunc(after, func() {
+		w.mail.post(func() {
+			for _, lp := range w.loops {
+				lp.Post(func() { lp.CloseIdle(stopGrace) })
+			}
+			w.closeIdle(stopGrace / 4)
+		})
+	})
 }
 
 // awaitHeirs sets the time until which heirs may take what there is: half of what is
