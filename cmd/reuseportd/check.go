@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/material"
 )
 
 // checkCmd is `reuseportd check`.
@@ -42,6 +44,9 @@ type listenerChoice struct {
 // Run validates a configuration and says what it would serve.
 func (k *checkCmd) Run(c *cli) error {
 	conf, err := config.Load(string(k.Config))
+	if err == nil {
+		err = readMaterials(conf)
+	}
 	switch {
 	case k.JSON:
 		if err := printJSON(c.out, judge(conf, err)); err != nil {
@@ -56,6 +61,18 @@ func (k *checkCmd) Run(c *cli) error {
 		return statusError(exitFailed)
 	}
 	return nil
+}
+
+// readMaterials reads what the configuration names, as a master would.
+func readMaterials(conf *config.Config) error {
+	var bad []error
+	for _, m := range conf.Materials() {
+		w := material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths}
+		if _, err := w.Load(conf.Credential.SandboxUser()); err != nil {
+			bad = append(bad, conf.At(m.Pos, err))
+		}
+	}
+	return errors.Join(bad...)
 }
 
 // judge sums up what config.Load returned.

@@ -59,6 +59,7 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	if st.Config.Error != "" {
 		fmt.Fprintf(w, "REFUSED: what the configuration file has now\n%s\n", indent(st.Config.Error))
 	}
+	printMaterials(w, st.Materials, now)
 	fmt.Fprintln(w)
 	printListeners(w, st)
 	printUpstreams(w, st.Upstreams, now)
@@ -81,6 +82,20 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 		}
 		if r.Undone != "" {
 			fmt.Fprintln(w, indent("UNDONE since: "+r.Undone))
+		}
+	}
+}
+
+// printMaterials says what is in use of files that may change, and what is wrong with them.
+func printMaterials(w io.Writer, all []control.Material, now time.Time) {
+	for _, m := range all {
+		fmt.Fprintf(w, "%s %s: %s, for %s", m.Kind, strings.Join(m.Files, " and "), short(m.SHA256), ago(m.Since, now))
+		if m.Behind > 0 {
+			fmt.Fprintf(w, "; %s not taken it yet", plural(m.Behind, "worker has", "workers have"))
+		}
+		fmt.Fprintln(w)
+		if m.Error != "" {
+			fmt.Fprintf(w, "BAD what is there for %s, and what was there before serves on:\n%s\n", ago(*m.ErrorSince, now), indent(m.Error))
 		}
 	}
 }

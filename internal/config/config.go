@@ -332,6 +332,9 @@ type Respond struct {
 	Status  int // 200…599
 	Headers []Header
 	Body    []byte
+	// File is the absolute path of what has the body, "" if Body is it. See Config.Materials.
+	File    string
+	FilePos Position
 }
 
 // Header is one field of a response, name and value already checked against

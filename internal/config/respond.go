@@ -1,5 +1,7 @@
 package config
 
+import "path/filepath"
+
 var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", what: "respond", fields: []field[Respond]{
 	{"status", intInto(200, 599, func(r *Respond) *int { return &r.Status })},
 	{"headers", func(d *decoder, n *node, r *Respond) { r.Headers = d.headers(n, ownHeaders) }},
@@ -8,13 +10,34 @@ var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", wha
 			r.Body = []byte(s)
 		}
 	}},
+	{"file", readRespondFile},
 }}
+
+func readRespondFile(d *decoder, n *node, r *Respond) {
+	s, ok := d.text(n)
+	if !ok {
+		return
+	}
+	if !filepath.IsAbs(s) || hasControl(s) {
+		d.wrong(n, "write the path of a file, from / on", "an absolute path")
+		return
+	}
+	r.File, r.FilePos = filepath.Clean(s), n.pos
+}
 
 func (d *decoder) respond(n *node) *Respond {
 	r := &Respond{Status: 200}
 	g := respondObject.read(d, n, r)
-	if g != nil && bodiless(r.Status) && len(r.Body) > 0 {
-		d.rep.add(g.pos("body", n.pos), "remove the body or choose another status",
+	switch {
+	case g == nil:
+	case g.has("body") && r.File != "":
+		d.rep.add(r.FilePos, "keep body: or file:", "a response with two bodies")
+	case bodiless(r.Status) && (len(r.Body) > 0 || r.File != ""):
+		pos := g.pos("body", n.pos)
+		if r.File != "" {
+			pos = r.FilePos
+		}
+		d.rep.add(pos, "remove the body or choose another status",
 			"a response with status %d has no body (RFC 9110 section 15)", r.Status)
 	}
 	return r

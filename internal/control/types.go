@@ -23,6 +23,8 @@ type Status struct {
 	Change     string       `json:"change"`             // action in progress, "" when there is none
 	Progress   string       `json:"progress,omitempty"` // how far that is, in words
 	Groups     []Generation `json:"generations"`
+	// Materials are the files that the serving configuration names and whose contents serve.
+	Materials []Material `json:"materials,omitempty"`
 	// Totals is over all workers, alive and gone, for as long as any process of the
 	// service has been there.
 	Totals     Totals      `json:"totals"`
@@ -58,6 +60,20 @@ type ConfigInfo struct {
 	Loaded time.Time `json:"loaded"`
 	// Error is why the file's present content was refused, "" if it was not.
 	Error string `json:"error"`
+}
+
+// Material is files whose contents serve, and are exchanged without a new generation.
+type Material struct {
+	Kind   string    `json:"kind"`
+	Files  []string  `json:"files"`
+	Number uint64    `json:"number"` // grows with each content
+	SHA256 string    `json:"sha256"`
+	Since  time.Time `json:"since"` // when this content was read first
+	// Error is why what the files have now does not serve, "" if it does.
+	Error      string     `json:"error,omitempty"`
+	ErrorSince *time.Time `json:"error_since,omitempty"`
+	// Behind is how many workers have not taken it yet.
+	Behind int `json:"behind,omitempty"`
 }
 
 // Listener is one address and its sockets.

@@ -32,7 +32,7 @@ func (c *core) bringUp(conf *config.Config) {
 		case err != nil:
 			c.fail(err)
 		default:
-			c.build(conf, files)
+			c.equip(conf, files)
 		}
 	})
 }

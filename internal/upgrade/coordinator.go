@@ -18,6 +18,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/material"
 	"reuseportd/internal/parent"
 	"reuseportd/internal/record"
 	"reuseportd/internal/rundir"
@@ -72,11 +73,14 @@ type coordinator struct {
 	upgrade   *upgrade     // the latest attempt
 	watcher   *config.Watcher
 	unwatch   context.CancelFunc
-	serving   context.Context    // of the control socket's service,
-	serve     context.CancelFunc // which this ends
-	servers   sync.WaitGroup     // one for each socket that it has had
-	keeping   keeping            // of the runtime directory
-	follower  *parent.Follower   // nil if nobody takes this process's end for that of the service
+	// fileWatcher looks at the materials; nil until there are some.
+	fileWatcher  *material.Watcher
+	unwatchFiles context.CancelFunc
+	serving      context.Context    // of the control socket's service,
+	serve        context.CancelFunc // which this ends
+	servers      sync.WaitGroup     // one for each socket that it has had
+	keeping      keeping            // of the runtime directory
+	follower     *parent.Follower   // nil if nobody takes this process's end for that of the service
 
 	outbox     []letter // what is to be told at the end of the turn
 	recording  bool     // the record is this master's to write
@@ -196,6 +200,7 @@ func (co *coordinator) Switched(r *control.Receipt) {
 	if r.OK || co.watcher == nil {
 		co.watch(conf, co.core.seen(conf, r))
 	}
+	co.core.watchMaterials()
 	if r.OK {
 		for _, g := range co.core.gens {
 			if g.state == serving {
@@ -283,6 +288,9 @@ func (co *coordinator) serveOn(l *net.UnixListener) {
 func (co *coordinator) close() {
 	if co.unwatch != nil {
 		co.unwatch()
+	}
+	if co.unwatchFiles != nil {
+		co.unwatchFiles()
 	}
 	if co.serve != nil {
 		co.endControl()

@@ -10,6 +10,7 @@ import (
 	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/material"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
 )
@@ -46,6 +47,11 @@ type core struct {
 	board    *upstream.Board  // what they know of the servers of upstreams
 	keeper   bool             // no other master may be changing the ledger
 	nofile   uint64
+
+	materials material.Store
+	// wanting is the configuration that was refused for the files that it names, nil if none was: they may come.
+	wanting  *config.Config
+	renewing *errand // that reads them again; nil if none does
 
 	lost     map[string]string // why an address of the serving configuration has no socket
 	left     []*group          // the addresses that a stop leaves

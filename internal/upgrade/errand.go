@@ -1,11 +1,14 @@
 package upgrade
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/material"
 	"reuseportd/internal/sandbox"
 )
 
@@ -179,6 +182,39 @@ func (co *coordinator) Load(e *errand, then func(*config.Config, error)) {
 // OpenLogs implements host.
 func (co *coordinator) OpenLogs(e *errand, c *config.Config, then func(*logFiles, error)) {
 	run(co, e, func() (*logFiles, error) { return openLogs(e, c) }, then)
+}
+
+// ReadMaterials implements host.
+func (co *coordinator) ReadMaterials(e *errand, c *config.Config, then func([]material.Read, error)) {
+	user := c.Credential.SandboxUser()
+	wants := wantsOf(c)
+	run(co, e, func() ([]material.Read, error) {
+		reads := make([]material.Read, len(wants))
+		for i, w := range wants {
+			e.at("reading " + strings.Join(w.Paths, " and "))
+			files, err := w.Load(user)
+			reads[i] = material.Read{Want: w, Files: files, Err: err}
+		}
+		return reads, nil
+	}, then)
+}
+
+// WatchMaterials implements host.
+func (co *coordinator) WatchMaterials(paths []string) {
+	if co.fileWatcher == nil {
+		if len(paths) == 0 {
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		co.unwatchFiles = cancel
+		co.fileWatcher = material.Watch(ctx, func() { co.post(co.core.materialsChanged) })
+	}
+	co.fileWatcher.Set(paths)
+}
+
+// Later implements host.
+func (co *coordinator) Later(d time.Duration, f func()) {
+	time.AfterFunc(d, func() { co.post(f) })
 }
 
 // Prepare implements host.

@@ -15,6 +15,7 @@ import (
 	"reuseportd/internal/clients"
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/material"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
@@ -154,6 +155,13 @@ func (w *world) Load(e *errand, then func(*config.Config, error)) {
 func (w *world) OpenLogs(e *errand, _ *config.Config, then func(*logFiles, error)) {
 	w.do(e, func() { then(nil, nil) })
 }
+
+func (w *world) ReadMaterials(e *errand, _ *config.Config, then func([]material.Read, error)) {
+	w.do(e, func() { then(nil, nil) })
+}
+
+func (w *world) WatchMaterials([]string)     {}
+func (w *world) Later(time.Duration, func()) {}
 
 func (w *world) Prepare(e *errand, _ *worker, then func(*sandbox.Confinement, error)) {
 	w.do(e, func() { then(nil, nil) })

@@ -118,6 +118,12 @@ func (co *coordinator) received(p *proc, m wire.Message) {
 		if err = m.Decode(&b); err == nil {
 			co.core.workerLost(w, b)
 		}
+	case wire.KindMaterialsTaken:
+		var b wire.MaterialsTaken
+		if err = m.Decode(&b); err == nil {
+			b.Error = spoken(b.Error)
+			co.core.materialsTaken(w, b)
+		}
 	case wire.KindBye:
 		var b wire.Bye
 		if err = m.Decode(&b); err == nil {

@@ -73,6 +73,14 @@ func (co *coordinator) sendStart(w *worker, p *proc, rescue, pprof int) error {
 		Clients: co.core.clients.Format(),
 	}
 	fds := []int{memfd, co.core.ledger.FD(), co.core.board.FD(), co.core.clients.FD()}
+	if len(wantsOf(g.conf)) > 0 {
+		fd, err := co.core.seal(w)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		msg.Files, fds = append(msg.Files, wire.FileMaterials), append(fds, fd)
+	}
 	if rescue >= 0 {
 		msg.Files, fds = append(msg.Files, wire.FileRescue), append(fds, rescue)
 	}

@@ -10,6 +10,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/material"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/shard"
 	"reuseportd/internal/wire"
@@ -97,6 +98,9 @@ type worker struct {
 	// heirsAt is when it may be given heirs again, after a channel to one could not be.
 	heirsAt time.Time
 
+	// materials is the number of the newest materials that it was sent, hasMaterials of those that it has taken.
+	materials, hasMaterials uint64
+
 	room     int // clients that it has room for, as it has said; 0 is not known
 	pingSeq  uint64
 	pingedAt time.Time // when the unanswered ping was sent; zero if none is
@@ -128,11 +132,17 @@ type process interface {
 
 // host is what the core can do to the world.
 type host interface {
-	// Load reads and validates the configuration as it stands now. Like the next three it does an errand,
+	// Load reads and validates the configuration as it stands now. Like the next four it does an errand,
 	// and calls then when that is done, also after the core has given it up.
 	Load(e *errand, then func(*config.Config, error))
 	// OpenLogs opens the log files of a configuration.
 	OpenLogs(e *errand, c *config.Config, then func(*logFiles, error))
+	// ReadMaterials reads the files that a configuration names.
+	ReadMaterials(e *errand, c *config.Config, then func([]material.Read, error))
+	// Watch has changes of such files told of, by materialsChanged.
+	WatchMaterials(paths []string)
+	// Later calls f in a turn of its own, after a time.
+	Later(d time.Duration, f func())
 	// Prepare does what has to be done before a process is started for w and may take time: it opens the roots.
 	Prepare(e *errand, w *worker, then func(*sandbox.Confinement, error))
 	// Touch reads the beginning of the binary that StartUpgrade would start, so that this can be

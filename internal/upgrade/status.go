@@ -39,6 +39,7 @@ func (c *core) status() *control.Status {
 		}
 		st.Groups = append(st.Groups, c.generationStatus(g))
 	}
+	st.Materials = c.materialsStatus()
 	st.Totals = totals(c.ledger.Total())
 	table := sockdiag.Listening()
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {

@@ -9,23 +9,25 @@ type Kind uint16
 
 // Between a master (M) and a worker (W). The bodies stand in worker.go.
 const (
-	KindStart     Kind = 1  // M→W: be this worker, with these descriptors
-	KindReady     Kind = 2  // W→M: everything is built, nothing accepts yet
-	KindFailed    Kind = 3  // W→M: it can't be, and why
-	KindLend      Kind = 4  // M→W: accept from these shards
-	KindLent      Kind = 5  // W→M: they are registered, or why not
-	KindWithdraw  Kind = 6  // M→W: stop accepting from these shards and close them
-	KindWithdrawn Kind = 7  // W→M: they are closed here
-	KindDrain     Kind = 8  // M→W: accept no more, finish, exit
-	KindPing      Kind = 9  // M→W: does every loop still turn?
-	KindPong      Kind = 10 // W→M: every loop does
-	KindLogs      Kind = 11 // M→W: log files were opened anew, here they are
-	KindBye       Kind = 12 // W→M: about to exit, and why
-	KindHeir      Kind = 13 // M→W: this worker takes your connections
-	KindWard      Kind = 14 // M→W: take this worker's connections
-	KindRescue    Kind = 15 // M→W: wait for a next master here, and no longer where you did
-	KindMemory    Kind = 16 // M→W: your share of memory is another one now
-	KindLost      Kind = 17 // W→M: a message came without its descriptors
+	KindStart          Kind = 1  // M→W: be this worker, with these descriptors
+	KindReady          Kind = 2  // W→M: everything is built, nothing accepts yet
+	KindFailed         Kind = 3  // W→M: it can't be, and why
+	KindLend           Kind = 4  // M→W: accept from these shards
+	KindLent           Kind = 5  // W→M: they are registered, or why not
+	KindWithdraw       Kind = 6  // M→W: stop accepting from these shards and close them
+	KindWithdrawn      Kind = 7  // W→M: they are closed here
+	KindDrain          Kind = 8  // M→W: accept no more, finish, exit
+	KindPing           Kind = 9  // M→W: does every loop still turn?
+	KindPong           Kind = 10 // W→M: every loop does
+	KindLogs           Kind = 11 // M→W: log files were opened anew, here they are
+	KindBye            Kind = 12 // W→M: about to exit, and why
+	KindHeir           Kind = 13 // M→W: this worker takes your connections
+	KindWard           Kind = 14 // M→W: take this worker's connections
+	KindRescue         Kind = 15 // M→W: wait for a next master here, and no longer where you did
+	KindMemory         Kind = 16 // M→W: your share of memory is another one now
+	KindLost           Kind = 17 // W→M: a message came without its descriptors
+	KindMaterials      Kind = 18 // M→W: files that the configuration names have new contents, here they are
+	KindMaterialsTaken Kind = 19 // W→M: they are in use, or why not
 )
 
 // Between an old master and the one that takes custody.
@@ -51,34 +53,36 @@ const (
 const KindUnknown Kind = 64
 
 var kindNames = map[Kind]string{
-	KindStart:      "start",
-	KindReady:      "ready",
-	KindFailed:     "failed",
-	KindLend:       "lend",
-	KindLent:       "lent",
-	KindWithdraw:   "withdraw",
-	KindWithdrawn:  "withdrawn",
-	KindDrain:      "drain",
-	KindPing:       "ping",
-	KindPong:       "pong",
-	KindLogs:       "logs",
-	KindBye:        "bye",
-	KindHeir:       "heir",
-	KindWard:       "ward",
-	KindRescue:     "rescue",
-	KindMemory:     "memory",
-	KindLost:       "lost",
-	KindGrant:      "grant",
-	KindOffer:      "offer",
-	KindAnswer:     "answer",
-	KindHello:      "hello",
-	KindCommit:     "commit",
-	KindCustody:    "custody",
-	KindCustodyEnd: "custody-end",
-	KindTaken:      "taken",
-	KindGoodbye:    "goodbye",
-	KindReceipt:    "receipt",
-	KindUnknown:    "unknown",
+	KindStart:          "start",
+	KindReady:          "ready",
+	KindFailed:         "failed",
+	KindLend:           "lend",
+	KindLent:           "lent",
+	KindWithdraw:       "withdraw",
+	KindWithdrawn:      "withdrawn",
+	KindDrain:          "drain",
+	KindPing:           "ping",
+	KindPong:           "pong",
+	KindLogs:           "logs",
+	KindBye:            "bye",
+	KindHeir:           "heir",
+	KindWard:           "ward",
+	KindRescue:         "rescue",
+	KindMemory:         "memory",
+	KindLost:           "lost",
+	KindMaterials:      "materials",
+	KindMaterialsTaken: "materials-taken",
+	KindGrant:          "grant",
+	KindOffer:          "offer",
+	KindAnswer:         "answer",
+	KindHello:          "hello",
+	KindCommit:         "commit",
+	KindCustody:        "custody",
+	KindCustodyEnd:     "custody-end",
+	KindTaken:          "taken",
+	KindGoodbye:        "goodbye",
+	KindReceipt:        "receipt",
+	KindUnknown:        "unknown",
 }
 
 // Known says whether this release has a name for the kind.

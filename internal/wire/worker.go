@@ -5,16 +5,17 @@ import "time"
 // What each of the descriptors in Start and Logs is: one of these names, or
 // FileAccess followed by the path from the configuration.
 const (
-	FileConfig  = "config"  // sealed memfd with the configuration's bytes
-	FileStats   = "stats"   // memfd of the stats.Ledger
-	FileBoard   = "board"   // memfd of the upstream.Board; older masters send none
-	FileClients = "clients" // memfd of the clients.Table; older masters send none
-	FileLoad    = "load"    // load.Table of the generation, when it is steered by load
-	FileRescue  = "rescue"  // listening socket at which an orphan waits for a master
-	FileRunDir  = "run-dir" // the runtime directory, held by a shared flock; not to be used otherwise
-	FilePprof   = "pprof"   // socket at which the worker gives profiles, if it is to
-	FileLog     = "log"     // the error log, open for appending
-	FileAccess  = "access:" // + path: an access log, open for appending
+	FileConfig    = "config"    // sealed memfd with the configuration's bytes
+	FileStats     = "stats"     // memfd of the stats.Ledger
+	FileBoard     = "board"     // memfd of the upstream.Board; older masters send none
+	FileClients   = "clients"   // memfd of the clients.Table; older masters send none
+	FileLoad      = "load"      // load.Table of the generation, when it is steered by load
+	FileRescue    = "rescue"    // listening socket at which an orphan waits for a master
+	FileRunDir    = "run-dir"   // the runtime directory, held by a shared flock; not to be used otherwise
+	FilePprof     = "pprof"     // socket at which the worker gives profiles, if it is to
+	FileMaterials = "materials" // sealed memfd with a material.Set, where the configuration names such files
+	FileLog       = "log"       // the error log, open for appending
+	FileAccess    = "access:"   // + path: an access log, open for appending
 )
 
 // Start makes a fresh process the worker Index of a generation. Its
@@ -146,6 +147,18 @@ type Pong struct {
 // One that doesn't know it answers Unknown, and is asked no more.
 type Memory struct {
 	Share int64 `json:"share"`
+}
+
+// Materials comes with the descriptor of a sealed memfd that holds a material.Set, in place of the one before. Only workers
+// whose configuration has materials are sent it.
+type Materials struct {
+	Number uint64 `json:"number"` // of the set
+}
+
+// MaterialsTaken answers Materials: what comes from now on is answered by them, or Error says why not.
+type MaterialsTaken struct {
+	Number uint64 `json:"number"`
+	Error  string `json:"error,omitempty"`
 }
 
 // Logs comes with newly opened log files, those that Files names.

@@ -127,7 +127,7 @@ func (w *worker) buildSites() (map[string]*http.Site, error) {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		site, err := http.NewSite(l.HTTP, http.Options{
-			AccessLog: fd, Listener: l.Name, LogDropped: func(lines uint64) {
+			AccessLog: fd, Listener: l.Name, Materials: w.materials, LogDropped: func(lines uint64) {
 				w.log.Warn().Str("listener", l.Name).Uint64("lines", lines).
 					Msg("lines of an access log were dropped: what takes it had stopped, or was slower than the requests")
 			},

@@ -105,6 +105,10 @@ func setUp(ch *wire.Conn) (*worker, error) {
 		return nil, err
 	}
 	conf.Workers, conf.CPUs = start.Workers, start.CPUs // before anybody else sees it
+	materials, err := openMaterials(files.fd(wire.FileMaterials))
+	if err != nil {
+		return nil, err
+	}
 	region, err := stats.MapPages(files.take(wire.FileStats), start.Page, len(start.Slots))
 	if err != nil {
 		return nil, fmt.Errorf("map the counters: %w", err)
@@ -135,7 +139,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
 	reserved := threads.Reserve(threads.OfWorker(len(start.Slots))) // which are made while the rest is
 	w := &worker{
-		ch: ch, conf: conf, files: files, out: out,
+		ch: ch, conf: conf, files: files, out: out, materials: materials,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
 		region: region, board: board, clients: counted, load: told, unordered: make(map[string]bool), budget: eventloop.NewBudget(), mail: newMailbox(),
 		log: out.Logger(conf.Log, func(with zerolog.Context) zerolog.Context {

@@ -19,6 +19,7 @@ import (
 	"reuseportd/internal/failpoint"
 	"reuseportd/internal/load"
 	"reuseportd/internal/logging"
+	"reuseportd/internal/material"
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
@@ -38,6 +39,7 @@ type worker struct {
 	accessFDs map[string]int
 	loops     []*loop
 	sites     []*http.Site
+	materials *material.Set // nil if the configuration names none
 	region    *stats.Region
 	board     *upstream.Board
 	clients   *clients.Table // nil if the master has none
@@ -103,6 +105,9 @@ func (w *worker) run() int {
 		}
 	}
 	w.send(wire.KindReady, wire.Ready{Room: w.capacity()})
+	if w.materials != nil {
+		w.send(wire.KindMaterialsTaken, wire.MaterialsTaken{Number: w.materials.Number})
+	}
 	for !w.exit {
 		select {
 		case <-w.mail.ready:
@@ -203,6 +208,8 @@ func (w *worker) handle(m wire.Message) error {
 			return err
 		}
 		w.setMemory(b.Share)
+	case wire.KindMaterials:
+		return w.renewMaterials(m)
 	case wire.KindLogs:
 		var b wire.Logs
 		if err := m.Decode(&b); err != nil {

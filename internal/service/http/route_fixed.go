@@ -1,28 +1,60 @@
 package http
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/material"
+	"reuseportd/internal/service/http/files"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
 )
 
-// fixed is a route that always gives the same answer.
-type fixed struct{ stream.Fixed }
+// fixed is a route that always gives the same answer, until its file has another content.
+type fixed struct {
+	conf   *config.Respond
+	number int
+	answer atomic.Pointer[stream.Fixed] // what loops answer with: never changed, only replaced
+}
 
 func newFixed(s *Site, c *config.Route) (kind, error) {
 	if c.Respond == nil {
 		return nil, nil
 	}
-	f := &fixed{fixedAnswer(c.Respond)}
-	f.Number = s.fixed
+	f := &fixed{conf: c.Respond, number: s.fixed}
 	s.fixed++
+	swap, err := f.renew(s.set)
+	if err != nil {
+		return nil, err
+	}
+	swap()
 	return f, nil
 }
 
-func fixedAnswer(c *config.Respond) stream.Fixed {
+// renew implements renewer.
+func (f *fixed) renew(set *material.Set) (swap func(), err error) {
+	body := f.conf.Body
+	if f.conf.File != "" {
+		m := f.conf.Material()
+		files := set.Find(material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths})
+		if len(files) != 1 {
+			return nil, fmt.Errorf("the master has sent nothing of %s", f.conf.File)
+		}
+		body = files[0]
+	}
+	if now := f.answer.Load(); now != nil && bytes.Equal(now.Body, body) {
+		return func() {}, nil // and what is kept of it stays
+	}
+	answer := fixedAnswer(f.conf, body)
+	answer.Number = f.number
+	return func() { f.answer.Store(&answer) }, nil
+}
+
+func fixedAnswer(c *config.Respond, body []byte) stream.Fixed {
 	var b strings.Builder
 	has := func(name string) bool {
 		return slices.ContainsFunc(c.Headers, func(f config.Header) bool { return strings.EqualFold(f.Name, name) })
@@ -33,16 +65,20 @@ func fixedAnswer(c *config.Respond) stream.Fixed {
 	for _, f := range c.Headers {
 		b.WriteString(f.Name + ": " + f.Value + "\r\n")
 	}
-	if !has("Content-Type") && len(c.Body) > 0 {
+	switch {
+	case has("Content-Type"):
+	case c.File != "":
+		b.WriteString("Content-Type: " + files.ContentType([]byte(c.File)) + "\r\n")
+	case len(body) > 0:
 		b.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
 	}
-	length := int64(len(c.Body))
+	length := int64(len(body))
 	if c.Status == 204 || c.Status == 304 {
 		length = -1
 	}
 	return stream.Fixed{
 		Head: message.Response{Status: c.Status, Lines: []byte(b.String()), Length: length, Local: true},
-		Body: c.Body,
+		Body: body,
 	}
 }
 
@@ -54,6 +90,6 @@ func (f *fixed) ReadsBody() bool { return false }
 
 // Serve implements stream.Route.
 func (f *fixed) Serve(s stream.Stream, _ *message.Request, _ []byte) stream.Responder {
-	s.Fixed(&f.Fixed)
+	s.Fixed(f.answer.Load())
 	return nil
 }

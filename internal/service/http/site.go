@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/material"
 	"reuseportd/internal/service/http/accesslog"
 	"reuseportd/internal/service/http/h1"
 )
@@ -17,6 +18,8 @@ type Options struct {
 	// LogDropped hears of lines of the access log that were dropped, once the file takes lines again; nil
 	// if nobody wants to. It must not wait.
 	LogDropped func(lines uint64)
+	// Materials are the files that the configuration names.
+	Materials *material.Set
 	// Listener is its name, for what is told of upstreams that fail.
 	Listener string
 }
@@ -25,6 +28,7 @@ type Options struct {
 // worker and never changes.
 type Site struct {
 	conf     *config.HTTP
+	set      *material.Set // as the site was made
 	listener string
 	limits   h1.Limits
 	hosts    map[string][]*route // by lower-case host, longest path first
@@ -37,7 +41,7 @@ type Site struct {
 // NewSite compiles a configuration and opens what it names.
 func NewSite(c *config.HTTP, o Options) (*Site, error) {
 	s := &Site{
-		conf: c, listener: o.Listener,
+		conf: c, listener: o.Listener, set: o.Materials,
 		limits: h1.Limits{Line: c.MaxRequestLine, Head: c.MaxHeader, Body: c.MaxBody},
 		hosts:  make(map[string][]*route),
 	}
@@ -62,6 +66,32 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 		s.log = accesslog.New(o.AccessLog, c.AccessLog.Format, o.LogDropped)
 	}
 	return s, nil
+}
+
+// Renew puts new contents of files in the place of those in use, in all loops: all of them, or none and it says why.
+func (s *Site) Renew(set *material.Set) error {
+	var swaps []func()
+	for _, r := range s.all {
+		k, ok := r.kind.(renewer)
+		if !ok {
+			continue
+		}
+		swap, err := k.renew(set)
+		if err != nil {
+			return err
+		}
+		swaps = append(swaps, swap)
+	}
+	for _, swap := range swaps {
+		swap()
+	}
+	return nil
+}
+
+// renewer is what a kind of route is too if it answers by files that the master reads.
+type renewer interface {
+	// renew prepares to answer by what is in set from now on; swap does so.
+	renew(set *material.Set) (swap func(), err error)
 }
 
 // Close closes what the routes have open, and writes what waits of the access log.

@@ -89,7 +89,7 @@ func (a *answer) file(q *message.Request, now time.Time) {
 		return
 	}
 	a.status, a.off, a.n = 200, 0, st.Size
-	kind := contentType(a.room.name[:len(a.room.name)-1])
+	kind := ContentType(a.room.name[:len(a.room.name)-1])
 	if q.IsGet() && q.RangeField != nil && v.mayRange(q) {
 		var room [maxRanges]span
 		spans, ok := parseRanges(q.RangeField, st.Size, room[:0])

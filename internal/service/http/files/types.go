@@ -1,9 +1,9 @@
 package files
 
-// contentType returns the media type for a file's name. The table is the
+// ContentType returns the media type for a file's name. The table is the
 // server's own, so that an answer doesn't depend on what else is installed on
 // the machine. Text is UTF-8 (RFC 9110 section 8.3.2 leaves it to the sender).
-func contentType(name []byte) string {
+func ContentType(name []byte) string {
 	var room [12]byte
 	for i := len(name) - 1; i >= 0 && name[i] != '/' && len(name)-1-i <= len(room); i-- {
 		if name[i] != '.' {

@@ -7,9 +7,10 @@ import (
 
 // form is a fixed answer as it is sent.
 type form struct {
-	head   []byte // status line to Content-Length, without Date and Connection
-	whole  []byte // as nearly all requests for it get it, on a connection that lives on
-	second int64  // that its Date is of
+	of     *stream.Fixed // another one has another form
+	head   []byte        // status line to Content-Length, without Date and Connection
+	whole  []byte        // as nearly all requests for it get it, on a connection that lives on
+	second int64         // that its Date is of
 }
 
 // inlineBody is the largest body that is copied behind its head. A larger one is sent from where it lies.
@@ -22,8 +23,8 @@ func (s *Stream) Fixed(f *stream.Fixed) {
 		h.fixed = append(h.fixed, make([]form, f.Number+1-len(h.fixed))...)
 	}
 	a := &h.fixed[f.Number]
-	if a.head == nil {
-		a.head = appendFixed(nil, &f.Head)
+	if a.of != f {
+		*a = form{of: f, head: appendFixed(nil, &f.Head), whole: a.whole[:0]}
 	}
 	s.status = f.Head.Status
 	s.close(false)

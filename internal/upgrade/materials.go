@@ -1,0 +1,259 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/material"
+	"reuseportd/internal/wire"
+)
+
+// Materials are read whenever a generation is made, and when one of the files has changed. What is good replaces what
+// was there in every worker that has it, by a message; a worker that is started later gets the newest good one.
+
+// wantsOf returns what a configuration names.
+func wantsOf(conf *config.Config) (wants []material.Want) {
+	for _, m := range conf.Materials() {
+		wants = append(wants, material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths})
+	}
+	return wants
+}
+
+// equip reads the materials of the change in progress, and goes on with it.
+func (c *core) equip(conf *config.Config, files *logFiles) {
+	if len(wantsOf(conf)) == 0 {
+		c.wanting = nil
+		c.build(conf, files)
+		return
+	}
+	ch, e := c.change, c.await("materials", "reading the files that the configuration names")
+	c.host.ReadMaterials(e, conf, func(reads []material.Read, err error) {
+		if !c.resume(ch, e) {
+			files.Close()
+			return
+		}
+		c.wanting = nil
+		if err == nil {
+			if err = c.accept(conf, reads, ch.action == "rollback"); err != nil {
+				c.wanting = conf
+			}
+		}
+		if err != nil {
+			files.Close()
+			c.fail(err)
+			return
+		}
+		c.build(conf, files)
+	})
+}
+
+// accept takes what was read for a new generation, or returns what is wrong with it, each with its place. With old, the
+// good contents of before will do.
+func (c *core) accept(conf *config.Config, reads []material.Read, old bool) error {
+	places := conf.Materials()
+	var bad []error
+	for i, r := range reads {
+		if r.Err == nil {
+			continue
+		}
+		if e := c.materials.Find(r.Want); old && e != nil && e.Number > 0 {
+			c.noteBad(r)
+			continue
+		}
+		bad = append(bad, conf.At(places[i].Pos, r.Err))
+	}
+	if len(bad) > 0 {
+		return errors.Join(bad...)
+	}
+	c.takeIn(reads)
+	return nil
+}
+
+// takeIn puts what is good into use.
+func (c *core) takeIn(reads []material.Read) {
+	var renewed []string
+	for _, r := range reads {
+		if r.Err != nil {
+			continue
+		}
+		before := c.materials.Find(r.Want)
+		first, was := before == nil || before.Number == 0, ""
+		if before != nil {
+			was = before.Bad
+		}
+		switch changed := c.materials.Put(r.Want, r.Files, c.now); {
+		case changed && !first:
+			renewed = append(renewed, r.Paths...)
+		case !changed && was != "":
+			c.log.Info().Strs("files", r.Paths).Msg("a file is good again, with what serves")
+		}
+	}
+	if len(renewed) > 0 {
+		c.log.Info().Strs("files", renewed).Msg("materials renewed: new contents serve, without a new generation")
+	}
+	c.spread()
+}
+
+// noteBad tells of files that don't serve, once for each reason.
+func (c *core) noteBad(r material.Read) {
+	if c.materials.Fail(r.Want, r.Err.Error(), c.now) {
+		c.log.Error().Strs("files", r.Paths).Err(r.Err).Msg("a changed file is not used: what was there serves on")
+	}
+}
+
+// secondLook is how long a bad file has to become good before it is told of: the key that belongs to a certificate may come
+// a moment after it.
+const secondLook = 2 * time.Second
+
+// materialsChanged is told that one of the files has changed.
+func (c *core) materialsChanged() {
+	if c.wanting != nil && c.change == nil {
+		c.request(request{action: "reload", cause: "a file that the configuration names has changed"})
+		return // which reads all of them
+	}
+	c.renew(false)
+}
+
+// renew reads the materials of the serving configuration again. Bad ones are told of if that is final.
+func (c *core) renew(final bool) {
+	g := c.serving()
+	if g == nil || c.stop || c.renewing != nil && c.now.Sub(c.renewing.began) < slow {
+		return // or they are looked at again
+	}
+	e := newErrand("materials again", "reading files that have changed", c.now)
+	c.renewing = e
+	c.host.ReadMaterials(e, g.conf, func(reads []material.Read, err error) {
+		if c.renewing != e {
+			return // given up
+		}
+		c.renewing = nil
+		if err != nil {
+			c.log.Error().Err(err).Msg("files that the configuration names can't be read")
+			return
+		}
+		c.takeIn(reads)
+		bad := slices.DeleteFunc(reads, func(r material.Read) bool { return r.Err == nil })
+		switch {
+		case len(bad) == 0:
+		case final:
+			for _, r := range bad {
+				c.noteBad(r)
+			}
+		default:
+			c.host.Later(secondLook, func() { c.renew(true) })
+		}
+	})
+}
+
+// watchMaterials has the files looked at that serve, or would.
+func (c *core) watchMaterials() {
+	conf := c.conf()
+	if conf == nil {
+		return
+	}
+	var paths []string
+	for _, watched := range []*config.Config{conf, c.wanting} {
+		if watched == nil || !conf.Watch {
+			continue
+		}
+		for _, w := range wantsOf(watched) {
+			paths = append(paths, w.Paths...)
+		}
+	}
+	slices.Sort(paths)
+	c.host.WatchMaterials(slices.Compact(paths))
+	c.forgetMaterials()
+}
+
+// forgetMaterials forgets what no generation has that is there, or may come back.
+func (c *core) forgetMaterials() {
+	var wants []material.Want
+	for _, g := range c.gens {
+		wants = append(wants, wantsOf(g.conf)...)
+	}
+	if c.trial != nil {
+		for p := c.trial.prior; p != nil; p = p.proven {
+			if p.conf != nil {
+				wants = append(wants, wantsOf(p.conf)...)
+			}
+		}
+	}
+	c.materials.Keep(wants)
+}
+
+// seal returns a descriptor of the materials of a worker, sealed.
+func (c *core) seal(w *worker) (fd int, err error) {
+	set, missing := c.materials.Set(wantsOf(w.gen.conf))
+	if len(missing) > 0 {
+		return -1, fmt.Errorf("%s was never read", missing[0].Paths[0])
+	}
+	if fd, err = wire.Memfd("reuseportd-materials", set.Encode()); err == nil {
+		w.materials = set.Number
+	}
+	return fd, err
+}
+
+// spread sends new contents to all workers that have them.
+func (c *core) spread() {
+	for _, g := range c.gens {
+		set, missing := c.materials.Set(wantsOf(g.conf))
+		if len(missing) > 0 {
+			continue // of one that was adopted
+		}
+		for _, w := range g.workers {
+			if w.proc == nil || set.Number <= w.materials {
+				continue
+			}
+			fd, err := c.seal(w)
+			if err != nil {
+				c.log.Error().Err(err).Int("worker", w.index).Msg("a worker can't be sent new contents of files")
+				continue
+			}
+			c.tell(w, wire.KindMaterials, wire.Materials{Number: set.Number}, fd)
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// materialsTaken is told what a worker has.
+func (c *core) materialsTaken(w *worker, b wire.MaterialsTaken) {
+	if b.Error != "" {
+		c.log.Error().Int("worker", w.index).Int("worker_pid", w.pid).Str("error", b.Error).Msg("a worker does not take new contents of files")
+		return
+	}
+	w.hasMaterials = max(w.hasMaterials, min(b.Number, w.materials))
+}
+
+// materialsStatus describes what the serving configuration names.
+func (c *core) materialsStatus() (all []control.Material) {
+	conf := c.conf()
+	if conf == nil {
+		return nil
+	}
+	seen := make(map[string]bool)
+	for _, w := range wantsOf(conf) {
+		e := c.materials.Find(w)
+		if e == nil || seen[w.Key()] {
+			continue
+		}
+		seen[w.Key()] = true
+		m := control.Material{Kind: string(w.Kind), Files: w.Paths, Number: e.Number, SHA256: e.SHA256, Since: e.Since, Error: e.Bad}
+		if e.Bad != "" {
+			since := e.BadSince
+			m.ErrorSince = &since
+		}
+		for _, k := range c.serving().workers {
+			if k.proc != nil && k.hasMaterials < e.Number {
+				m.Behind++
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
