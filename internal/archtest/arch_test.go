@@ -56,7 +56,9 @@ var may = map[string][]string{
 	"service/failure":    {},
 	"service/proxyproto": {},
 	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "tls/hello", "upstream"},
+	"tls/handshake":      {"tls/record"},
 	"tls/hello":          {},
+	"tls/record":         {"pack"},
 	"archtest":           {},
 
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.

@@ -1,0 +1,108 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+
+	"reuseportd/internal/tls/record"
+)
+
+// secrets are what crypto/tls tells by its key log. Its lines are those of NSS: a label, the client's random, a secret, in hex.
+// It is called under a lock of the whole process, so it copies and does no more.
+type secrets struct {
+	client, server       [48]byte // traffic secrets of TLS 1.3
+	size                 int      // of both
+	master               [48]byte // of TLS 1.2
+	hasMaster            bool
+	resumed              [48]byte // the master secret that a ticket has brought
+	hasResumed           bool
+	hasClient, hasServer bool
+}
+
+// Write implements io.Writer.
+func (s *secrets) Write(line []byte) (int, error) {
+	label, rest, _ := bytes.Cut(line, []byte(" "))
+	_, secret, _ := bytes.Cut(bytes.TrimSuffix(rest, []byte("\n")), []byte(" "))
+	if len(secret) > 96 {
+		return len(line), nil
+	}
+	switch string(label) {
+	case "CLIENT_TRAFFIC_SECRET_0":
+		s.size, _ = hex.Decode(s.client[:], secret)
+		s.hasClient = true
+	case "SERVER_TRAFFIC_SECRET_0":
+		s.size, _ = hex.Decode(s.server[:], secret)
+		s.hasServer = true
+	case "CLIENT_RANDOM":
+		_, _ = hex.Decode(s.master[:], secret)
+		s.hasMaster = true
+	}
+	return len(line), nil
+}
+
+// extraMaster begins what is ours in a ticket's Extra.
+const extraMaster = "reuseportd:master:"
+
+// resume takes the master secret out of a ticket of ours.
+func (s *secrets) resume(ss *tls.SessionState) {
+	for _, e := range ss.Extra {
+		if m, ok := bytes.CutPrefix(e, []byte(extraMaster)); ok && len(m) == len(s.resumed) {
+			copy(s.resumed[:], m)
+			s.hasResumed = true
+		}
+	}
+}
+
+func (s *secrets) wipe() { *s = secrets{} }
+
+// random returns that of the hello that a side's records begin with (RFC 5246 section 7.4.1), nil if it isn't there.
+func random(records []byte) []byte {
+	var msg []byte
+	for len(records) > 5 && len(msg) < 4+2+32 {
+		n := min(5+int(records[3])<<8+int(records[4]), len(records))
+		msg = append(msg, records[5:n]...)
+		records = records[n:]
+	}
+	if len(msg) < 4+2+32 {
+		return nil
+	}
+	return msg[4+2 : 4+2+32]
+}
+
+// Result is what a handshake that is done has come to: the record layer, with keys of its own. All connections of a
+// goroutine share a room.
+func (s *Shake) Result(room *record.Room) (*record.Conn, tls.ConnectionState, error) {
+	state := s.conn.ConnectionState()
+	k := record.Keys{Version: state.Version, Suite: state.CipherSuite, Client: s.client}
+	switch {
+	case state.Version == tls.VersionTLS13 && s.secrets.hasClient && s.secrets.hasServer:
+		k.In, k.Out = s.secrets.client[:s.secrets.size], s.secrets.server[:s.secrets.size]
+		if s.client {
+			k.In, k.Out = k.Out, k.In
+		}
+		c, err := record.New(k, room)
+		if err == nil {
+			c.SkipWritten(s.all)
+		}
+		return c, state, err
+	case state.Version == tls.VersionTLS12:
+		k.Master, k.InSeq, k.OutSeq = s.secrets.master[:], 1, 1 // each Finished was record 0
+		if state.DidResume {
+			if !s.secrets.hasResumed {
+				return nil, state, errors.New("the ticket that was resumed has no secret of ours")
+			}
+			k.Master = s.secrets.resumed[:]
+		} else if !s.secrets.hasMaster {
+			break
+		}
+		k.ClientRandom, k.ServerRandom = random(s.first), random(s.all)
+		if s.client {
+			k.ClientRandom, k.ServerRandom = k.ServerRandom, k.ClientRandom
+		}
+		c, err := record.New(k, room)
+		return c, state, err
+	}
+	return nil, state, errors.New("crypto/tls has told no secret")
+}

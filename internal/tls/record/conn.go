@@ -1,0 +1,178 @@
+package record
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+)
+
+// The content types and their bounds: RFC 8446 section 5.1 and 5.2, RFC 5246 section 6.2.
+const (
+	typeChangeCipherSpec = 20
+	typeAlert            = 21
+	typeHandshake        = 22
+	typeData             = 23
+
+	header   = 5
+	overhead = 16 // the tag
+	said     = 8  // bytes of the nonce in a record of TLS 1.2's GCM
+
+	// MaxPlain is how many bytes a record holds at most.
+	MaxPlain = 16 << 10
+	max13    = MaxPlain + 256
+	max12    = MaxPlain + 2048
+	// MaxSealed is how many bytes a record takes up at most.
+	MaxSealed = header + max12
+)
+
+// Bounds of what a peer may say beside data.
+const (
+	// maxUseless bounds records in a row that bring nothing: empty ones, warnings.
+	maxUseless = 16
+	// maxUpdates bounds key updates, each of which costs as much as sealing a few KiB: so many at once, and one more for
+	// each updateEvery bytes of data that came.
+	maxUpdates  = 32
+	updateEvery = 1 << 20
+	// updateAfter is when the own key is changed: far below what RFC 8446 section 5.5 allows.
+	updateAfter = 1 << 24
+)
+
+// How an answer is cut into records: small ones first, which can be opened as soon as one packet has come, then whole ones.
+const (
+	smallRecord = 1370
+	smallFirst  = 24 << 10
+)
+
+// Conn is the record layer of one connection. It is not safe for concurrent use.
+type Conn struct {
+	version, id uint16
+	suite       *suite
+	client      bool // it is the client's end
+	in, out     half
+
+	useless uint8
+	updates uint8
+	credit  uint32 // bytes of data since the last that was taken off updates
+	burst   uint32 // bytes that were sealed since data came last
+	ended   bool   // close_notify was sent
+
+	room *Room
+}
+
+// ErrTooMuch says that a peer sends what brings nothing.
+var errTooMuch = errors.New("the peer sends record after record that bring nothing")
+
+// Keys are what a handshake has come to.
+type Keys struct {
+	Version, Suite uint16
+	Client         bool // this is the client's end
+	// In and Out are the traffic secrets of TLS 1.3.
+	In, Out []byte
+	// Master and the randoms are of TLS 1.2.
+	Master, ClientRandom, ServerRandom []byte
+	// InSeq and OutSeq are how many records were made with the keys before.
+	InSeq, OutSeq uint64
+}
+
+// New makes a connection of what a handshake has come to.
+func New(k Keys, room *Room) (*Conn, error) {
+	s, err := find(k.Version, k.Suite)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{version: k.Version, id: k.Suite, suite: s, client: k.Client, room: room}
+	if k.Version == tls.VersionTLS13 {
+		if n := s.hash().Size(); len(k.In) != n || len(k.Out) != n {
+			return nil, errors.New("a secret has the wrong length")
+		}
+		c.in.secret, c.out.secret = append([]byte(nil), k.In...), append([]byte(nil), k.Out...)
+	} else {
+		if len(k.Master) != 48 || len(k.ClientRandom) != 32 || len(k.ServerRandom) != 32 {
+			return nil, errors.New("the master secret or a random has the wrong length")
+		}
+		seed := append(append([]byte(nil), k.ServerRandom...), k.ClientRandom...)
+		block := s.prf(k.Master, "key expansion", seed, 2*s.key+2*s.salt)
+		ours, theirs := &c.out, &c.in
+		if !k.Client {
+			ours, theirs = theirs, ours
+		}
+		// The client's key, the server's, the client's salt, the server's: RFC 5246 section 6.3.
+		keys, salts := block[:2*s.key], block[2*s.key:]
+		ours.secret = append(append([]byte(nil), keys[:s.key]...), salts[:s.salt]...)
+		theirs.secret = append(append([]byte(nil), keys[s.key:]...), salts[s.salt:]...)
+		clear(block)
+	}
+	c.in.seq, c.out.seq = k.InSeq, k.OutSeq
+	return c, nil
+}
+
+// Version and Suite are numbers of crypto/tls.
+func (c *Conn) Version() uint16 { return c.version }
+
+// Suite returns the number of the cipher suite.
+func (c *Conn) Suite() uint16 { return c.id }
+
+// Warm makes what seals and opens.
+func (c *Conn) Warm() {
+	c.in.warm(c.version, c.suite)
+	c.out.warm(c.version, c.suite)
+}
+
+// Cool gives back what Warm made.
+func (c *Conn) Cool() {
+	c.in.cool()
+	c.out.cool()
+}
+
+// Wipe forgets the keys. The connection is of no use behind it.
+func (c *Conn) Wipe() {
+	c.in.wipe()
+	c.out.wipe()
+}
+
+// Alert is an error that the peer is told, or has told.
+type Alert struct {
+	Code  byte // RFC 8446 section 6
+	Their bool // the peer has said it
+	Err   error
+}
+
+func (a *Alert) Error() string {
+	if a.Their {
+		return fmt.Sprintf("the peer says: %v", tls.AlertError(a.Code))
+	}
+	return fmt.Sprintf("%v (%v)", a.Err, tls.AlertError(a.Code))
+}
+
+func (a *Alert) Unwrap() error { return a.Err }
+
+// The alerts that are said here.
+const (
+	alertCloseNotify       = 0
+	alertUnexpectedMessage = 10
+	alertBadRecordMAC      = 20
+	alertRecordOverflow    = 22
+	alertDecodeError       = 50
+	alertProtocolVersion   = 70
+	alertUserCanceled      = 90
+	alertNoRenegotiation   = 100
+)
+
+// refuse says an alert, fatal, and returns it as an error.
+func (c *Conn) refuse(raw []byte, code byte, text string) ([]byte, error) {
+	if !c.ended {
+		raw = c.seal(raw, typeAlert, []byte{2, code}, nil)
+		c.ended = true
+	}
+	return raw, &Alert{Code: code, Err: errors.New(text)}
+}
+
+// End appends close_notify to raw, once.
+func (c *Conn) End(raw []byte) []byte {
+	if c.ended {
+		return raw
+	}
+	raw = c.seal(raw, typeAlert, []byte{1, alertCloseNotify}, nil)
+	c.ended = true
+	return raw
+}
