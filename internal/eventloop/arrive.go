@@ -103,26 +103,18 @@ func (l *Loop) thawAll(c *Conn, p *Parcel) error {
 	err := l.thaw(c, p)
 	if err != nil && u != nil {
 		func() {
-			defer l.survive()
+			defer func() { l.survive(recover()) }()
 			u.svc.handler.Closed(u)
 		}()
 	}
 	return err
 }
 
-// survive is deferred around a call whose panic costs nothing more.
-func (l *Loop) survive() {
-	if v := recover(); v != nil {
-		l.tellPanic(v)
-	}
-}
-
 // thaw calls a handler that makes a connection's state. Its panic is an error: the
 // descriptors are not the loop's yet, to be closed with the connection.
 func (l *Loop) thaw(c *Conn, p *Parcel) (err error) {
 	defer func() {
-		if v := recover(); v != nil {
-			l.tellPanic(v)
+		if l.survive(recover()) {
 			err = errors.New("the service panicked")
 		}
 	}()

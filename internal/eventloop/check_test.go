@@ -101,9 +101,12 @@ func (l *Loop) check() error {
 		return fmt.Errorf("%d connections are open, %d of clients; live is %d, Open is %d, UpstreamOpen is %d",
 			live, clients, l.live, l.count.Open, l.count.UpstreamOpen)
 	}
-	for _, c := range l.closing {
-		if c.has(open) {
-			return fmt.Errorf("fd %d is open and to be closed", c.fd)
+	for i, e := range l.closing {
+		switch {
+		case e.c.has(open):
+			return fmt.Errorf("fd %d is open and to be closed", e.c.fd)
+		case i >= l.reported:
+			return fmt.Errorf("fd %d has ended and is not reported", e.c.fd)
 		}
 	}
 	for _, ln := range l.listeners {

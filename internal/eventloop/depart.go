@@ -69,7 +69,7 @@ func (l *Loop) stay(c *Conn) {
 	}
 	c.flags |= stays
 	if c.idles() && !c.has(away) {
-		l.closeQuietly(c)
+		c.Close()
 	}
 }
 
@@ -94,7 +94,8 @@ func (l *Loop) Depart(max int) []Departure {
 		}
 		d := Departure{Service: c.svc, at: m}
 		if !l.packAll(c, &d.Parcel) {
-			continue // closed, and found so in the next pass
+			l.report() // closed, and found so in the next pass
+			continue
 		}
 		if max -= d.countFDs(); max < 0 && len(out) > 0 {
 			break
@@ -208,10 +209,7 @@ func (l *Loop) Discard(c *Conn) { l.endAll(c, wayClosed) }
 func (l *Loop) endAll(c *Conn, how way) {
 	for _, c := range [...]*Conn{c, c.Partner()} {
 		if c != nil && c.has(open) {
-			func() {
-				defer l.guard(c)
-				l.end(c, how)
-			}()
+			l.end(c, how, 0)
 		}
 	}
 }

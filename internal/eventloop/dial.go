@@ -39,7 +39,7 @@ func (c *Conn) KeepAlive(k Keepalive) {
 func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 	if l.budget.claim(1, forServers) == 0 {
 		l.count.NoRoom++
-		l.yieldPlaces(1)
+		l.owed++
 		l.budget.ask(l)
 		return nil, unix.EMFILE
 	}
@@ -48,7 +48,7 @@ func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 		l.budget.give(1)
 		return nil, err
 	}
-	l.yieldPlaces(1)
+	l.owed++
 	return c, nil
 }
 

@@ -9,13 +9,12 @@ import "golang.org/x/sys/unix"
 // others have had theirs; what one system call moves may be more than that, which is cheap
 // by the byte.
 func (l *Loop) drive(c *Conn) {
-	before, left := l.driven, l.left
 	share := l.share()
 	l.driven, l.left = c, share
 	l.advance(c)
 	l.done += share - l.left + callWork
-	l.driven, l.left = before, left
-	if l.mem.lent > l.mem.ceiling && before == nil && !l.mem.short {
+	l.driven = nil
+	if l.mem.lent > l.mem.ceiling && !l.mem.short {
 		l.shed()
 	}
 }
@@ -58,6 +57,8 @@ func (l *Loop) advance(c *Conn) {
 func (l *Loop) step(c *Conn) bool {
 	dry := c.out == nil || c.has(deaf) // no output waits, or none ever goes
 	switch {
+	case c.tie != nil && !c.tie.peer.has(open):
+		return false // its handler is told of that first: see reportOne
 	case c.has(tailDone):
 		if !l.hasShare(c) {
 			return false

@@ -80,7 +80,7 @@ func (l *Loop) unwait(c *Conn) {
 }
 
 // Push writes what is queued now: for a connection whose handler isn't the one that
-// is called. It may close the connection.
+// is called.
 func (c *Conn) Push() {
 	if !c.has(open) || c.out == nil || c.has(dialing|blocked|away|deaf) {
 		return

@@ -20,7 +20,7 @@ func (l *Loop) passKept(c *Conn) {
 		n = int(min(left, int64(n)))
 	}
 	in := c.in
-	if !l.hand(c, to, in[:n]) || !c.has(open) {
+	if !l.hand(to, in[:n]) {
 		return
 	}
 	if n == len(in) {
@@ -49,14 +49,14 @@ func (l *Loop) pump(c *Conn) {
 	if n < len(room) && !c.has(hangup) {
 		c.flags &^= readable // a short count: the socket is empty
 	}
-	if l.hand(c, to, room[:n]) {
+	if l.hand(to, room[:n]) {
 		l.passed(c, n)
 	}
 }
 
 // hand writes bytes of one connection to another that has nothing waiting, and
-// queues what it doesn't take. It returns false if that is closed by now.
-func (l *Loop) hand(c, to *Conn, p []byte) bool {
+// queues what it doesn't take. It returns false if that has ended.
+func (l *Loop) hand(to *Conn, p []byte) bool {
 	l.left -= callWork
 	n, errno := l.transmit(to, p, nil, false)
 	switch {
@@ -113,7 +113,7 @@ func (l *Loop) pumpPipe(c *Conn) bool {
 	o := l.output(to)
 	o.pipe, o.piped = p, n
 	to.Push()
-	if c.has(open) && c.tie != nil {
+	if to.has(open) {
 		l.passed(c, n)
 	}
 	return true
@@ -177,7 +177,7 @@ func (l *Loop) passed(c *Conn, n int) {
 
 // touch arms a timeout anew: something moved.
 func (l *Loop) touch(c *Conn) {
-	if c.want != 0 && !c.has(blocked|lingering|away|steady) {
+	if c.want != 0 && c.has(open) && !c.has(blocked|lingering|away|steady) {
 		l.arm(c, c.want)
 	}
 }

@@ -60,13 +60,13 @@ func (l *Loop) idlest(clients bool) *Conn {
 // unused reports whether nothing is under way at a connection, and nothing has come that was not read
 // yet: so nobody misses it, whether it is its descriptor that is wanted or its memory.
 func (c *Conn) unused() bool {
-	return !c.has(inUse) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c != c.svc.loop.driven && c.Silent()
+	return !c.has(inUse) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c.Silent()
 }
 
 // yieldPlaces begins to close idle connections in order, as many as n, where descriptors get few: their
 // clients are told of the end (FIN), and a request that crosses it is not answered with RST as
 // long as the descriptor isn't needed. Those that are being closed so already are as good as free: connections that
-// come and go must not end one more each. It may be called while a connection is driven.
+// come and go must not end one more each. It must not be called while a connection is driven: see owed.
 func (l *Loop) yieldPlaces(n int) {
 	if want := l.budget.wanted(); want > 0 {
 		n = min(n, want-l.yielding(want))
@@ -91,7 +91,6 @@ func (l *Loop) yielding(n int) int {
 
 // spareOne closes an idle connection for the sake of others.
 func (l *Loop) spareOne(c *Conn, inOrder bool) {
-	defer l.guard(c)
 	l.count.IdleClosed++
 	l.crowded.say(l.now, !inOrder && l.full())
 	if !inOrder || c.has(outgoing) {
@@ -135,7 +134,7 @@ func (l *Loop) makeRoom() bool {
 		return true
 	}
 	if c := l.classes[l.spentClass].head; c != nil {
-		l.closeQuietly(c)
+		c.Close()
 	} else if c := l.idlest(l.full()); c != nil {
 		l.spareOne(c, false)
 	} else {

@@ -38,6 +38,7 @@ type victim struct {
 // shed ends connections until the loop holds a sixteenth less than it may, so that the search is
 // made once for many.
 func (l *Loop) shed() {
+	l.report() // so that no handler is asked of a connection that has lost its partner
 	l.mem.short = true
 	defer func() { l.mem.short = false }()
 	l.buffers.forgetAll()
@@ -53,6 +54,7 @@ func (l *Loop) shed() {
 		}
 		if v.c.gen == v.gen && v.c.here() {
 			l.shedOne(v)
+			l.report()
 		}
 	}
 	if l.holds() > goal {
