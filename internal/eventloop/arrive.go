@@ -1,6 +1,9 @@
 package eventloop
 
-import "errors"
+import (
+	"errors"
+	"strconv"
+)
 
 // ErrFull is returned by Arrive when the loop has as many connections as it may.
 var ErrFull = errors.New("the connection limit is reached")
@@ -57,7 +60,11 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 		return ErrMemory
 	case len(p.Tail) > 0 && p.File >= 0:
 		return errors.New("both bytes and a file are behind its output")
-	case len(p.In) > l.maxMessage:
+	case p.Transport != 0 && s.transports == nil:
+		return errors.New("the service has no transport of kind " + strconv.Itoa(int(p.Transport)))
+	case p.Transport == 0 && len(p.Keys)+len(p.Cipher)+len(p.Opened)+len(p.Sealed) > 0:
+		return errors.New("it has sealed bytes and no transport")
+	case len(p.In) > l.maxMessage || len(p.Opened) > MaxRecord || len(p.Cipher) > maxSealed+l.maxMessage:
 		return errors.New("its input is more than this worker holds")
 	}
 	return nil
@@ -71,8 +78,11 @@ func (l *Loop) unpack(s *Service, p *Parcel) *Conn {
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
 	}
-	if len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
+	if len(p.Sealed)+len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
 		o := l.output(c)
+		if len(p.Sealed) > 0 {
+			l.addSealed(o, append(l.sealedRoom(o, len(p.Sealed)), p.Sealed...))
+		}
 		o.buf = append(l.room(o, len(p.Out)), p.Out...)
 		switch {
 		case len(p.Tail) > 0:
@@ -118,6 +128,11 @@ func (l *Loop) thaw(c *Conn, p *Parcel) (err error) {
 			err = errors.New("the service panicked")
 		}
 	}()
+	if p.Transport != 0 {
+		if err := l.thawSeal(c, p); err != nil {
+			return err
+		}
+	}
 	return c.svc.handler.(Mover).Thaw(c, p.Kind, p.State, p.Files)
 }
 

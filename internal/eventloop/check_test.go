@@ -34,7 +34,7 @@ func (l *Loop) check() error {
 		}
 	}
 	for _, o := range l.outputs.idle {
-		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.owned != 0 {
+		if o.fd >= 0 || o.buf != nil || o.sealed != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.owned != 0 {
 			return fmt.Errorf("idle output holds %+v", *o)
 		}
 	}
@@ -171,11 +171,12 @@ func (c *Conn) check(listed, ready bool) error {
 		{c.has(registered) != c.has(away), "is watched exactly if it is here"},
 		{!c.has(away) || c.class == 0, "away: no timeout runs"},
 		{c.out == nil || c.has(blocked|queued|away|dialing), "goes on with its output some time"},
-		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting), "goes on with its input some time"},
+		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting|dialing), "goes on with its input some time"},
 		{!c.has(waiting) || c.has(away) || c.tie != nil && c.tie.peer.out != nil && c.tie.peer.out.waiter.c == c, "waiting: for its partner's output"},
 		{c.tie == nil || c.tie.peer.tie.peer == c, "is its partner's partner"},
 		{c.tie == nil || c.tie.peer.has(away) == c.has(away), "goes and comes with its partner"},
-		{!c.has(dialing) || c.has(outgoing|registered), "dialing: is watched"},
+		{!c.has(dialing) || c.has(registered), "dialing: is watched"},
+		{c.has(sealed) == (*c.svc.loop.seals.at(c.fd) != nil), "has a transport exactly if sealed"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
 		{!c.has(blocked|steady) || c.has(steady) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
 		{!c.has(paused) || c.in != nil && (c.out != nil || c.has(held|waiting|queued)), "paused: input waits for output"},

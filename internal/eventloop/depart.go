@@ -50,8 +50,8 @@ func (c *Conn) Leaving() bool {
 // leave has Depart give a connection out, unless it has to stay for now.
 func (l *Loop) leave(c *Conn) {
 	switch {
-	case c.has(busy), c.has(outgoing) && !c.idles():
-		return // SetBusy sees to it, or Part; or it goes with its partner
+	case c.has(busy | dialing), c.has(outgoing) && !c.idles():
+		return // SetBusy sees to it, or Part, or shaken; or it goes with its partner
 	case c.svc.stays:
 		l.stay(c)
 		return
@@ -158,7 +158,11 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 		FD: int(c.fd), Facts: c.wireFacts(), In: c.in, File: -1, Kind: m.Kind(c),
 		Passing: c.Passing(), Passed: c.Passed(), Age: c.Age(), Served: c.served,
 	}
+	if c.has(sealed) {
+		l.sealOf(c).pack(p)
+	}
 	if o := c.out; o != nil {
+		p.Sealed = o.sealed[o.gone:]
 		p.Out, p.Tail = o.buf[o.done:], o.tail
 		if o.fd >= 0 {
 			p.File, p.Off, p.Left = int(o.fd), o.off, o.left

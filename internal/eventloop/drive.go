@@ -187,7 +187,7 @@ func (l *Loop) fill(c *Conn) {
 	if len(room) == 0 {
 		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
-	n, errno := l.receive(c, room)
+	n, more, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}
@@ -195,8 +195,8 @@ func (l *Loop) fill(c *Conn) {
 		c.Close() // the handler wants more in one piece than a loop holds
 		return
 	}
-	if n < len(room) && !c.has(hangup) {
-		c.flags &^= readable // a short count: the socket is empty
+	if !more && !c.has(hangup) {
+		c.flags &^= readable
 	}
 	if !c.has(lingering) {
 		l.present(c, l.scratch[:kept+n])
@@ -218,7 +218,6 @@ func (l *Loop) came(c *Conn, n int, errno unix.Errno) bool {
 		c.flags = c.flags&^readable | eof
 	default:
 		l.left -= n
-		l.count.in(c, n)
 		return true
 	}
 	return false
@@ -270,6 +269,9 @@ func (l *Loop) drop(c *Conn) {
 // finish ends a connection whose output has gone. Input that is or may be unread
 // makes it linger even unasked: close(2) would answer it with RST.
 func (l *Loop) finish(c *Conn) {
+	if l.endSealed(c) {
+		return
+	}
 	if c.has(eof) || !c.has(linger|readable) {
 		c.Close()
 		return
@@ -280,5 +282,8 @@ func (l *Loop) finish(c *Conn) {
 	}
 	c.become(lingering)
 	l.drop(c)
+	if c.has(sealed) {
+		l.sealOf(c).drop(&l.buffers)
+	}
 	l.arm(c, l.lingerClass)
 }

@@ -108,6 +108,11 @@ func (c *Conn) ShutWrite() {
 }
 
 func (l *Loop) shutWrite(c *Conn) {
+	if l.endSealed(c) {
+		if c.Push(); c.out != nil || !c.has(open) {
+			return // the end comes behind that
+		}
+	}
 	c.flags = c.flags&^shutting | shut
 	_ = unix.Shutdown(int(c.fd), unix.SHUT_WR) // a peer that is gone is seen by reading
 }

@@ -81,6 +81,8 @@ type Loop struct {
 	pipes     Spare[*pipe]
 	piping    int // pipes that are lent
 	mem       holding
+	seals     seals
+	wire      []byte // where what is sealed is read, if anything is
 	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
@@ -350,6 +352,9 @@ func (l *Loop) timedOut(c *Conn) {
 	case c.has(lingering):
 		c.Close()
 		return
+	case c.has(dialing) && !c.has(outgoing):
+		l.cut(c, unix.ETIMEDOUT)
+		return
 	case c.has(blocked) && !c.has(steady):
 		l.cut(c, unix.ETIMEDOUT)
 		return
@@ -466,6 +471,7 @@ func (l *Loop) free() {
 		} else if o != nil && o.pipe != nil {
 			o.pipe.close()
 		}
+		l.unseal(c)
 		closeFile(c.fd)
 	})
 	for _, d := range l.doubts {

@@ -30,6 +30,14 @@ type Parcel struct {
 	Out   []byte // queued and not written
 	Tail  []byte // queued behind Out by WriteStatic
 
+	// Of a connection that is not plain.
+	Transport uint16 // the kind of Keys; 0: it is plain
+	Keys      []byte // Transport.Freeze
+	Cipher    []byte // read and not opened
+	Opened    []byte // opened and not presented
+	Sealed    []byte // to be written in front of Out
+	Word      Word   // who has said that it has ended
+
 	File      int   // queued behind Out by SendFile, or -1
 	Off, Left int64 // what of it, in bytes
 
@@ -65,7 +73,7 @@ func (p *Parcel) AppendFDs(fds []int) []int {
 
 // size returns its bytes.
 func (p *Parcel) size() int {
-	n := len(p.In) + len(p.Out) + len(p.Tail) + len(p.State)
+	n := len(p.In) + len(p.Out) + len(p.Tail) + len(p.State) + len(p.Keys) + len(p.Cipher) + len(p.Opened) + len(p.Sealed)
 	if p.Partner != nil {
 		n += p.Partner.size()
 	}

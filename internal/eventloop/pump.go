@@ -41,13 +41,13 @@ func (l *Loop) pump(c *Conn) {
 	if left := c.tie.left; left > 0 {
 		room = room[:min(left, int64(len(room)))]
 	}
-	n, errno := l.receive(c, room)
+	n, more, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}
 	c.tie.bulk = n == l.maxMessage
-	if n < len(room) && !c.has(hangup) {
-		c.flags &^= readable // a short count: the socket is empty
+	if !more && !c.has(hangup) {
+		c.flags &^= readable
 	}
 	if l.hand(to, room[:n]) {
 		l.passed(c, n)
@@ -57,6 +57,11 @@ func (l *Loop) pump(c *Conn) {
 // hand writes bytes of one connection to another that has nothing waiting, and
 // queues what it doesn't take. It returns false if that has ended.
 func (l *Loop) hand(to *Conn, p []byte) bool {
+	if to.has(sealed) {
+		to.Write(p)
+		to.Push()
+		return to.has(open)
+	}
 	l.left -= callWork
 	n, errno := l.transmit(to, p, nil, false)
 	switch {
@@ -100,6 +105,7 @@ func (l *Loop) pumpPipe(c *Conn) bool {
 		l.putPipe(p, true)
 		return true
 	}
+	l.count.in(c, n)
 	for n < size {
 		more := l.pourMore(c, p, size-n)
 		if more == 0 {

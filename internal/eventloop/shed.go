@@ -127,10 +127,14 @@ func (l *Loop) victim(c *Conn) (victim, bool) {
 func (c *Conn) holds() int {
 	n := cap(c.in)
 	if o := c.out; o != nil {
-		n += cap(o.buf) + o.owned
+		n += cap(o.buf) + cap(o.sealed) + o.owned
 		if o.pipe != nil {
 			n += pipeSize
 		}
+	}
+	if c.has(sealed) {
+		s := c.svc.loop.sealOf(c)
+		n += cap(s.in) + cap(s.plain)
 	}
 	if s, ok := c.svc.handler.(Shedder); ok && c.State != nil {
 		n += s.Held(c)

@@ -69,6 +69,7 @@ func (l *Loop) open(fd int32, s *Service, state flag) *Conn {
 
 // forget undoes open, for a connection whose descriptor is not the loop's yet.
 func (l *Loop) forget(c *Conn) {
+	l.unseal(c)
 	l.exit(c)
 	l.drop(c)
 	l.disarm(c)
@@ -115,6 +116,7 @@ func (l *Loop) end(c *Conn, how way, cause unix.Errno) {
 	l.exit(c)
 	l.disarm(c)
 	l.drop(c)
+	l.unseal(c)
 	if c.out != nil {
 		l.release(c)
 	}
@@ -144,7 +146,9 @@ func (l *Loop) reportOne(e closed) {
 			l.again(partner) // it waited for this
 		}
 	}()
-	c.svc.handler.Closed(c)
+	if c.has(outgoing) || !c.has(missed) { // else its handler has never heard of it
+		c.svc.handler.Closed(c)
+	}
 }
 
 func (l *Loop) countEnd(c *Conn, how way) {
