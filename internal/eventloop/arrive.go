@@ -15,30 +15,18 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if err := l.mayArrive(s, p); err != nil {
 		return nil, err
 	}
-	c := l.unpack(s, p)
-	if p.Partner != nil {
-		if s.upstreams == nil {
-			l.forget(c)
-			return nil, errors.New("the service has no connections to servers")
-		}
-		if err := l.mayArrive(s.upstreams, p.Partner); err != nil {
-			l.forget(c)
-			return nil, err
-		}
-		u := l.unpack(s.upstreams, p.Partner)
-		l.Join(c, u)
-		c.tie.left, c.tie.passed = p.Passing, p.Passed
-		u.tie.left, u.tie.passed = p.Partner.Passing, p.Partner.Passed
+	all, err := l.unpackAll(s, p)
+	if err == nil {
+		err = l.thawAll(all)
 	}
-	if err := l.thawAll(c, p); err != nil {
-		u := c.Partner()
-		l.part(c)
-		l.forget(c)
-		if u != nil {
-			l.forget(u)
+	if err != nil {
+		for _, a := range all {
+			l.Part(a.c)
+			l.forget(a.c)
 		}
 		return nil, err
 	}
+	c := all[0].c
 	if l.rest == 0 && l.full() && !l.admits() {
 		l.noRoom(false)
 	}
@@ -68,6 +56,49 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 		return errors.New("its input is more than this worker holds")
 	}
 	return nil
+}
+
+// arrival is a connection that is being unpacked.
+type arrival struct {
+	c *Conn
+	p *Parcel
+}
+
+// unpackAll opens the connections of a parcel, and returns those that it has opened.
+func (l *Loop) unpackAll(s *Service, p *Parcel) (all []arrival, err error) {
+	all = append(all, arrival{l.unpack(s, p), p})
+	for q := p.Partner; q != nil; q = q.Partner {
+		of := s
+		if stateOf(q.Facts)&outgoing != 0 || p.Partner.Partner == nil {
+			of = s.upstreams
+		}
+		if of == nil {
+			return all, errors.New("the service has no connections to servers")
+		}
+		if err := l.mayArrive(of, q); err != nil {
+			return all, err
+		}
+		all = append(all, arrival{l.unpack(of, q), q})
+		l.Join(all[0].c, all[len(all)-1].c)
+	}
+	for i, a := range all {
+		if len(all) == 1 {
+			break
+		}
+		a.c.tie.passed = a.p.Passed
+		to := a.p.PassTo
+		if len(all) == 2 {
+			to = 1 - i // it is the other
+		}
+		switch {
+		case a.p.Passing == 0:
+		case to < 0 || to >= len(all) || to == i:
+			return all, errors.New("it passes bytes to nobody")
+		default:
+			a.c.tie.to, a.c.tie.left = all[to].c, a.p.Passing
+		}
+	}
+	return all, nil
 }
 
 // unpack opens a connection with what waits in it.
@@ -102,22 +133,23 @@ func (l *Loop) unpack(s *Service, p *Parcel) *Conn {
 	return c
 }
 
-// thawAll has a connection's handler make its state, and its partner's before.
-func (l *Loop) thawAll(c *Conn, p *Parcel) error {
-	u := c.Partner()
-	if u != nil {
-		if err := l.thaw(u, p.Partner); err != nil {
-			return err
+// thawAll has the handlers make the connections' states, the first one's last. If that fails, those that were
+// made are closed.
+func (l *Loop) thawAll(all []arrival) error {
+	for i := len(all) - 1; i >= 0; i-- {
+		err := l.thaw(all[i].c, all[i].p)
+		if err == nil {
+			continue
 		}
+		for _, a := range all[i+1:] {
+			func() {
+				defer func() { l.survive(recover()) }()
+				a.c.svc.handler.Closed(a.c)
+			}()
+		}
+		return err
 	}
-	err := l.thaw(c, p)
-	if err != nil && u != nil {
-		func() {
-			defer func() { l.survive(recover()) }()
-			u.svc.handler.Closed(u)
-		}()
-	}
-	return err
+	return nil
 }
 
 // thaw calls a handler that makes a connection's state. Its panic is an error: the
@@ -143,8 +175,11 @@ func (l *Loop) Begin(c *Conn) {
 	}
 	if c.has(outgoing) {
 		l.count.UpstreamKept++
-	} else {
-		l.count.TakenOver++
+	}
+	for u := range c.together {
+		if !u.has(outgoing) {
+			l.count.TakenOver++
+		}
 	}
 	l.revive(c)
 	if l.moving && c.has(open) {
@@ -152,18 +187,15 @@ func (l *Loop) Begin(c *Conn) {
 	}
 }
 
-// revive sets a suspended connection going again, and its partner. Both are here before
-// either moves.
+// revive sets a suspended connection going again, and those that travel with it. All are here before
+// one moves.
 func (l *Loop) revive(c *Conn) {
-	both := [...]*Conn{c, c.Partner()}
-	for _, c := range both {
-		if c != nil {
-			l.wake(c)
-		}
+	for u := range c.together {
+		l.wake(u)
 	}
-	for _, c := range both {
-		if c != nil && c.has(open) {
-			l.again(c)
+	for u := range c.together {
+		if u.has(open) {
+			l.again(u)
 		}
 	}
 }

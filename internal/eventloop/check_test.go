@@ -172,9 +172,11 @@ func (c *Conn) check(listed, ready bool) error {
 		{!c.has(away) || c.class == 0, "away: no timeout runs"},
 		{c.out == nil || c.has(blocked|queued|away|dialing), "goes on with its output some time"},
 		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting|dialing), "goes on with its input some time"},
-		{!c.has(waiting) || c.has(away) || c.tie != nil && c.tie.peer.out != nil && c.tie.peer.out.waiter.c == c, "waiting: for its partner's output"},
-		{c.tie == nil || c.tie.peer.tie.peer == c, "is its partner's partner"},
-		{c.tie == nil || c.tie.peer.has(away) == c.has(away), "goes and comes with its partner"},
+		{!c.has(waiting) || c.has(away) || c.any(func(u *Conn) bool { return u.out != nil && u.out.waiter.c == c }), "waiting: for another's output"},
+		{c.tie == nil || c.tie.next != c && c.tie.next.tie.prev == c, "is tied to others, in a ring"},
+		{!c.any(func(u *Conn) bool { return u.has(away) != c.has(away) }), "goes and comes with those that it is tied to"},
+		{!c.passes() || c.any(func(u *Conn) bool { return u == c.tie.to && u != c }), "passes to one that it is tied to"},
+		{!c.passes() || !c.any(func(u *Conn) bool { return u != c && u.passes() && u.tie.to == c.tie.to }), "…that nobody else passes to"},
 		{!c.has(dialing) || c.has(registered), "dialing: is watched"},
 		{c.has(sealed) == (*c.svc.loop.seals.at(c.fd) != nil), "has a transport exactly if sealed"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
@@ -191,6 +193,14 @@ func (c *Conn) check(listed, ready bool) error {
 		}
 	}
 	return nil
+}
+
+// any reports whether something holds of one of those that travel with the connection, or of itself.
+func (c *Conn) any(holds func(*Conn) bool) (is bool) {
+	for u := range c.together {
+		is = is || holds(u)
+	}
+	return is
 }
 
 // runs tells whether a class's timeout runs, all of it or what was left elsewhere.

@@ -57,8 +57,9 @@ func (l *Loop) advance(c *Conn) {
 func (l *Loop) step(c *Conn) bool {
 	dry := c.out == nil || c.has(deaf) // no output waits, or none ever goes
 	switch {
-	case c.tie != nil && !c.tie.peer.has(open):
-		return false // its handler is told of that first: see reportOne
+	case c.tie != nil && l.reported < len(l.closing):
+		l.again(c) // it may be one that it travels with: that is reported first
+		return false
 	case c.has(tailDone):
 		if !l.hasShare(c) {
 			return false
@@ -76,7 +77,7 @@ func (l *Loop) step(c *Conn) bool {
 		}
 		c.flags &^= paused
 		l.present(c, c.in)
-	case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
+	case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.to.out != nil):
 		l.passKept(c)
 	case c.has(eof):
 		return l.stepEnd(c, dry)

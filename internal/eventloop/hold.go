@@ -40,7 +40,7 @@ func (c *Conn) WaitFor(other *Conn) {
 	}
 	other.out.waiter = mark{c, c.gen}
 	if c.tie != nil && !c.has(outgoing) {
-		c.tie.pace.pause(c.svc.loop.now)
+		c.tie.sends.pause(c.svc.loop.now)
 	}
 	c.flags |= waiting
 }
@@ -68,7 +68,7 @@ func (l *Loop) hear(c *Conn) {
 func (l *Loop) unwait(c *Conn) {
 	c.flags &^= waiting
 	if c.tie != nil && !c.has(outgoing) {
-		c.Await(&c.tie.pace)
+		c.Await(&c.tie.sends)
 	}
 	l.hear(c)
 	if len(c.in) > 0 && !c.passes() && !c.has(held) {

@@ -112,6 +112,7 @@ type Loop struct {
 	spentClass  Class // of those that linger and were closed for others
 	draining    bool
 	moving      bool   // …and another process is to have the connections
+	maxTogether int    // more than the constant, in tests
 	departing   []mark // those that Depart will give out
 	nudge       func() // departing was empty and is no more
 	emptied     bool   // Empty was called and nothing opened since

@@ -51,11 +51,14 @@ type Parcel struct {
 	Age    time.Duration // Conn.Age; of a partner it isn't known
 	Served uint32        // Conn.Served; likewise
 
-	// Of a connection that is joined to another: Conn.Passing, Conn.Passed, and, in the
-	// client's parcel, the other one, which has no Partner.
+	// Of connections that travel together: Conn.Passing, Conn.Passed, and the next of them, nil behind the last. The
+	// first is a client's.
 	Passing int64
 	Passed  uint64
 	Partner *Parcel
+	// PassTo is whose output Passing means, by its place in that order, where more than two travel
+	// together; of two it is the other.
+	PassTo int
 }
 
 // AppendFDs appends the parcel's descriptors, the socket first, and its partner's.

@@ -9,7 +9,7 @@ const bulkEnd = 16 << 10
 
 // passKept passes input on that was kept, or waits for the partner to have room.
 func (l *Loop) passKept(c *Conn) {
-	to := c.tie.peer
+	to := c.tie.to
 	if to.out != nil {
 		l.topUp(c, to.out)
 		c.WaitFor(to)
@@ -33,7 +33,7 @@ func (l *Loop) passKept(c *Conn) {
 
 // pump reads once and passes on what came. The partner has room.
 func (l *Loop) pump(c *Conn) {
-	to := c.tie.peer
+	to := c.tie.to
 	if c.tie.bulk && c.plain() && to.plain() && l.pumpPipe(c) {
 		return
 	}
@@ -115,7 +115,7 @@ func (l *Loop) pumpPipe(c *Conn) bool {
 		l.left -= more + callWork
 	}
 	c.tie.bulk = n >= bulkEnd
-	to := c.tie.peer
+	to := c.tie.to
 	o := l.output(to)
 	o.pipe, o.piped = p, n
 	to.Push()
@@ -159,12 +159,12 @@ func (l *Loop) pourMore(c *Conn, p *pipe, n int) int {
 	return n
 }
 
-// passed takes note of bytes that went to the partner.
+// passed counts bytes that were passed on.
 func (l *Loop) passed(c *Conn, n int) {
 	t := c.tie
 	t.passed += uint64(n)
 	l.touch(c)
-	l.touch(t.peer)
+	l.touch(t.to)
 	if t.left > 0 {
 		if t.left -= int64(n); t.left == 0 {
 			if p, ok := c.svc.handler.(Passer); ok {

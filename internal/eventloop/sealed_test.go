@@ -317,7 +317,7 @@ func TestMoveSealed(t *testing.T) {
 			if back {
 				from.do(func() { from.Return(&d, false) })
 			} else {
-				parcel := carrySealed(t, d.Parcel)
+				parcel := carry(t, d.Parcel)
 				var conn *eventloop.Conn
 				to.do(func() {
 					var err error
@@ -337,22 +337,6 @@ func TestMoveSealed(t *testing.T) {
 			to.until("it is freed", func() bool { return to.Open() == 0 && y.made == 0 })
 		})
 	}
-}
-
-// carrySealed takes a parcel to another process.
-func carrySealed(t *testing.T, p eventloop.Parcel) eventloop.Parcel {
-	t.Helper()
-	for _, fd := range []*int{&p.FD} {
-		n, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		*fd = n
-	}
-	for _, b := range []*[]byte{&p.In, &p.Out, &p.Tail, &p.State, &p.Keys, &p.Cipher, &p.Opened, &p.Sealed} {
-		*b = bytes.Clone(*b)
-	}
-	return p
 }
 
 // A transport that nobody has there, or of a kind that nobody knows, is refused, and stays where it is.

@@ -107,8 +107,10 @@ func (l *Loop) victim(c *Conn) (victim, bool) {
 	if c.has(away|dialing|lingering) || c.has(outgoing) && !c.idles() {
 		return v, false
 	}
-	if c.tie != nil {
-		v.bytes += c.tie.peer.holds()
+	for u := range c.together {
+		if u != c {
+			v.bytes += u.holds()
+		}
 	}
 	switch {
 	case c.has(outgoing) || v.bytes == 0 && c.State == nil && c.tie == nil:

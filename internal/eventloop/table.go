@@ -136,15 +136,12 @@ func (l *Loop) report() {
 }
 
 func (l *Loop) reportOne(e closed) {
-	c, partner := e.c, e.c.Partner()
+	c := e.c
 	l.cause = e.cause
 	defer func() {
 		l.survive(recover())
 		l.cause, c.State = 0, nil
-		l.part(c) // last: Closed can still ask for its partner
-		if partner != nil && partner.here() {
-			l.again(partner) // it waited for this
-		}
+		l.Part(c) // last: Closed can still ask for its partner
 	}()
 	if c.has(outgoing) || !c.has(missed) { // else its handler has never heard of it
 		c.svc.handler.Closed(c)

@@ -219,8 +219,8 @@ func (x *Relay) flow() {
 	}
 	x.s.Push()
 	l.conn.SetTimeout(x.route.patience)
-	if n := l.call.Direct(); n != 0 && x.s.Direct() != nil {
-		l.conn.Pass(n)
+	if n, to := l.call.Direct(), x.s.Direct(); n != 0 && to != nil {
+		l.conn.Pass(to, n)
 		return
 	}
 	x.s.Throttle(l.conn)
