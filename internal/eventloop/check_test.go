@@ -133,29 +133,52 @@ func (l *Loop) checkLists() (map[*Conn]bool, error) {
 	waiting := make(map[*Conn]bool)
 	for i := range l.classes {
 		t := &l.classes[i]
-		var prev *Conn
-		for c := t.head; c != nil; prev, c = c, c.next {
+		err := t.conns.check(func(n *node) error {
+			c := connOf(n)
 			switch {
-			case i == 0:
-				return nil, fmt.Errorf("fd %d waits in no class", c.fd)
 			case waiting[c]:
-				return nil, fmt.Errorf("fd %d is on two lists, or a list is a circle", c.fd)
-			case c.prev != prev:
-				return nil, fmt.Errorf("class %d: fd %d has the wrong predecessor", i, c.fd)
-			case int(c.class) != i:
-				return nil, fmt.Errorf("class %d: fd %d believes to be in %d", i, c.fd, c.class)
-			case prev != nil && c.deadline < prev.deadline:
-				return nil, fmt.Errorf("class %d: fd %d is due before its predecessor", i, c.fd)
+				return fmt.Errorf("fd %d is on two lists, or a list is a circle", c.fd)
+			case int(c.class) != i || i == 0:
+				return fmt.Errorf("fd %d believes to be in class %d", c.fd, c.class)
 			case !c.has(open):
-				return nil, fmt.Errorf("class %d: fd %d is closed", i, c.fd)
+				return fmt.Errorf("fd %d is closed", c.fd)
 			}
 			waiting[c] = true
+			return nil
+		})
+		if err == nil {
+			err = t.timers.check(func(n *node) error {
+				if timer := timerOf(n); int(timer.class) != i || i == 0 || timer.loop != l {
+					return fmt.Errorf("a timer believes to be in class %d", timer.class)
+				}
+				return nil
+			})
 		}
-		if t.tail != prev {
-			return nil, fmt.Errorf("class %d: the tail is not the last", i)
+		if err != nil {
+			return nil, fmt.Errorf("class %d: %w", i, err)
 		}
 	}
 	return waiting, nil
+}
+
+// check checks a list, and each of its nodes.
+func (t *list) check(one func(*node) error) error {
+	var prev *node
+	for n := t.head; n != nil; prev, n = n, n.next {
+		switch {
+		case n.prev != prev:
+			return fmt.Errorf("a node has the wrong predecessor")
+		case prev != nil && n.deadline < prev.deadline:
+			return fmt.Errorf("a node is due before its predecessor")
+		}
+		if err := one(n); err != nil {
+			return err
+		}
+	}
+	if t.tail != prev {
+		return fmt.Errorf("the tail is not the last")
+	}
+	return nil
 }
 
 // check tells whether an open connection's parts agree.

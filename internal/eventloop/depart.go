@@ -17,9 +17,9 @@ func (l *Loop) DrainTo(leaving func()) {
 	// In the order of their deadlines, so that the next loop can sort them in
 	// without a search.
 	for i := range l.classes {
-		for c, next := l.classes[i].head, (*Conn)(nil); c != nil; c = next {
-			next = c.next
-			l.leave(c)
+		for n, next := l.classes[i].conns.head, (*node)(nil); n != nil; n = next {
+			next = n.next
+			l.leave(connOf(n))
 		}
 	}
 	l.table.each(func(c *Conn) {

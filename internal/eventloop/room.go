@@ -42,8 +42,9 @@ func (l *Loop) idlest(clients bool) *Conn {
 			continue
 		}
 		looks := 0
-		for c := t.head; c != nil && looks < spareLooks; c = c.next {
+		for n := t.conns.head; n != nil && looks < spareLooks; n = n.next {
 			looks++
+			c := connOf(n)
 			at := c.deadline - t.wait
 			if l.now-at < t.grace || best != nil && at >= since {
 				break
@@ -83,7 +84,7 @@ func (l *Loop) yieldPlaces(n int) {
 // yielding returns how many connections are being closed in order for others, counting to n.
 func (l *Loop) yielding(n int) int {
 	found := 0
-	for c := l.classes[l.spentClass].head; c != nil && found < n; c = c.next {
+	for at := l.classes[l.spentClass].conns.head; at != nil && found < n; at = at.next {
 		found++
 	}
 	return found
@@ -133,8 +134,8 @@ func (l *Loop) makeRoom() bool {
 	if l.budget.free(forClients) > 0 && !l.full() {
 		return true
 	}
-	if c := l.classes[l.spentClass].head; c != nil {
-		c.Close()
+	if n := l.classes[l.spentClass].conns.head; n != nil {
+		connOf(n).Close()
 	} else if c := l.idlest(l.full()); c != nil {
 		l.spareOne(c, false)
 	} else {
@@ -166,7 +167,7 @@ func (l *Loop) admits() bool {
 	if !l.full() && l.budget.free(forClients) > 0 {
 		return true
 	}
-	return l.classes[l.spentClass].head != nil || l.idlest(l.full()) != nil
+	return l.classes[l.spentClass].conns.head != nil || l.idlest(l.full()) != nil
 }
 
 // noRoom stops accepting because no client may come. Another loop of the process may have an
@@ -198,7 +199,7 @@ func (l *Loop) lookAgain() int64 {
 	if l.rest == restFull {
 		idle := false
 		for i := range l.classes {
-			idle = idle || l.classes[i].spare && l.classes[i].head != nil
+			idle = idle || l.classes[i].spare && l.classes[i].conns.head != nil
 		}
 		if !idle {
 			return 0
