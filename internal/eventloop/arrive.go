@@ -1,6 +1,9 @@
 package eventloop
 
-import "errors"
+import (
+	"errors"
+	"strconv"
+)
 
 // ErrFull is returned by Arrive when the loop has as many connections as it may.
 var ErrFull = errors.New("the connection limit is reached")
@@ -12,30 +15,18 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if err := l.mayArrive(s, p); err != nil {
 		return nil, err
 	}
-	c := l.unpack(s, p)
-	if p.Partner != nil {
-		if s.upstreams == nil {
-			l.forget(c)
-			return nil, errors.New("the service has no connections to servers")
-		}
-		if err := l.mayArrive(s.upstreams, p.Partner); err != nil {
-			l.forget(c)
-			return nil, err
-		}
-		u := l.unpack(s.upstreams, p.Partner)
-		l.Join(c, u)
-		c.tie.left, c.tie.passed = p.Passing, p.Passed
-		u.tie.left, u.tie.passed = p.Partner.Passing, p.Partner.Passed
+	all, err := l.unpackAll(s, p)
+	if err == nil {
+		err = l.thawAll(all)
 	}
-	if err := l.thawAll(c, p); err != nil {
-		u := c.Partner()
-		l.part(c)
-		l.forget(c)
-		if u != nil {
-			l.forget(u)
+	if err != nil {
+		for _, a := range all {
+			l.Part(a.c)
+			l.forget(a.c)
 		}
 		return nil, err
 	}
+	c := all[0].c
 	if l.rest == 0 && l.full() && !l.admits() {
 		l.noRoom(false)
 	}
@@ -57,10 +48,57 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 		return ErrMemory
 	case len(p.Tail) > 0 && p.File >= 0:
 		return errors.New("both bytes and a file are behind its output")
-	case len(p.In) > l.maxMessage:
+	case p.Transport != 0 && s.transports == nil:
+		return errors.New("the service has no transport of kind " + strconv.Itoa(int(p.Transport)))
+	case p.Transport == 0 && len(p.Keys)+len(p.Cipher)+len(p.Opened)+len(p.Sealed) > 0:
+		return errors.New("it has sealed bytes and no transport")
+	case len(p.In) > l.maxMessage || len(p.Opened) > MaxRecord || len(p.Cipher) > maxSealed+l.maxMessage:
 		return errors.New("its input is more than this worker holds")
 	}
 	return nil
+}
+
+// arrival is a connection that is being unpacked.
+type arrival struct {
+	c *Conn
+	p *Parcel
+}
+
+// unpackAll opens the connections of a parcel, and returns those that it has opened.
+func (l *Loop) unpackAll(s *Service, p *Parcel) (all []arrival, err error) {
+	all = append(all, arrival{l.unpack(s, p), p})
+	for q := p.Partner; q != nil; q = q.Partner {
+		of := s
+		if stateOf(q.Facts)&outgoing != 0 || p.Partner.Partner == nil {
+			of = s.upstreams
+		}
+		if of == nil {
+			return all, errors.New("the service has no connections to servers")
+		}
+		if err := l.mayArrive(of, q); err != nil {
+			return all, err
+		}
+		all = append(all, arrival{l.unpack(of, q), q})
+		l.Join(all[0].c, all[len(all)-1].c)
+	}
+	for i, a := range all {
+		if len(all) == 1 {
+			break
+		}
+		a.c.tie.passed = a.p.Passed
+		to := a.p.PassTo
+		if len(all) == 2 {
+			to = 1 - i // it is the other
+		}
+		switch {
+		case a.p.Passing == 0:
+		case to < 0 || to >= len(all) || to == i:
+			return all, errors.New("it passes bytes to nobody")
+		default:
+			a.c.tie.to, a.c.tie.left = all[to].c, a.p.Passing
+		}
+	}
+	return all, nil
 }
 
 // unpack opens a connection with what waits in it.
@@ -71,8 +109,11 @@ func (l *Loop) unpack(s *Service, p *Parcel) *Conn {
 	if len(p.In) > 0 {
 		c.in = append(l.buffers.get(len(p.In)), p.In...)
 	}
-	if len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
+	if len(p.Sealed)+len(p.Out)+len(p.Tail) > 0 || p.File >= 0 {
 		o := l.output(c)
+		if len(p.Sealed) > 0 {
+			l.addSealed(o, append(l.sealedRoom(o, len(p.Sealed)), p.Sealed...))
+		}
 		o.buf = append(l.room(o, len(p.Out)), p.Out...)
 		switch {
 		case len(p.Tail) > 0:
@@ -92,40 +133,38 @@ func (l *Loop) unpack(s *Service, p *Parcel) *Conn {
 	return c
 }
 
-// thawAll has a connection's handler make its state, and its partner's before.
-func (l *Loop) thawAll(c *Conn, p *Parcel) error {
-	u := c.Partner()
-	if u != nil {
-		if err := l.thaw(u, p.Partner); err != nil {
-			return err
+// thawAll has the handlers make the connections' states, the first one's last. If that fails, those that were
+// made are closed.
+func (l *Loop) thawAll(all []arrival) error {
+	for i := len(all) - 1; i >= 0; i-- {
+		err := l.thaw(all[i].c, all[i].p)
+		if err == nil {
+			continue
 		}
+		for _, a := range all[i+1:] {
+			func() {
+				defer func() { l.survive(recover()) }()
+				a.c.svc.handler.Closed(a.c)
+			}()
+		}
+		return err
 	}
-	err := l.thaw(c, p)
-	if err != nil && u != nil {
-		func() {
-			defer l.survive()
-			u.svc.handler.Closed(u)
-		}()
-	}
-	return err
-}
-
-// survive is deferred around a call whose panic costs nothing more.
-func (l *Loop) survive() {
-	if v := recover(); v != nil {
-		l.tellPanic(v)
-	}
+	return nil
 }
 
 // thaw calls a handler that makes a connection's state. Its panic is an error: the
 // descriptors are not the loop's yet, to be closed with the connection.
 func (l *Loop) thaw(c *Conn, p *Parcel) (err error) {
 	defer func() {
-		if v := recover(); v != nil {
-			l.tellPanic(v)
+		if l.survive(recover()) {
 			err = errors.New("the service panicked")
 		}
 	}()
+	if p.Transport != 0 {
+		if err := l.thawSeal(c, p); err != nil {
+			return err
+		}
+	}
 	return c.svc.handler.(Mover).Thaw(c, p.Kind, p.State, p.Files)
 }
 
@@ -136,8 +175,11 @@ func (l *Loop) Begin(c *Conn) {
 	}
 	if c.has(outgoing) {
 		l.count.UpstreamKept++
-	} else {
-		l.count.TakenOver++
+	}
+	for u := range c.together {
+		if !u.has(outgoing) {
+			l.count.TakenOver++
+		}
 	}
 	l.revive(c)
 	if l.moving && c.has(open) {
@@ -145,18 +187,15 @@ func (l *Loop) Begin(c *Conn) {
 	}
 }
 
-// revive sets a suspended connection going again, and its partner. Both are here before
-// either moves.
+// revive sets a suspended connection going again, and those that travel with it. All are here before
+// one moves.
 func (l *Loop) revive(c *Conn) {
-	both := [...]*Conn{c, c.Partner()}
-	for _, c := range both {
-		if c != nil {
-			l.wake(c)
-		}
+	for u := range c.together {
+		l.wake(u)
 	}
-	for _, c := range both {
-		if c != nil && c.has(open) {
-			l.again(c)
+	for u := range c.together {
+		if u.has(open) {
+			l.again(u)
 		}
 	}
 }

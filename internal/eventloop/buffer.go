@@ -93,6 +93,10 @@ type output struct {
 	buf  []byte // lent
 	done int    // bytes of buf already written
 
+	// What a transport has made of bytes that were in front of buf.
+	sealed []byte // lent
+	gone   int    // bytes of sealed already written
+
 	waiter mark // whose input waits until all of this has gone
 
 	tail  []byte // never changes; not ours
@@ -110,7 +114,7 @@ type output struct {
 
 // pending returns the bytes that wait.
 func (o *output) pending() int64 {
-	return int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left + int64(o.piped)
+	return int64(len(o.sealed)-o.gone) + int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left + int64(o.piped)
 }
 
 // tailed tells whether something is sent from where it lies.
@@ -159,6 +163,7 @@ func (l *Loop) release(c *Conn) {
 		l.unwait(w.c)
 	}
 	l.buffers.put(o.buf)
+	l.buffers.put(o.sealed)
 	l.mem.lent -= o.owned
 	*o = output{fd: -1}
 	l.outputs.Keep(o, keepBuffers)

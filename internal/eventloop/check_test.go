@@ -34,7 +34,7 @@ func (l *Loop) check() error {
 		}
 	}
 	for _, o := range l.outputs.idle {
-		if o.fd >= 0 || o.buf != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.owned != 0 {
+		if o.fd >= 0 || o.buf != nil || o.sealed != nil || o.pending() != 0 || o.tailed() || o.waiter.c != nil || o.owned != 0 {
 			return fmt.Errorf("idle output holds %+v", *o)
 		}
 	}
@@ -101,9 +101,12 @@ func (l *Loop) check() error {
 		return fmt.Errorf("%d connections are open, %d of clients; live is %d, Open is %d, UpstreamOpen is %d",
 			live, clients, l.live, l.count.Open, l.count.UpstreamOpen)
 	}
-	for _, c := range l.closing {
-		if c.has(open) {
-			return fmt.Errorf("fd %d is open and to be closed", c.fd)
+	for i, e := range l.closing {
+		switch {
+		case e.c.has(open):
+			return fmt.Errorf("fd %d is open and to be closed", e.c.fd)
+		case i >= l.reported:
+			return fmt.Errorf("fd %d has ended and is not reported", e.c.fd)
 		}
 	}
 	for _, ln := range l.listeners {
@@ -130,29 +133,52 @@ func (l *Loop) checkLists() (map[*Conn]bool, error) {
 	waiting := make(map[*Conn]bool)
 	for i := range l.classes {
 		t := &l.classes[i]
-		var prev *Conn
-		for c := t.head; c != nil; prev, c = c, c.next {
+		err := t.conns.check(func(n *node) error {
+			c := connOf(n)
 			switch {
-			case i == 0:
-				return nil, fmt.Errorf("fd %d waits in no class", c.fd)
 			case waiting[c]:
-				return nil, fmt.Errorf("fd %d is on two lists, or a list is a circle", c.fd)
-			case c.prev != prev:
-				return nil, fmt.Errorf("class %d: fd %d has the wrong predecessor", i, c.fd)
-			case int(c.class) != i:
-				return nil, fmt.Errorf("class %d: fd %d believes to be in %d", i, c.fd, c.class)
-			case prev != nil && c.deadline < prev.deadline:
-				return nil, fmt.Errorf("class %d: fd %d is due before its predecessor", i, c.fd)
+				return fmt.Errorf("fd %d is on two lists, or a list is a circle", c.fd)
+			case int(c.class) != i || i == 0:
+				return fmt.Errorf("fd %d believes to be in class %d", c.fd, c.class)
 			case !c.has(open):
-				return nil, fmt.Errorf("class %d: fd %d is closed", i, c.fd)
+				return fmt.Errorf("fd %d is closed", c.fd)
 			}
 			waiting[c] = true
+			return nil
+		})
+		if err == nil {
+			err = t.timers.check(func(n *node) error {
+				if timer := timerOf(n); int(timer.class) != i || i == 0 || timer.loop != l {
+					return fmt.Errorf("a timer believes to be in class %d", timer.class)
+				}
+				return nil
+			})
 		}
-		if t.tail != prev {
-			return nil, fmt.Errorf("class %d: the tail is not the last", i)
+		if err != nil {
+			return nil, fmt.Errorf("class %d: %w", i, err)
 		}
 	}
 	return waiting, nil
+}
+
+// check checks a list, and each of its nodes.
+func (t *list) check(one func(*node) error) error {
+	var prev *node
+	for n := t.head; n != nil; prev, n = n, n.next {
+		switch {
+		case n.prev != prev:
+			return fmt.Errorf("a node has the wrong predecessor")
+		case prev != nil && n.deadline < prev.deadline:
+			return fmt.Errorf("a node is due before its predecessor")
+		}
+		if err := one(n); err != nil {
+			return err
+		}
+	}
+	if t.tail != prev {
+		return fmt.Errorf("the tail is not the last")
+	}
+	return nil
 }
 
 // check tells whether an open connection's parts agree.
@@ -168,11 +194,14 @@ func (c *Conn) check(listed, ready bool) error {
 		{c.has(registered) != c.has(away), "is watched exactly if it is here"},
 		{!c.has(away) || c.class == 0, "away: no timeout runs"},
 		{c.out == nil || c.has(blocked|queued|away|dialing), "goes on with its output some time"},
-		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting), "goes on with its input some time"},
-		{!c.has(waiting) || c.has(away) || c.tie != nil && c.tie.peer.out != nil && c.tie.peer.out.waiter.c == c, "waiting: for its partner's output"},
-		{c.tie == nil || c.tie.peer.tie.peer == c, "is its partner's partner"},
-		{c.tie == nil || c.tie.peer.has(away) == c.has(away), "goes and comes with its partner"},
-		{!c.has(dialing) || c.has(outgoing|registered), "dialing: is watched"},
+		{!c.has(readable) || c.has(eof|blocked|queued|away|held|waiting|dialing), "goes on with its input some time"},
+		{!c.has(waiting) || c.has(away) || c.any(func(u *Conn) bool { return u.out != nil && u.out.waiter.c == c }), "waiting: for another's output"},
+		{c.tie == nil || c.tie.next != c && c.tie.next.tie.prev == c, "is tied to others, in a ring"},
+		{!c.any(func(u *Conn) bool { return u.has(away) != c.has(away) }), "goes and comes with those that it is tied to"},
+		{!c.passes() || c.any(func(u *Conn) bool { return u == c.tie.to && u != c }), "passes to one that it is tied to"},
+		{!c.passes() || !c.any(func(u *Conn) bool { return u != c && u.passes() && u.tie.to == c.tie.to }), "…that nobody else passes to"},
+		{!c.has(dialing) || c.has(registered), "dialing: is watched"},
+		{c.has(sealed) == (*c.svc.loop.seals.at(c.fd) != nil), "has a transport exactly if sealed"},
 		{!c.has(blocked) || c.out != nil && c.has(watchOut), "blocked: output waits and is watched"},
 		{!c.has(blocked|steady) || c.has(steady) || c.class == 0 || c.runs(c.svc.writeTimeout), "blocked: the write timeout runs"},
 		{!c.has(paused) || c.in != nil && (c.out != nil || c.has(held|waiting|queued)), "paused: input waits for output"},
@@ -187,6 +216,14 @@ func (c *Conn) check(listed, ready bool) error {
 		}
 	}
 	return nil
+}
+
+// any reports whether something holds of one of those that travel with the connection, or of itself.
+func (c *Conn) any(holds func(*Conn) bool) (is bool) {
+	for u := range c.together {
+		is = is || holds(u)
+	}
+	return is
 }
 
 // runs tells whether a class's timeout runs, all of it or what was left elsewhere.

@@ -5,6 +5,8 @@ import "golang.org/x/sys/unix"
 // Conn is one connection, of a client or made by Dial. An idle one is this struct and
 // nothing else.
 type Conn struct {
+	node // of its timeout; first: see connOf
+
 	// State belongs to the handler; nil while the connection is idle.
 	State any
 
@@ -12,9 +14,6 @@ type Conn struct {
 	in  []byte  // lent: input that was presented and not consumed
 	out *output // lent: nil when nothing waits
 	tie *tie    // lent: nil unless joined to another connection
-
-	prev, next *Conn // in the list of its timeout class
-	deadline   int64 // nanoseconds on the loop's clock; while away, 0 is none
 
 	fd     int32
 	gen    uint32 // distinguishes the uses of a descriptor

@@ -17,9 +17,9 @@ func (l *Loop) DrainTo(leaving func()) {
 	// In the order of their deadlines, so that the next loop can sort them in
 	// without a search.
 	for i := range l.classes {
-		for c, next := l.classes[i].head, (*Conn)(nil); c != nil; c = next {
-			next = c.next
-			l.leave(c)
+		for n, next := l.classes[i].conns.head, (*node)(nil); n != nil; n = next {
+			next = n.next
+			l.leave(connOf(n))
 		}
 	}
 	l.table.each(func(c *Conn) {
@@ -50,8 +50,8 @@ func (c *Conn) Leaving() bool {
 // leave has Depart give a connection out, unless it has to stay for now.
 func (l *Loop) leave(c *Conn) {
 	switch {
-	case c.has(busy), c.has(outgoing) && !c.idles():
-		return // SetBusy sees to it, or Part; or it goes with its partner
+	case c.has(busy | dialing), c.has(outgoing) && !c.idles():
+		return // SetBusy sees to it, or Part, or shaken; or it goes with its partner
 	case c.svc.stays:
 		l.stay(c)
 		return
@@ -69,7 +69,7 @@ func (l *Loop) stay(c *Conn) {
 	}
 	c.flags |= stays
 	if c.idles() && !c.has(away) {
-		l.closeQuietly(c)
+		c.Close()
 	}
 }
 
@@ -94,7 +94,8 @@ func (l *Loop) Depart(max int) []Departure {
 		}
 		d := Departure{Service: c.svc, at: m}
 		if !l.packAll(c, &d.Parcel) {
-			continue // closed, and found so in the next pass
+			l.report() // closed, and found so in the next pass
+			continue
 		}
 		if max -= d.countFDs(); max < 0 && len(out) > 0 {
 			break
@@ -106,9 +107,8 @@ func (l *Loop) Depart(max int) []Departure {
 			continue
 		}
 		size += n
-		l.suspend(c)
-		if c.tie != nil {
-			l.suspend(c.tie.peer)
+		for u := range c.together {
+			l.suspend(u)
 		}
 		out = append(out, d)
 	}
@@ -124,28 +124,51 @@ func (l *Loop) departs(m mark) bool {
 	if c.gen != m.gen || !c.has(open) || c.has(away|busy) || c.has(outgoing) && !c.idles() {
 		return false
 	}
-	_, ok := c.svc.handler.(Mover)
-	if ok && c.tie != nil {
-		_, ok = c.tie.peer.svc.handler.(Mover)
+	n, ok := 0, true
+	for u := range c.together {
+		if u.has(busy) {
+			return false // SetBusy handles all of them
+		}
+		_, moves := u.svc.handler.(Mover)
+		n, ok = n+1, ok && moves
 	}
-	if !ok {
+	if ok = ok && n <= max(l.maxTogether, maxTogether); !ok {
 		l.stay(c)
 	}
 	return ok
 }
 
-// packAll writes a connection down, and its partner if it has one.
-func (l *Loop) packAll(c *Conn, p *Parcel) (ok bool) {
-	if c.tie == nil {
-		return l.pack(c, p)
+// maxTogether is how many connections travel together at most: of a parcel with more, handover's formats know nothing.
+// Those that are more end where they are.
+const maxTogether = 2
+
+// packAll writes a connection down, and those that travel with it. It returns false if that ended one.
+func (l *Loop) packAll(c *Conn, p *Parcel) bool {
+	last := p
+	for u := range c.together {
+		if u != c {
+			last.Partner = new(Parcel)
+			last = last.Partner
+		}
+		if !l.pack(u, last) {
+			return false
+		}
+		if u.passes() {
+			last.PassTo = c.placeOf(u.tie.to)
+		}
 	}
-	var partner Parcel
-	// The partner's first: its pack may end both.
-	if u := c.tie.peer; !l.pack(u, &partner) || !c.has(open) || !l.pack(c, p) || !u.has(open) {
-		return false
-	}
-	p.Partner = &partner
 	return true
+}
+
+// placeOf returns the place of another connection among those that travel together, beginning with this one.
+func (c *Conn) placeOf(other *Conn) (n int) {
+	for u := range c.together {
+		if u == other {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // pack writes a connection down, or closes it if its handler panics.
@@ -157,7 +180,11 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 		FD: int(c.fd), Facts: c.wireFacts(), In: c.in, File: -1, Kind: m.Kind(c),
 		Passing: c.Passing(), Passed: c.Passed(), Age: c.Age(), Served: c.served,
 	}
+	if c.has(sealed) {
+		l.sealOf(c).pack(p)
+	}
 	if o := c.out; o != nil {
+		p.Sealed = o.sealed[o.gone:]
 		p.Out, p.Tail = o.buf[o.done:], o.tail
 		if o.fd >= 0 {
 			p.File, p.Off, p.Left = int(o.fd), o.off, o.left
@@ -167,7 +194,7 @@ func (l *Loop) pack(c *Conn, p *Parcel) (ok bool) {
 		p.Due = max(time.Duration(c.deadline-l.now), 1)
 	}
 	p.State, p.Files = m.Freeze(c, nil)
-	return true
+	return c.has(open)
 }
 
 // suspend stops all that could move a connection. Its epoll registration belongs
@@ -204,14 +231,11 @@ func (l *Loop) Departed(d *Departure) {
 // owner's still.
 func (l *Loop) Discard(c *Conn) { l.endAll(c, wayClosed) }
 
-// endAll ends a connection that is away, and its partner.
+// endAll ends a connection that is away, and those that travel with it.
 func (l *Loop) endAll(c *Conn, how way) {
-	for _, c := range [...]*Conn{c, c.Partner()} {
-		if c != nil && c.has(open) {
-			func() {
-				defer l.guard(c)
-				l.end(c, how)
-			}()
+	for u := range c.together {
+		if u.has(open) {
+			l.end(u, how, 0)
 		}
 	}
 }

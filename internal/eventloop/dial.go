@@ -39,7 +39,7 @@ func (c *Conn) KeepAlive(k Keepalive) {
 func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 	if l.budget.claim(1, forServers) == 0 {
 		l.count.NoRoom++
-		l.yieldPlaces(1)
+		l.owed++
 		l.budget.ask(l)
 		return nil, unix.EMFILE
 	}
@@ -48,7 +48,7 @@ func (l *Loop) Dial(s *Service, to *Address) (*Conn, error) {
 		l.budget.give(1)
 		return nil, err
 	}
-	l.yieldPlaces(1)
+	l.owed++
 	return c, nil
 }
 
@@ -78,10 +78,14 @@ func (l *Loop) dial(s *Service, to *Address) (*Conn, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return l.open(int32(fd), s, dialing|outgoing|registered|watchOut), nil
+	c := l.open(int32(fd), s, dialing|outgoing|registered|watchOut)
+	if s.transports != nil {
+		l.seal(c, s.transports.New(c))
+	}
+	return c, nil
 }
 
-// connected ends a connect, if epoll has said how it went.
+// connected ends a connect, if epoll has said how it went, and goes on with the handshake of a transport.
 func (l *Loop) connected(c *Conn) {
 	if !c.has(answered) {
 		return
@@ -93,18 +97,42 @@ func (l *Loop) connected(c *Conn) {
 			return
 		}
 	}
+	l.done += connectWork
+	if c.has(sealed) && !l.shaken(c) {
+		return
+	}
 	c.become(serving)
 	c.flags &^= answered
-	l.done += connectWork
 	c.svc.handler.Opened(c)
 	l.drive(c)
+}
+
+// shaken goes on with a handshake, and reports whether the handler can have the connection.
+func (l *Loop) shaken(c *Conn) bool {
+	done := l.shake(c)
+	if c.has(open) {
+		l.settle(c)
+	}
+	if !done {
+		return false
+	}
+	c.flags |= readable // records may have come behind it
+	if c.has(outgoing) {
+		return true
+	}
+	c.SetTimeout(0)
+	c.become(serving)
+	if l.moving {
+		l.leave(c)
+	}
+	return true
 }
 
 // Outgoing reports whether Dial made the connection.
 func (c *Conn) Outgoing() bool { return c.has(outgoing) }
 
 // Connecting reports whether the connection is being made still, or was when it was closed.
-func (c *Conn) Connecting() bool { return c.has(dialing | missed) }
+func (c *Conn) Connecting() bool { return c.has(dialing) || !c.has(open) && c.has(missed) }
 
 // socketError is pendingError where there must be one: ECONNRESET if there isn't.
 func socketError(fd int32) unix.Errno {

@@ -37,6 +37,8 @@ type Handler interface {
 	// TimedOut is called when the timeout armed by SetTimeout has passed.
 	TimedOut(c *Conn)
 
-	// Closed is called once, last. The connection's State must be let go.
+	// Closed is called once, last. The connection's State must be let go. Whoever ends a connection, its handler
+	// is told when the call in which that happened has returned, and before any other handler is asked.
+	// Until then it can be used like an open one, and nothing comes of it.
 	Closed(c *Conn)
 }

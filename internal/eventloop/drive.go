@@ -9,13 +9,12 @@ import "golang.org/x/sys/unix"
 // others have had theirs; what one system call moves may be more than that, which is cheap
 // by the byte.
 func (l *Loop) drive(c *Conn) {
-	before, left := l.driven, l.left
 	share := l.share()
 	l.driven, l.left = c, share
 	l.advance(c)
 	l.done += share - l.left + callWork
-	l.driven, l.left = before, left
-	if l.mem.lent > l.mem.ceiling && before == nil && !l.mem.short {
+	l.driven = nil
+	if l.mem.lent > l.mem.ceiling && !l.mem.short {
 		l.shed()
 	}
 }
@@ -58,6 +57,9 @@ func (l *Loop) advance(c *Conn) {
 func (l *Loop) step(c *Conn) bool {
 	dry := c.out == nil || c.has(deaf) // no output waits, or none ever goes
 	switch {
+	case c.tie != nil && l.reported < len(l.closing):
+		l.again(c) // it may be one that it travels with: that is reported first
+		return false
 	case c.has(tailDone):
 		if !l.hasShare(c) {
 			return false
@@ -75,7 +77,7 @@ func (l *Loop) step(c *Conn) bool {
 		}
 		c.flags &^= paused
 		l.present(c, c.in)
-	case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.peer.out != nil):
+	case c.passes() && (len(c.in) > 0 || c.has(readable) && !c.has(eof) && c.tie.to.out != nil):
 		l.passKept(c)
 	case c.has(eof):
 		return l.stepEnd(c, dry)
@@ -186,7 +188,7 @@ func (l *Loop) fill(c *Conn) {
 	if len(room) == 0 {
 		room = l.scratch[kept:] // one byte, to see whether the message goes on
 	}
-	n, errno := l.receive(c, room)
+	n, more, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}
@@ -194,8 +196,8 @@ func (l *Loop) fill(c *Conn) {
 		c.Close() // the handler wants more in one piece than a loop holds
 		return
 	}
-	if n < len(room) && !c.has(hangup) {
-		c.flags &^= readable // a short count: the socket is empty
+	if !more && !c.has(hangup) {
+		c.flags &^= readable
 	}
 	if !c.has(lingering) {
 		l.present(c, l.scratch[:kept+n])
@@ -217,7 +219,6 @@ func (l *Loop) came(c *Conn, n int, errno unix.Errno) bool {
 		c.flags = c.flags&^readable | eof
 	default:
 		l.left -= n
-		l.count.in(c, n)
 		return true
 	}
 	return false
@@ -269,6 +270,9 @@ func (l *Loop) drop(c *Conn) {
 // finish ends a connection whose output has gone. Input that is or may be unread
 // makes it linger even unasked: close(2) would answer it with RST.
 func (l *Loop) finish(c *Conn) {
+	if l.endSealed(c) {
+		return
+	}
 	if c.has(eof) || !c.has(linger|readable) {
 		c.Close()
 		return
@@ -279,5 +283,8 @@ func (l *Loop) finish(c *Conn) {
 	}
 	c.become(lingering)
 	l.drop(c)
+	if c.has(sealed) {
+		l.sealOf(c).drop(&l.buffers)
+	}
 	l.arm(c, l.lingerClass)
 }

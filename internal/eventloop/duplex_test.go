@@ -36,8 +36,8 @@ func joined(t *testing.T, closed func(*eventloop.Conn)) (s *server, client, far 
 		h.opened = func(u *eventloop.Conn) {
 			c := u.State.(*eventloop.Conn)
 			l.Join(c, u)
-			c.Pass(-1)
-			u.Pass(-1)
+			c.Pass(u, -1)
+			u.Pass(c, -1)
 		}
 		servers = l.NewService(&h, 0)
 		return &calls{closed: closed, ended: both.ended, opened: func(c *eventloop.Conn) {

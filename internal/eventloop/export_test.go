@@ -75,6 +75,9 @@ func (l *Loop) ServerDeaf() (is bool) {
 // Passed tells whether the timeout of a connection that is away is over.
 func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }
 
+// TravelTogether has as many connections travel together, beyond what other processes understand.
+func (l *Loop) TravelTogether(n int) { l.maxTogether = n }
+
 // Mutex is a mutex without a loop.
 type Mutex = mutex
 

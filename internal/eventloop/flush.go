@@ -68,6 +68,9 @@ func (l *Loop) deafen(c *Conn, errno unix.Errno) {
 // send makes one system call for the first bytes that wait. full says that the
 // socket took less than it was offered, which says EAGAIN without another call.
 func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
+	if c.has(sealed) {
+		return l.sendSealed(c, o)
+	}
 	head := o.buf[o.done:]
 	tail := o.tail[:min(len(o.tail), sendMax)]
 	switch {
@@ -103,18 +106,14 @@ func (l *Loop) send(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 // copyMax is how much of a file is copied at once, in bytes.
 const copyMax = 64 << 10
 
-// sendCopied is send for a part of a file to a connection that is not plain. sendfile(2) and splice(2) wait
+// sendCopied is send for a part of a file to a socket that another process may have too. sendfile(2) and splice(2) wait
 // where another process has cleared O_NONBLOCK; send(2) can be told not to.
 func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errno) {
 	buf := l.buffers.get(copyMax)
 	defer l.buffers.put(buf)
-	k, err := unix.Pread(int(o.fd), buf[:min(o.left, copyMax)], o.off)
-	if err != nil {
-		errno, _ := err.(unix.Errno)
-		return 0, false, errno
-	}
+	k, errno := readFile(o, buf[:copyMax])
 	if k == 0 {
-		return 0, false, 0
+		return 0, false, errno
 	}
 	n, errno = l.transmit(c, buf[:k], nil, false)
 	if errno != 0 {
@@ -123,6 +122,16 @@ func (l *Loop) sendCopied(c *Conn, o *output) (n int, full bool, errno unix.Errn
 	o.off += int64(n)
 	o.left -= int64(n)
 	return n, n < k, 0
+}
+
+// readFile reads the next part of an output's file: pread(2). 0 bytes without an error are its end.
+func readFile(o *output, buf []byte) (int, unix.Errno) {
+	n, err := unix.Pread(int(o.fd), buf[:min(o.left, int64(len(buf)))], o.off)
+	if err != nil {
+		errno, _ := err.(unix.Errno)
+		return 0, errno
+	}
+	return n, 0
 }
 
 // block waits for the peer to make room: EPOLLOUT from now on (it stays watched:

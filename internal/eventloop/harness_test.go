@@ -148,14 +148,14 @@ func one(t testing.TB, h eventloop.Handler) *server {
 	return serve(t, config{handler: func(*eventloop.Loop) eventloop.Handler { return h }})
 }
 
-// do calls f on the loop's goroutine, where all invariants must hold.
+// do calls f on the loop's goroutine, where all invariants must hold. What f ended is reported when it returns.
 func (s *server) do(f func()) {
 	s.t.Helper()
 	called := make(chan error, 1)
 	s.Post(func() {
 		err := s.Check()
 		f()
-		called <- err
+		s.Post(func() { called <- err })
 	})
 	select {
 	case err := <-called:

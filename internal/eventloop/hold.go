@@ -40,7 +40,7 @@ func (c *Conn) WaitFor(other *Conn) {
 	}
 	other.out.waiter = mark{c, c.gen}
 	if c.tie != nil && !c.has(outgoing) {
-		c.tie.pace.pause(c.svc.loop.now)
+		c.tie.sends.pause(c.svc.loop.now)
 	}
 	c.flags |= waiting
 }
@@ -68,7 +68,7 @@ func (l *Loop) hear(c *Conn) {
 func (l *Loop) unwait(c *Conn) {
 	c.flags &^= waiting
 	if c.tie != nil && !c.has(outgoing) {
-		c.Await(&c.tie.pace)
+		c.Await(&c.tie.sends)
 	}
 	l.hear(c)
 	if len(c.in) > 0 && !c.passes() && !c.has(held) {
@@ -80,7 +80,7 @@ func (l *Loop) unwait(c *Conn) {
 }
 
 // Push writes what is queued now: for a connection whose handler isn't the one that
-// is called. It may close the connection.
+// is called.
 func (c *Conn) Push() {
 	if !c.has(open) || c.out == nil || c.has(dialing|blocked|away|deaf) {
 		return
@@ -108,6 +108,11 @@ func (c *Conn) ShutWrite() {
 }
 
 func (l *Loop) shutWrite(c *Conn) {
+	if l.endSealed(c) {
+		if c.Push(); c.out != nil || !c.has(open) {
+			return // the end comes behind that
+		}
+	}
 	c.flags = c.flags&^shutting | shut
 	_ = unix.Shutdown(int(c.fd), unix.SHUT_WR) // a peer that is gone is seen by reading
 }

@@ -7,7 +7,7 @@ type flag uint32
 // The lives of a connection. docs/ARCHITECTURE.md has the table of what leads from one to
 // the next.
 const (
-	dialing   flag = 1 << iota // connect(2) is under way
+	dialing   flag = 1 << iota // connect(2) is under way, or a transport's handshake
 	serving                    // its handler is asked
 	finishing                  // its output goes out, and it ends
 	lingering                  // its output is shut; input is thrown away until the peer closes
@@ -54,7 +54,9 @@ const (
 	bothWays                             // Duplex
 	crammed                              // what it sends at once is more work than a share
 	foreign                              // came from another process, which may have a duplicate of its socket
-	missed                               // closed before it was connected
+	sealed                               // it has a transport
+
+	missed = answered // of one that has ended: while it was dialing
 )
 
 func (c *Conn) has(f flag) bool { return c.flags&f != 0 }

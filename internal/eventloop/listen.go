@@ -19,6 +19,8 @@ type Service struct {
 	bound        Bound // nil: of none
 	minRate      int64 // SetMinRate
 	paced        bool  // its handler is a Pacer
+	transports   Transports
+	handshake    Class
 }
 
 // SetUpstreams says which service has the other end of pairs that come from another
@@ -299,6 +301,10 @@ func (l *Loop) welcome(fd int32, s *Service) {
 // already sent before it is watched: a short exchange is over without epoll having
 // heard of it.
 func (l *Loop) greet(fd int32, s *Service, seat uint16) {
+	if s.transports != nil {
+		l.greetSealed(fd, s, seat)
+		return
+	}
 	c := l.open(fd, s, serving|readable)
 	c.seat = seat
 	defer l.guard(c)
@@ -313,6 +319,17 @@ func (l *Loop) greet(fd int32, s *Service, seat uint16) {
 	} else {
 		c.flags &^= readable // epoll will tell
 	}
+	l.register(c)
+}
+
+// greetSealed begins the handshake of a fresh connection, with what has come of it.
+func (l *Loop) greetSealed(fd int32, s *Service, seat uint16) {
+	c := l.open(fd, s, dialing|answered|readable)
+	c.seat = seat
+	defer l.guard(c)
+	l.seal(c, s.transports.New(c))
+	c.SetDeadline(s.handshake)
+	l.connected(c)
 	l.register(c)
 }
 

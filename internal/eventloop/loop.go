@@ -68,9 +68,11 @@ type Loop struct {
 	greedy    queue   // …and had used up their share
 	left      int     // of the share of the connection that is driven, in work
 	scarce    scarcity
-	done      int     // work since the clock was last looked at
-	closing   []*Conn // closed in this turn, descriptors still open
-	driven    *Conn   // nil between two
+	done      int      // work since the clock was last looked at
+	closing   []closed // ended, descriptors still open
+	reported  int      // of those, the first so many
+	owed      int      // places that Dial has taken from clients: see yieldPlaces
+	driven    *Conn    // nil between two
 	cause     unix.Errno
 	expired   Class
 	buffers   buffers
@@ -79,6 +81,8 @@ type Loop struct {
 	pipes     Spare[*pipe]
 	piping    int // pipes that are lent
 	mem       holding
+	seals     seals
+	wire      []byte // where what is sealed is read, if anything is
 	scratch   []byte // where input is read and presented; maxMessage and one byte
 	events    [maxEvents]unix.EpollEvent
 	iov       [2]unix.Iovec
@@ -108,6 +112,7 @@ type Loop struct {
 	spentClass  Class // of those that linger and were closed for others
 	draining    bool
 	moving      bool   // …and another process is to have the connections
+	maxTogether int    // more than the constant, in tests
 	departing   []mark // those that Depart will give out
 	nudge       func() // departing was empty and is no more
 	emptied     bool   // Empty was called and nothing opened since
@@ -329,6 +334,7 @@ func (l *Loop) dispatchSpecial(fd int32) {
 	for _, w := range l.watchers {
 		if w.fd == fd {
 			w.f()
+			l.report()
 			return
 		}
 	}
@@ -347,6 +353,9 @@ func (l *Loop) timedOut(c *Conn) {
 	case c.has(lingering):
 		c.Close()
 		return
+	case c.has(dialing) && !c.has(outgoing):
+		l.cut(c, unix.ETIMEDOUT)
+		return
 	case c.has(blocked) && !c.has(steady):
 		l.cut(c, unix.ETIMEDOUT)
 		return
@@ -359,24 +368,22 @@ func (l *Loop) timedOut(c *Conn) {
 // guard is deferred around every call of a handler: a panic costs the connection
 // and is told, the loop goes on.
 func (l *Loop) guard(c *Conn) {
-	v := recover()
-	if v == nil {
-		return
-	}
-	l.tellPanic(v)
-	l.driven = nil
-	if c.has(open) {
-		defer func() { _ = recover() }() // of Closed; it has been told once
+	if l.survive(recover()) {
+		l.driven = nil
 		c.Close()
 	}
 }
 
-// tellPanic counts a handler's panic and tells of it.
-func (l *Loop) tellPanic(v any) {
+// survive counts a handler's panic and tells of it, if there was one.
+func (l *Loop) survive(v any) bool {
+	if v == nil {
+		return false
+	}
 	l.count.Panics++
 	if l.panicked != nil {
 		l.panicked(v, debug.Stack())
 	}
+	return true
 }
 
 // Post has f called on the loop's goroutine, from any goroutine. Calls keep
@@ -402,6 +409,7 @@ func (l *Loop) drainPosts() {
 	for i, f := range l.spare {
 		l.spare[i] = nil
 		f()
+		l.report()
 	}
 }
 
@@ -416,7 +424,7 @@ func (l *Loop) Drain() {
 func (l *Loop) closeIdle() {
 	l.table.each(func(c *Conn) {
 		if c.idles() && !c.has(away) {
-			l.closeQuietly(c)
+			c.Close()
 		}
 	})
 }
@@ -426,22 +434,17 @@ func (c *Conn) idles() bool {
 	return c.has(outgoing) && c.tie == nil && !c.has(dialing|busy)
 }
 
-func (l *Loop) closeQuietly(c *Conn) {
-	defer l.guard(c)
-	c.Close()
-}
-
 // Cut closes every connection and counts each as cut, with the Cause ECANCELED, unless all
 // that it still waited for was the peer's close.
 func (l *Loop) Cut() {
 	l.refuseAll()
 	l.table.each(func(c *Conn) {
-		defer l.guard(c)
 		if c.has(lingering) {
 			c.Close()
-			return
+		} else {
+			l.cut(c, unix.ECANCELED)
 		}
-		l.cut(c, unix.ECANCELED)
+		l.report() // so that a handler finds the others as they were
 	})
 }
 
@@ -469,6 +472,7 @@ func (l *Loop) free() {
 		} else if o != nil && o.pipe != nil {
 			o.pipe.close()
 		}
+		l.unseal(c)
 		closeFile(c.fd)
 	})
 	for _, d := range l.doubts {

@@ -66,11 +66,11 @@ func (c *Conn) KeepsUp(p *Pace, n int) bool {
 // tunnels reports whether all that comes is passed on, without an end.
 func (c *Conn) tunnels() bool { return c.tie != nil && c.tie.left == passAll }
 
-// taking is the pace at which a peer takes output: through all of a pair's outputs, one of which
-// may be gone before the next one comes; the server's end of a pair has no other use for it.
+// taking is the pace at which a peer takes output. Where connections are joined it goes through all of its outputs,
+// one of which may be gone before the next one comes.
 func (c *Conn) taking() *Pace {
 	if c.tie != nil {
-		return &c.tie.peer.tie.pace
+		return &c.tie.takes
 	}
 	return &c.out.pace
 }
@@ -89,8 +89,11 @@ func (l *Loop) takes(c *Conn, n int) bool {
 // Brings counts n bytes of input that a handler passes on to the connection's partner, as Pass counts
 // its own, and reports whether the peer is fast enough.
 func (c *Conn) Brings(n int) bool {
-	if c.tie == nil || c.KeepsUp(&c.tie.pace, n) || c.tie.peer.out != nil {
-		return true // or it isn't the peer that is waited for
+	if c.tie == nil || c.KeepsUp(&c.tie.sends, n) {
+		return true
+	}
+	if p := c.Partner(); p != nil && p.out != nil {
+		return true // it isn't the peer that is waited for
 	}
 	c.svc.loop.count.Slow++
 	return false

@@ -53,8 +53,8 @@ func proxy(l *eventloop.Loop, to *eventloop.Address, failed func(unix.Errno)) *m
 			c := u.State.(*eventloop.Conn)
 			u.State = nil
 			l.Join(c, u)
-			c.Pass(-1)
-			u.Pass(-1)
+			c.Pass(u, -1)
+			u.Pass(c, -1)
 			c.SetBusy(false)
 			u.KeepAlive(eventloop.Keepalive{Idle: time.Minute, Interval: time.Second, Count: 3})
 		},

@@ -203,7 +203,7 @@ func TestPassSome(t *testing.T) {
 				}
 				h.received = func(c *eventloop.Conn, in []byte) int {
 					if string(in[:1]) == "<" {
-						c.Pass(int64(size))
+						c.Pass(c.Partner(), int64(size))
 						return 1
 					}
 					if len(in) < 4 {

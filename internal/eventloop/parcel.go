@@ -30,6 +30,14 @@ type Parcel struct {
 	Out   []byte // queued and not written
 	Tail  []byte // queued behind Out by WriteStatic
 
+	// Of a connection that is not plain.
+	Transport uint16 // the kind of Keys; 0: it is plain
+	Keys      []byte // Transport.Freeze
+	Cipher    []byte // read and not opened
+	Opened    []byte // opened and not presented
+	Sealed    []byte // to be written in front of Out
+	Word      Word   // who has said that it has ended
+
 	File      int   // queued behind Out by SendFile, or -1
 	Off, Left int64 // what of it, in bytes
 
@@ -43,11 +51,14 @@ type Parcel struct {
 	Age    time.Duration // Conn.Age; of a partner it isn't known
 	Served uint32        // Conn.Served; likewise
 
-	// Of a connection that is joined to another: Conn.Passing, Conn.Passed, and, in the
-	// client's parcel, the other one, which has no Partner.
+	// Of connections that travel together: Conn.Passing, Conn.Passed, and the next of them, nil behind the last. The
+	// first is a client's.
 	Passing int64
 	Passed  uint64
 	Partner *Parcel
+	// PassTo is whose output Passing means, by its place in that order, where more than two travel
+	// together; of two it is the other.
+	PassTo int
 }
 
 // AppendFDs appends the parcel's descriptors, the socket first, and its partner's.
@@ -65,7 +76,7 @@ func (p *Parcel) AppendFDs(fds []int) []int {
 
 // size returns its bytes.
 func (p *Parcel) size() int {
-	n := len(p.In) + len(p.Out) + len(p.Tail) + len(p.State)
+	n := len(p.In) + len(p.Out) + len(p.Tail) + len(p.State) + len(p.Keys) + len(p.Cipher) + len(p.Opened) + len(p.Sealed)
 	if p.Partner != nil {
 		n += p.Partner.size()
 	}

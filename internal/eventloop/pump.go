@@ -9,7 +9,7 @@ const bulkEnd = 16 << 10
 
 // passKept passes input on that was kept, or waits for the partner to have room.
 func (l *Loop) passKept(c *Conn) {
-	to := c.tie.peer
+	to := c.tie.to
 	if to.out != nil {
 		l.topUp(c, to.out)
 		c.WaitFor(to)
@@ -20,7 +20,7 @@ func (l *Loop) passKept(c *Conn) {
 		n = int(min(left, int64(n)))
 	}
 	in := c.in
-	if !l.hand(c, to, in[:n]) || !c.has(open) {
+	if !l.hand(to, in[:n]) {
 		return
 	}
 	if n == len(in) {
@@ -33,7 +33,7 @@ func (l *Loop) passKept(c *Conn) {
 
 // pump reads once and passes on what came. The partner has room.
 func (l *Loop) pump(c *Conn) {
-	to := c.tie.peer
+	to := c.tie.to
 	if c.tie.bulk && c.plain() && to.plain() && l.pumpPipe(c) {
 		return
 	}
@@ -41,22 +41,27 @@ func (l *Loop) pump(c *Conn) {
 	if left := c.tie.left; left > 0 {
 		room = room[:min(left, int64(len(room)))]
 	}
-	n, errno := l.receive(c, room)
+	n, more, errno := l.receive(c, room)
 	if !l.came(c, n, errno) {
 		return
 	}
 	c.tie.bulk = n == l.maxMessage
-	if n < len(room) && !c.has(hangup) {
-		c.flags &^= readable // a short count: the socket is empty
+	if !more && !c.has(hangup) {
+		c.flags &^= readable
 	}
-	if l.hand(c, to, room[:n]) {
+	if l.hand(to, room[:n]) {
 		l.passed(c, n)
 	}
 }
 
 // hand writes bytes of one connection to another that has nothing waiting, and
-// queues what it doesn't take. It returns false if that is closed by now.
-func (l *Loop) hand(c, to *Conn, p []byte) bool {
+// queues what it doesn't take. It returns false if that has ended.
+func (l *Loop) hand(to *Conn, p []byte) bool {
+	if to.has(sealed) {
+		to.Write(p)
+		to.Push()
+		return to.has(open)
+	}
 	l.left -= callWork
 	n, errno := l.transmit(to, p, nil, false)
 	switch {
@@ -100,6 +105,7 @@ func (l *Loop) pumpPipe(c *Conn) bool {
 		l.putPipe(p, true)
 		return true
 	}
+	l.count.in(c, n)
 	for n < size {
 		more := l.pourMore(c, p, size-n)
 		if more == 0 {
@@ -109,11 +115,11 @@ func (l *Loop) pumpPipe(c *Conn) bool {
 		l.left -= more + callWork
 	}
 	c.tie.bulk = n >= bulkEnd
-	to := c.tie.peer
+	to := c.tie.to
 	o := l.output(to)
 	o.pipe, o.piped = p, n
 	to.Push()
-	if c.has(open) && c.tie != nil {
+	if to.has(open) {
 		l.passed(c, n)
 	}
 	return true
@@ -153,12 +159,12 @@ func (l *Loop) pourMore(c *Conn, p *pipe, n int) int {
 	return n
 }
 
-// passed takes note of bytes that went to the partner.
+// passed counts bytes that were passed on.
 func (l *Loop) passed(c *Conn, n int) {
 	t := c.tie
 	t.passed += uint64(n)
 	l.touch(c)
-	l.touch(t.peer)
+	l.touch(t.to)
 	if t.left > 0 {
 		if t.left -= int64(n); t.left == 0 {
 			if p, ok := c.svc.handler.(Passer); ok {
@@ -177,7 +183,7 @@ func (l *Loop) passed(c *Conn, n int) {
 
 // touch arms a timeout anew: something moved.
 func (l *Loop) touch(c *Conn) {
-	if c.want != 0 && !c.has(blocked|lingering|away|steady) {
+	if c.want != 0 && c.has(open) && !c.has(blocked|lingering|away|steady) {
 		l.arm(c, c.want)
 	}
 }

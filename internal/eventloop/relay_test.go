@@ -100,6 +100,7 @@ func carry(t testing.TB, p eventloop.Parcel) eventloop.Parcel {
 		return fd
 	}
 	p.In, p.Out, p.Tail, p.State = slices.Clone(p.In), slices.Clone(p.Out), slices.Clone(p.Tail), slices.Clone(p.State)
+	p.Keys, p.Cipher, p.Opened, p.Sealed = slices.Clone(p.Keys), slices.Clone(p.Cipher), slices.Clone(p.Opened), slices.Clone(p.Sealed)
 	p.FD, p.File, p.Files = again(p.FD), again(p.File), slices.Clone(p.Files)
 	for i := range p.Files {
 		p.Files[i] = again(p.Files[i])

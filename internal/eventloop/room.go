@@ -42,8 +42,9 @@ func (l *Loop) idlest(clients bool) *Conn {
 			continue
 		}
 		looks := 0
-		for c := t.head; c != nil && looks < spareLooks; c = c.next {
+		for n := t.conns.head; n != nil && looks < spareLooks; n = n.next {
 			looks++
+			c := connOf(n)
 			at := c.deadline - t.wait
 			if l.now-at < t.grace || best != nil && at >= since {
 				break
@@ -60,13 +61,13 @@ func (l *Loop) idlest(clients bool) *Conn {
 // unused reports whether nothing is under way at a connection, and nothing has come that was not read
 // yet: so nobody misses it, whether it is its descriptor that is wanted or its memory.
 func (c *Conn) unused() bool {
-	return !c.has(inUse) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c != c.svc.loop.driven && c.Silent()
+	return !c.has(inUse) && c.has(registered) && c.in == nil && c.out == nil && c.tie == nil && c.Silent()
 }
 
 // yieldPlaces begins to close idle connections in order, as many as n, where descriptors get few: their
 // clients are told of the end (FIN), and a request that crosses it is not answered with RST as
 // long as the descriptor isn't needed. Those that are being closed so already are as good as free: connections that
-// come and go must not end one more each. It may be called while a connection is driven.
+// come and go must not end one more each. It must not be called while a connection is driven: see owed.
 func (l *Loop) yieldPlaces(n int) {
 	if want := l.budget.wanted(); want > 0 {
 		n = min(n, want-l.yielding(want))
@@ -83,7 +84,7 @@ func (l *Loop) yieldPlaces(n int) {
 // yielding returns how many connections are being closed in order for others, counting to n.
 func (l *Loop) yielding(n int) int {
 	found := 0
-	for c := l.classes[l.spentClass].head; c != nil && found < n; c = c.next {
+	for at := l.classes[l.spentClass].conns.head; at != nil && found < n; at = at.next {
 		found++
 	}
 	return found
@@ -91,7 +92,6 @@ func (l *Loop) yielding(n int) int {
 
 // spareOne closes an idle connection for the sake of others.
 func (l *Loop) spareOne(c *Conn, inOrder bool) {
-	defer l.guard(c)
 	l.count.IdleClosed++
 	l.crowded.say(l.now, !inOrder && l.full())
 	if !inOrder || c.has(outgoing) {
@@ -134,8 +134,8 @@ func (l *Loop) makeRoom() bool {
 	if l.budget.free(forClients) > 0 && !l.full() {
 		return true
 	}
-	if c := l.classes[l.spentClass].head; c != nil {
-		l.closeQuietly(c)
+	if n := l.classes[l.spentClass].conns.head; n != nil {
+		connOf(n).Close()
 	} else if c := l.idlest(l.full()); c != nil {
 		l.spareOne(c, false)
 	} else {
@@ -167,7 +167,7 @@ func (l *Loop) admits() bool {
 	if !l.full() && l.budget.free(forClients) > 0 {
 		return true
 	}
-	return l.classes[l.spentClass].head != nil || l.idlest(l.full()) != nil
+	return l.classes[l.spentClass].conns.head != nil || l.idlest(l.full()) != nil
 }
 
 // noRoom stops accepting because no client may come. Another loop of the process may have an
@@ -199,7 +199,7 @@ func (l *Loop) lookAgain() int64 {
 	if l.rest == restFull {
 		idle := false
 		for i := range l.classes {
-			idle = idle || l.classes[i].spare && l.classes[i].head != nil
+			idle = idle || l.classes[i].spare && l.classes[i].conns.head != nil
 		}
 		if !idle {
 			return 0

@@ -38,6 +38,7 @@ type victim struct {
 // shed ends connections until the loop holds a sixteenth less than it may, so that the search is
 // made once for many.
 func (l *Loop) shed() {
+	l.report() // so that no handler is asked of a connection that has lost its partner
 	l.mem.short = true
 	defer func() { l.mem.short = false }()
 	l.buffers.forgetAll()
@@ -53,6 +54,7 @@ func (l *Loop) shed() {
 		}
 		if v.c.gen == v.gen && v.c.here() {
 			l.shedOne(v)
+			l.report()
 		}
 	}
 	if l.holds() > goal {
@@ -105,8 +107,10 @@ func (l *Loop) victim(c *Conn) (victim, bool) {
 	if c.has(away|dialing|lingering) || c.has(outgoing) && !c.idles() {
 		return v, false
 	}
-	if c.tie != nil {
-		v.bytes += c.tie.peer.holds()
+	for u := range c.together {
+		if u != c {
+			v.bytes += u.holds()
+		}
 	}
 	switch {
 	case c.has(outgoing) || v.bytes == 0 && c.State == nil && c.tie == nil:
@@ -125,10 +129,14 @@ func (l *Loop) victim(c *Conn) (victim, bool) {
 func (c *Conn) holds() int {
 	n := cap(c.in)
 	if o := c.out; o != nil {
-		n += cap(o.buf) + o.owned
+		n += cap(o.buf) + cap(o.sealed) + o.owned
 		if o.pipe != nil {
 			n += pipeSize
 		}
+	}
+	if c.has(sealed) {
+		s := c.svc.loop.sealOf(c)
+		n += cap(s.in) + cap(s.plain)
 	}
 	if s, ok := c.svc.handler.(Shedder); ok && c.State != nil {
 		n += s.Held(c)

@@ -69,6 +69,7 @@ func (l *Loop) open(fd int32, s *Service, state flag) *Conn {
 
 // forget undoes open, for a connection whose descriptor is not the loop's yet.
 func (l *Loop) forget(c *Conn) {
+	l.unseal(c)
 	l.exit(c)
 	l.drop(c)
 	l.disarm(c)
@@ -98,24 +99,53 @@ const (
 	wayGiven      // another loop has it
 )
 
-// end closes a connection, but for its descriptor, which reap closes.
-func (l *Loop) end(c *Conn, how way) {
+// closed is a connection that has ended, until its descriptor is closed.
+type closed struct {
+	c     *Conn
+	cause unix.Errno // Cause
+}
+
+// end ends a connection, for a reason or none. It calls no handler, so it may be called from
+// anywhere: report does that, and reap closes the descriptor.
+func (l *Loop) end(c *Conn, how way, cause unix.Errno) {
 	if c.has(dialing) {
 		c.flags |= missed
 	}
 	c.flags &^= open
-	l.closing = append(l.closing, c)
+	l.closing = append(l.closing, closed{c, cause})
 	l.exit(c)
 	l.disarm(c)
 	l.drop(c)
+	l.unseal(c)
 	if c.out != nil {
 		l.release(c)
 	}
 	l.live--
 	l.countEnd(c, how)
-	defer l.part(c)         // it may panic
-	c.svc.handler.Closed(c) // last, with its partner still known
-	c.State = nil
+}
+
+// report calls Closed for each connection that has ended and was not reported, those among them that a Closed
+// ends. It runs where no connection is driven, and before another one is. What is bounded by the descriptors
+// that there are, for none is closed before all are reported.
+func (l *Loop) report() {
+	for l.reported < len(l.closing) {
+		e := l.closing[l.reported]
+		l.reported++
+		l.reportOne(e)
+	}
+}
+
+func (l *Loop) reportOne(e closed) {
+	c := e.c
+	l.cause = e.cause
+	defer func() {
+		l.survive(recover())
+		l.cause, c.State = 0, nil
+		l.Part(c) // last: Closed can still ask for its partner
+	}()
+	if c.has(outgoing) || !c.has(missed) { // else its handler has never heard of it
+		c.svc.handler.Closed(c)
+	}
 }
 
 func (l *Loop) countEnd(c *Conn, how way) {
@@ -138,38 +168,37 @@ func (l *Loop) countEnd(c *Conn, how way) {
 	}
 }
 
-// fail closes a connection for a reason, which Cause tells meanwhile.
-func (l *Loop) fail(c *Conn, errno unix.Errno) { l.endFor(c, wayClosed, errno) }
+// fail ends a connection for a reason, 0 if there is none.
+func (l *Loop) fail(c *Conn, errno unix.Errno) { l.end(c, wayClosed, errno) }
 
-// cut closes a connection before it is done.
-func (l *Loop) cut(c *Conn, errno unix.Errno) { l.endFor(c, wayCut, errno) }
-
-func (l *Loop) endFor(c *Conn, how way, errno unix.Errno) {
-	before := l.cause
-	l.cause = errno
-	defer func() { l.cause = before }()
-	l.end(c, how)
-}
+// cut ends a connection before it is done.
+func (l *Loop) cut(c *Conn, errno unix.Errno) { l.end(c, wayCut, errno) }
 
 // Cause tells a handler, inside Closed, which error ended the connection; 0 if none
 // did.
 func (l *Loop) Cause() unix.Errno { return l.cause }
 
-// reap closes the descriptors of the connections that were closed since it last did.
+// reap reports the connections that have ended since it last ran, and closes their descriptors.
 // It runs while none is driven: an event of this turn that still means one of them has another
 // generation than whoever gets the descriptor next. And it runs after each connection, for a close
 // is work too: more than all else that is done for one whose peer has closed.
 func (l *Loop) reap() {
+	if l.owed > 0 {
+		n := l.owed
+		l.owed = 0
+		l.yieldPlaces(n)
+	}
 	if len(l.closing) == 0 {
 		return
 	}
+	l.report()
 	l.done += len(l.closing) * closeWork
-	for i, c := range l.closing {
-		l.closing[i] = nil
-		fd := c.fd
-		*c = Conn{gen: c.gen}
+	for _, e := range l.closing {
+		fd := e.c.fd
+		*e.c = Conn{gen: e.c.gen}
 		closeSocket(fd)
 	}
 	l.budget.give(len(l.closing))
-	l.closing = l.closing[:0]
+	clear(l.closing)
+	l.closing, l.reported = l.closing[:0], 0
 }

@@ -1,98 +1,90 @@
 package eventloop
 
-// Passer is a Handler whose connections pass a number of bytes on, by Pass.
-type Passer interface {
-	Handler
-	// Passed is called when the last of the bytes that Pass was told of is on its way.
-	Passed(c *Conn)
-}
+// Two things can hold between connections of a loop. Some *travel together*: they go to another process in one parcel,
+// or none does (Join, Part). And one may *pass* its input to another of them, unseen by handlers (Pass, pass.go): that is
+// between two.
 
-// tie is one end of a pair.
+// tie is what a connection has with others.
 //
-// Invariant: peer.tie.peer is the connection whose tie it is.
+// Invariant: prev and next make a ring of two or more that travel together, each of which has a tie.
 type tie struct {
-	peer   *Conn
-	left   int64  // bytes of input that go to the peer; passAll is all of them
+	prev, next *Conn
+
+	to     *Conn  // whose output the input goes to; nil if Pass was never called. Invariant: of the ring, and no other's
+	left   int64  // bytes of input that go there; passAll is all of them
 	passed uint64 // since Join
-	pace   Pace   // of the peer that sends it
 	bulk   bool   // they come in such numbers that a pipe pays
+
+	sends Pace // of the peer, with what is passed
+	takes Pace // …with all of the connection's outputs
 }
 
-// passAll as a number of bytes is as many as there are.
-const passAll = -1
-
-// Join makes a pair of a client's connection and an outgoing one, which go to
-// another process together. What becomes of one when the other ends is the handlers' affair.
-func (l *Loop) Join(client, upstream *Conn) {
-	if client.tie != nil || upstream.tie != nil {
-		panic("eventloop: a connection is joined already")
+// Join has two connections, and all that either travels with, go to another process together. What becomes
+// of one when another ends is the handlers' affair.
+func (l *Loop) Join(a, b *Conn) {
+	for _, c := range [...]*Conn{a, b} {
+		if c.tie == nil {
+			c.tie = l.newTie()
+			c.tie.prev, c.tie.next = c, c
+		}
 	}
-	client.tie, upstream.tie = l.newTie(upstream), l.newTie(client)
+	for c := range a.together {
+		if c == b {
+			return
+		}
+	}
+	// The rings are cut behind a and behind b, and joined crosswise.
+	x, y := a.tie.next, b.tie.next
+	a.tie.next, y.tie.prev = y, a
+	b.tie.next, x.tie.prev = x, b
 }
 
-func (l *Loop) newTie(peer *Conn) *tie {
+func (l *Loop) newTie() *tie {
 	if t, ok := l.ties.Take(); ok {
-		t.peer = peer
 		return t
 	}
-	return &tie{peer: peer}
+	return new(tie)
 }
 
-// Part ends a pair, from either end.
-func (l *Loop) Part(c *Conn) { l.part(c) }
-
-func (l *Loop) part(c *Conn) {
+// Part has a connection go by itself, and pass nothing. It does nothing to one that does.
+func (l *Loop) Part(c *Conn) {
 	if c.tie == nil {
 		return
 	}
-	p := c.tie.peer
-	for _, c := range [...]*Conn{c, p} {
-		*c.tie = tie{}
-		l.ties.Keep(c.tie, 2*keepBuffers)
-		c.tie = nil
+	next := c.tie.next
+	for u := range c.together {
+		if u.tie.to == c {
+			u.tie.to, u.tie.left = nil, 0
+		}
 	}
-	for _, c := range [...]*Conn{c, p} {
-		if l.moving && c.has(outgoing) && c.has(open) && !c.has(away) {
-			l.leave(c) // by itself, if its handler keeps it
+	c.tie.prev.tie.next, next.tie.prev = next, c.tie.prev
+	l.untie(c)
+	if next.tie.next == next {
+		l.untie(next)
+	}
+	for _, u := range [...]*Conn{c, next} {
+		if l.moving && u.has(outgoing) && u.idles() && u.here() {
+			l.leave(u) // by itself, if its handler keeps it
 		}
 	}
 }
 
-// Partner returns the connection that this one is joined to, nil if there is none.
+func (l *Loop) untie(c *Conn) {
+	*c.tie = tie{}
+	l.ties.Keep(c.tie, 2*keepBuffers)
+	c.tie = nil
+}
+
+// together yields the connections that travel together, beginning with this one.
+func (c *Conn) together(yield func(*Conn) bool) {
+	for u := c; yield(u) && u.tie != nil && u.tie.next != c; u = u.tie.next {
+	}
+}
+
+// Partner returns the one connection that this one travels with; nil if it is alone, or there are more.
 func (c *Conn) Partner() *Conn {
-	if c.tie == nil {
+	if c.tie == nil || c.tie.next != c.tie.prev {
 		return nil
 	}
-	return c.tie.peer
+	return c.tie.next
 }
-
-// Pass has the next n bytes of the connection's input go to its partner, unseen by
-// the handler and beginning with what is kept; n < 0 has all of them go. A partner
-// that doesn't take them stops the reading. After n bytes Passer.Passed is called;
-// the end of the input is told by Ended, as ever.
-func (c *Conn) Pass(n int64) {
-	c.tie.left = max(n, passAll)
-	c.flags &^= paused
-	c.Await(&c.tie.pace)
-	c.Release()
-}
-
-// Passing returns how many bytes are still to be passed; less than 0 for all, 0 for
-// none.
-func (c *Conn) Passing() int64 {
-	if c.tie == nil {
-		return 0
-	}
-	return c.tie.left
-}
-
-// Passed returns how many bytes of the connection's input its partner got since Join.
-func (c *Conn) Passed() uint64 {
-	if c.tie == nil {
-		return 0
-	}
-	return c.tie.passed
-}
-
-// passes tells whether input goes to the partner.
-func (c *Conn) passes() bool { return c.tie != nil && c.tie.left != 0 }

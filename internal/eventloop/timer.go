@@ -5,13 +5,13 @@ import "time"
 // Class names a timeout duration of a loop; 0 is no timeout.
 type Class uint8
 
-// class is one FIFO list: all of its connections wait equally long, so the
-// first one armed is the first one due, and arming costs two pointers.
-//
-// Invariant: deadlines do not decrease from head to tail.
+// class is a timeout's FIFO lists: all in them wait equally long, so the
+// first one armed is the first one due, and arming costs two pointers. Connections, most of all that wait, have one to
+// themselves: so a node needs no word of what it is part of.
 type class struct {
-	wait       int64 // nanoseconds
-	head, tail *Conn
+	wait   int64 // nanoseconds
+	conns  list  // nodes of Conn
+	timers list  // nodes of Timer
 	// moved is the class of those connections that came with part of their time
 	// gone, sorted in; 0 while there were none. That one is extra.
 	moved Class
@@ -58,71 +58,44 @@ func (l *Loop) arm(c *Conn, id Class) {
 	}
 	t := &l.classes[id]
 	c.class, c.deadline = id, l.now+t.wait
-	c.prev, c.next = t.tail, nil
-	if t.tail != nil {
-		t.tail.next = c
-	} else {
-		t.head = c
-	}
-	t.tail = c
+	t.conns.push(&c.node)
 }
 
 // armUntil arms a class with the time that was left of it elsewhere, but not more
-// than all of it; 0 is all. Such connections come in the order of their deadlines, so the
-// place of one is found at the end of a list that they have to themselves.
+// than all of it; 0 is all.
 func (l *Loop) armUntil(c *Conn, id Class, deadline int64) {
-	if id == 0 || deadline == 0 || deadline >= l.now+l.classes[id].wait {
+	moved := l.classUntil(id, deadline)
+	if moved == 0 {
 		l.arm(c, id)
 		return
 	}
-	if l.classes[id].moved == 0 && len(l.classes) <= 255 {
+	l.disarm(c)
+	c.class, c.deadline = moved, deadline
+	l.classes[moved].conns.insert(&c.node)
+}
+
+// classUntil returns the class that has a deadline sorted in, 0 if that has all of its time. Those that come from another
+// process come in the order of their deadlines, so the
+// place of one is found at the end of a list that they have to themselves.
+func (l *Loop) classUntil(id Class, deadline int64) Class {
+	if id == 0 || deadline == 0 || deadline >= l.now+l.classes[id].wait {
+		return 0
+	}
+	if l.classes[id].moved == 0 && len(l.classes) <= 255 { // else it gets its whole time
 		l.classes = append(l.classes, class{
 			wait: l.classes[id].wait, extra: true, spare: l.classes[id].spare, grace: l.classes[id].grace,
 		})
 		l.classes[id].moved = Class(len(l.classes) - 1)
 	}
-	if l.classes[id].moved == 0 {
-		l.arm(c, id) // no class is left: it gets its whole time
-		return
-	}
-	id = l.classes[id].moved
-	l.disarm(c)
-	t := &l.classes[id]
-	c.class, c.deadline = id, deadline
-	before := t.tail
-	for before != nil && before.deadline > deadline {
-		before = before.prev
-	}
-	c.prev = before
-	if before != nil {
-		c.next, before.next = before.next, c
-	} else {
-		c.next, t.head = t.head, c
-	}
-	if c.next != nil {
-		c.next.prev = c
-	} else {
-		t.tail = c
-	}
+	return l.classes[id].moved
 }
 
 // disarm takes a connection off its list.
 func (l *Loop) disarm(c *Conn) {
-	if c.class == 0 {
-		return
+	if c.class != 0 {
+		l.classes[c.class].conns.remove(&c.node)
+		c.class = 0
 	}
-	t := &l.classes[c.class]
-	if c.prev != nil {
-		c.prev.next = c.next
-	} else {
-		t.head = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	} else {
-		t.tail = c.prev
-	}
-	c.prev, c.next, c.class = nil, nil, 0
 }
 
 // Expired returns the class of the timeout that Handler.TimedOut is called for.
@@ -132,12 +105,24 @@ func (l *Loop) Expired() Class { return l.expired }
 func (l *Loop) expire() {
 	until := int64(0)
 	for i := range l.classes {
-		for c := l.classes[i].head; c != nil && c.deadline <= l.now; c = l.classes[i].head {
+		for {
+			t := &l.classes[i] // a handler may have made another class
+			n, timer := t.conns.head, false
+			if n == nil || n.deadline > l.now {
+				if n, timer = t.timers.head, true; n == nil || n.deadline > l.now {
+					break
+				}
+			}
 			if until == 0 {
 				until = l.clock() + expireTime
 			}
-			l.disarm(c)
-			l.timedOut(c)
+			if timer {
+				l.fire(timerOf(n))
+			} else {
+				c := connOf(n)
+				l.disarm(c)
+				l.timedOut(c)
+			}
 			l.reap()
 			l.done += callWork
 			if l.late(until) {
@@ -158,8 +143,10 @@ func (l *Loop) nearest() int {
 		due = at
 	}
 	for i := range l.classes {
-		if c := l.classes[i].head; c != nil && (due == 0 || c.deadline < due) {
-			due = c.deadline
+		for _, n := range [...]*node{l.classes[i].conns.head, l.classes[i].timers.head} {
+			if n != nil && (due == 0 || n.deadline < due) {
+				due = n.deadline
+			}
 		}
 	}
 	if due == 0 {

@@ -63,8 +63,9 @@ func (h *Handler) Flushed(*eventloop.Conn) {}
 
 // Passed counts, and has it go on.
 func (h *Handler) Passed(c *eventloop.Conn) {
-	h.count(sessionOf(c))
-	c.Pass(countEvery)
+	st := sessionOf(c)
+	h.count(st)
+	c.Pass(st.other(c), countEvery)
 }
 
 // Ended passes the client's end on.

@@ -123,8 +123,8 @@ func (h *Handler) reached(st *session) {
 	client.SetDeadline(h.first)
 	server.SetDeadline(h.total)
 	client.SetBusy(false)
-	server.Pass(countEvery)
-	client.Pass(countEvery)
+	server.Pass(client, countEvery)
+	client.Pass(server, countEvery)
 }
 
 // key is what a server is chosen by where that depends on the client: its address.

@@ -219,9 +219,10 @@ func (s *Stream) Unsent() int64 { return s.c.Unsent() }
 
 // ReadBody implements stream.Stream.
 func (s *Stream) ReadBody() {
-	r, alone := s.Request(), s.c.Partner() == nil
+	r, to := s.Request(), s.c.Partner()
+	alone := to == nil
 	if !r.Chunked && !alone {
-		s.c.Pass(r.Length)
+		s.c.Pass(to, r.Length)
 		return
 	}
 	if s.wants, s.length = true, r.Length; r.Chunked {

@@ -97,9 +97,7 @@ func (x *Relay) connected() {
 	opts, _ := h.options(r)
 	h.room = x.route.composeRequest(&h.req, h.room, r, x.origin, l.server.Host(), opts)
 	l.call.Send(&h.req, x.body)
-	if u.Push(); x.link != l {
-		return // that has failed, and been seen to
-	}
+	u.Push()
 	x.s.Busy(false)
 	if x.s.BodyRead() {
 		u.SetTimeout(x.route.patience)
@@ -137,9 +135,7 @@ func (x *Relay) Came(end bool) (to *eventloop.Conn) {
 			return l.conn
 		}
 	}
-	if l.conn.Push(); x.link != l {
-		return nil
-	}
+	l.conn.Push()
 	return l.conn
 }
 
@@ -157,9 +153,7 @@ func (x *Relay) received(in []byte) (n int) {
 			x.serverFailed(upstream.Malformed)
 			return len(in)
 		case stream.Interim:
-			if over, wait := x.interim(); over {
-				return len(in)
-			} else if wait {
+			if x.interim() {
 				return n
 			}
 		case stream.Switch:
@@ -193,19 +187,17 @@ func (x *Relay) response() *message.Response {
 	return &h.resp
 }
 
-// interim passes on a 1xx head. over says that the exchange has ended by it, wait that the server waits for
-// the client: who floods it with these doesn't flood us.
-func (x *Relay) interim() (over, wait bool) {
+// interim passes on a 1xx head. It reports whether the server waits for the client: who floods it with these
+// doesn't flood us.
+func (x *Relay) interim() (wait bool) {
 	if x.minor == 0 {
-		return false, false
+		return false
 	}
-	l := x.link
+	u := x.link.conn
 	x.s.Interim(x.response())
-	if x.s.Push(); x.link != l {
-		return true, false
-	}
-	l.conn.SetTimeout(x.route.patience)
-	return false, x.s.Throttle(l.conn)
+	x.s.Push()
+	u.SetTimeout(x.route.patience)
+	return x.s.Throttle(u)
 }
 
 // head passes on a head, which follow bytes of what came with it.
@@ -225,12 +217,10 @@ func (x *Relay) flow() {
 		l.conn.SetTimeout(x.route.patience)
 		return
 	}
-	if x.s.Push(); x.link != l {
-		return
-	}
+	x.s.Push()
 	l.conn.SetTimeout(x.route.patience)
-	if n := l.call.Direct(); n != 0 && x.s.Direct() != nil {
-		l.conn.Pass(n)
+	if n, to := l.call.Direct(), x.s.Direct(); n != 0 && to != nil {
+		l.conn.Pass(to, n)
 		return
 	}
 	x.s.Throttle(l.conn)

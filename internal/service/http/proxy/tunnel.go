@@ -42,8 +42,8 @@ func (x *Relay) tunnel() {
 	x.recycle()
 	u.SetTimeout(t.hub.quiet) // the server's: its client may have a deadline
 	u.KeepAlive(tunnelKeepalive)
-	u.Pass(-1)
-	t.client.Pass(-1)
+	u.Pass(t.client, -1)
+	t.client.Pass(u, -1)
 	t.s.Busy(false)
 	t.s.Push()
 }

@@ -50,7 +50,8 @@ type Stream interface {
 	// Abort ends an answer whose head was sent, so that the client sees that this isn't all.
 	Abort()
 
-	// Push writes what is queued. It may end the stream: its responder is told.
+	// Push writes what is queued. Should that end the connection, the responder is told when the event loop's call
+	// has returned (Gone): nobody has to ask.
 	Push()
 	// Throttle stops a connection's input until all that is queued here has gone. It reports whether
 	// there is any.
