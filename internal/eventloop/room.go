@@ -113,8 +113,9 @@ func (l *Loop) CloseIdle(since time.Duration) {
 		if !t.spare {
 			continue
 		}
-		for c, next := t.head, (*Conn)(nil); c != nil && l.now-(c.deadline-t.wait) >= int64(since); c = next {
-			if next = c.next; !c.has(outgoing) && c.unused() {
+		for n := t.conns.head; n != nil && l.now-(n.deadline-t.wait) >= int64(since); {
+			c := connOf(n)
+			if n = n.next; !c.has(outgoing) && c.unused() {
 				l.finishIdle(c)
 			}
 		}
