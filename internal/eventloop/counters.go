@@ -43,6 +43,10 @@ type Counters struct {
 	// ClientUncounted is connections of clients with a bound that there was no room to count.
 	ClientUncounted uint64
 	Slow            uint64 // connections ended because the peer was slower than min_rate
+	Handshakes      uint64 // of TLS that were done
+	Resumed         uint64 // …by a ticket
+	ShakesFailed    uint64 // handshakes of TLS that came to nothing
+	ShakesWaited    uint64 // …that had to wait for others to be done
 }
 
 // in and out count bytes of a connection.

@@ -34,6 +34,9 @@ func Encode(items []Item) (b []byte, fds []int, format int) {
 		if format >= 2 {
 			b = appendJoint(b, &it.Parcel)
 		}
+		if format >= 3 {
+			b = appendSeals(b, &it.Parcel)
+		}
 		b = appendLater(b)
 		fds = it.AppendFDs(fds)
 	}
@@ -71,6 +74,9 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 		d.parcel(&it.Parcel)
 		if format >= 2 {
 			d.joint(&it.Parcel)
+		}
+		if format >= 3 {
+			d.seals(&it.Parcel)
 		}
 		readLater(d.Reader, format)
 		if d.Err() != nil || d.short {

@@ -59,6 +59,19 @@ func Parse(in []byte) (Hello, error) {
 	return h, nil
 }
 
+// MayBeHTTP reports whether in, all of it or what has come, begins as a request of HTTP/1 does: with a method in capitals.
+func MayBeHTTP(in []byte) bool {
+	for i, c := range in {
+		switch {
+		case c == ' ':
+			return i >= 3
+		case c < 'A' || c > 'Z' || i >= 20:
+			return false
+		}
+	}
+	return len(in) > 0
+}
+
 // message returns the ClientHello behind its type and length. It is a part of in if it stands in one record.
 func message(in []byte) ([]byte, error) {
 	var joined []byte

@@ -118,6 +118,9 @@ func (c *Conn) Warm() {
 	c.out.warm(c.version, c.suite)
 }
 
+// Warmed reports whether Warm has nothing to do.
+func (c *Conn) Warmed() bool { return c.in.aead != nil && c.out.aead != nil }
+
 // Cool gives back what Warm made.
 func (c *Conn) Cool() {
 	c.in.cool()

@@ -1,0 +1,318 @@
+// Package transport is TLS as an event loop's transport: a handshake, then records.
+//
+// It owns what a connection is between its first byte and its keys, how many handshakes are under way at the same time, and
+// what is kept warm of those that are idle. It never reads or writes a socket, opens no file, and knows no service.
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"sync/atomic"
+	"unsafe"
+
+	"reuseportd/internal/eventloop"
+	"reuseportd/internal/pack"
+	"reuseportd/internal/tls/handshake"
+	"reuseportd/internal/tls/hello"
+	"reuseportd/internal/tls/record"
+)
+
+// Kind is the number of what Freeze writes: a record.Conn, then Info. It is never used for anything else.
+const Kind = 1
+
+// Info is what is known of a session.
+type Info struct {
+	Version, Suite uint16 // as in crypto/tls
+	Resumed        bool
+	ServerName     string // that the client asked for, "" if none
+	Protocol       string // chosen by ALPN, "" if none was
+	Subject        string // of the client's certificate, which was verified; "" if there is none
+}
+
+// Listener is what all loops of a worker share of one listener's TLS.
+type Listener struct {
+	conf atomic.Pointer[tls.Config]
+}
+
+// Use has handshakes that begin from now on go by a configuration, which never changes any more.
+func (l *Listener) Use(conf *tls.Config) { l.conf.Store(conf) }
+
+// Warm is what is ready to seal and open in one event loop: of so many connections as were active last, at most.
+type Warm struct {
+	room record.Room
+	ring [512]*record.Conn
+	next int
+}
+
+// touch makes a connection ready. The one that has been so for longest makes room for it.
+func (w *Warm) touch(c *record.Conn) {
+	if c.Warmed() {
+		return
+	}
+	c.Warm()
+	if old := w.ring[w.next]; old != nil && old != c {
+		old.Cool()
+	}
+	w.ring[w.next] = c
+	w.next = (w.next + 1) % len(w.ring)
+}
+
+// Loop makes the transports of one listener in one event loop.
+type Loop struct {
+	loop   *eventloop.Loop
+	shared *Listener
+	warm   *Warm
+	most   int                                // handshakes at the same time
+	failed func(c *eventloop.Conn, why error) // must not block
+	active int
+	queue  []*Conn // that wait for one of the active to be done
+}
+
+// Options are what a Loop is made of.
+type Options struct {
+	Shared *Listener
+	Warm   *Warm // of the loop
+	Most   int   // handshakes at the same time, at least 1
+	Failed func(c *eventloop.Conn, why error)
+}
+
+// New makes the transports of a listener in a loop.
+func New(l *eventloop.Loop, o Options) *Loop {
+	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed}
+}
+
+// New implements eventloop.Transports.
+func (l *Loop) New(c *eventloop.Conn) eventloop.Transport { return &Conn{l: l, c: c} }
+
+// Thaw implements eventloop.Transports.
+func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Transport, error) {
+	if kind != Kind {
+		return nil, errors.New("TLS in a form that is not known here")
+	}
+	rec, rest, err := record.Thaw(state, &l.warm.room)
+	if err != nil {
+		return nil, err
+	}
+	t := &Conn{l: l, c: c, rec: rec}
+	r := pack.Reading(rest)
+	t.info.form(r)
+	if err := r.End(); err != nil {
+		return nil, err
+	}
+	t.info.Version, t.info.Suite = rec.Version(), rec.Suite()
+	return t, nil
+}
+
+// form is what travels of what the keys don't say.
+func (i *Info) form(r *pack.Record) {
+	r.Bool(&i.Resumed)
+	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject} {
+		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // which is only read
+		if r.Bytes(&b); r.Reads() {
+			*s = string(b)
+		}
+	}
+}
+
+// Conn is the transport of one connection.
+type Conn struct {
+	l     *Loop
+	c     *eventloop.Conn
+	rec   *record.Conn     // nil before the handshake is done
+	shake *handshake.Shake // nil before it has begun, and when it is done
+
+	queued, working, freed bool
+
+	info Info
+}
+
+// Of returns the transport of a connection, nil if it has no TLS.
+func Of(c *eventloop.Conn) *Conn {
+	t, _ := c.Sealed().(*Conn)
+	return t
+}
+
+// Info returns what is known of the session. It must not be changed.
+func (t *Conn) Info() *Info { return &t.info }
+
+// plainAnswer is for who speaks HTTP where TLS is spoken.
+const plainAnswer = "HTTP/1.1 400 Bad Request\r\nServer: reuseportd\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 50\r\n\r\n" +
+	"This port speaks HTTPS: write https:// in the URL\n"
+
+// Errors of a handshake that crypto/tls has nothing to say of.
+var (
+	errPlainHTTP = errors.New("a request in plain HTTP")
+	errNotTLS    = errors.New("the client does not speak TLS")
+)
+
+// unexpected is an alert: fatal, unexpected_message (RFC 8446 section 6.2).
+var unexpected = []byte{21, 3, 1, 0, 2, 2, 10}
+
+// Shake implements eventloop.Transport.
+func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
+	if t.shake == nil {
+		if len(in) == 0 || t.queued {
+			return raw, 0, false, nil
+		}
+		if in[0] != 22 {
+			return t.notTLS(raw, in)
+		}
+		if !t.enter() {
+			return raw, 0, false, nil
+		}
+		t.shake = handshake.Server(t.l.shared.conf.Load())
+	}
+	if t.working {
+		return raw, 0, false, nil
+	}
+	raw, n, state, err := t.shake.Step(raw, in)
+	switch state {
+	case handshake.Works:
+		t.work()
+	case handshake.Done:
+		err = t.finish()
+		return raw, n, err == nil, err
+	case handshake.Failed:
+		t.fail(err)
+	}
+	return raw, n, false, err
+}
+
+// notTLS answers who begins with something else.
+func (t *Conn) notTLS(raw, in []byte) ([]byte, int, bool, error) {
+	if len(in) < 3 && hello.MayBeHTTP(in) {
+		return raw, 0, false, nil // more of it tells
+	}
+	err := errNotTLS
+	if hello.MayBeHTTP(in) {
+		raw, err = append(raw, plainAnswer...), errPlainHTTP
+	} else {
+		raw = append(raw, unexpected...)
+	}
+	t.fail(err)
+	return raw, len(in), false, err
+}
+
+// enter takes one of the places for handshakes, or waits for one.
+func (t *Conn) enter() bool {
+	l := t.l
+	if l.active >= l.most {
+		t.queued = true
+		l.queue = append(l.queue, t)
+		l.loop.Count().ShakesWaited++
+		return false
+	}
+	l.active++
+	return true
+}
+
+// leave gives the place to who waits for one.
+func (l *Loop) leave() {
+	l.active--
+	for len(l.queue) > 0 && l.active < l.most {
+		t := l.queue[0]
+		l.queue = l.queue[1:]
+		if !t.freed {
+			t.queued = false
+			t.c.Wake()
+			break
+		}
+	}
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+}
+
+// work has a signature made on a goroutine of its own.
+func (t *Conn) work() {
+	t.working = true
+	job, l := t.shake.Job(), t.l
+	go func() {
+		job()
+		l.loop.Post(func() {
+			t.working = false
+			if !t.freed {
+				t.c.Wake()
+			}
+		})
+	}()
+}
+
+// finish takes over from the handshake.
+func (t *Conn) finish() error {
+	rec, state, err := t.shake.Result(&t.l.warm.room)
+	if err != nil {
+		t.fail(err)
+		return err
+	}
+	t.rec = rec
+	t.info = Info{
+		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
+		ServerName: state.ServerName, Protocol: state.NegotiatedProtocol,
+	}
+	if len(state.VerifiedChains) > 0 {
+		t.info.Subject = state.PeerCertificates[0].Subject.String()
+	}
+	k := t.l.loop.Count()
+	if k.Handshakes++; state.DidResume {
+		k.Resumed++
+	}
+	t.endShake()
+	return nil
+}
+
+// endShake ends the coroutine and gives its place to another.
+func (t *Conn) endShake() {
+	if t.shake == nil {
+		return
+	}
+	t.shake.Close()
+	t.shake = nil
+	t.l.leave()
+}
+
+func (t *Conn) fail(err error) {
+	t.l.loop.Count().ShakesFailed++
+	if t.l.failed != nil {
+		t.l.failed(t.c, err)
+	}
+}
+
+// Open implements eventloop.Transport.
+func (t *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
+	t.l.warm.touch(t.rec)
+	return t.rec.Open(raw, to, in)
+}
+
+// Seal implements eventloop.Transport.
+func (t *Conn) Seal(raw, head, tail []byte) []byte {
+	t.l.warm.touch(t.rec)
+	return t.rec.Seal(raw, head, tail)
+}
+
+// End implements eventloop.Transport.
+func (t *Conn) End(raw []byte) []byte {
+	if t.rec == nil {
+		return raw
+	}
+	t.l.warm.touch(t.rec)
+	return t.rec.End(raw)
+}
+
+// Freeze implements eventloop.Transport.
+func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) {
+	r := pack.Writing(t.rec.Freeze(b))
+	t.info.form(r)
+	return Kind, r.Written()
+}
+
+// Free implements eventloop.Transport.
+func (t *Conn) Free() {
+	t.freed = true
+	t.endShake()
+	if t.rec != nil {
+		t.rec.Wipe()
+	}
+}
+
+var _ eventloop.Transport = (*Conn)(nil)
