@@ -90,6 +90,9 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 func printMaterials(w io.Writer, all []control.Material, now time.Time) {
 	for _, m := range all {
 		fmt.Fprintf(w, "%s %s: %s, for %s", m.Kind, strings.Join(m.Files, " and "), short(m.SHA256), ago(m.Since, now))
+		if m.Expires != nil {
+			fmt.Fprintf(w, "; expires %s", m.Expires.UTC().Format("2006-01-02"))
+		}
 		if m.Behind > 0 {
 			fmt.Fprintf(w, "; %s not taken it yet", plural(m.Behind, "worker has", "workers have"))
 		}

@@ -232,6 +232,7 @@ type Listener struct {
 	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
 	Mode    fs.FileMode // permissions of a Unix socket
 
+	TLS  *TLS // nil: connections are in the clear
 	HTTP *HTTP
 	TCP  *TCP
 	Echo *Echo

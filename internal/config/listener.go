@@ -34,6 +34,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
+	{"tls", func(d *decoder, n *node, l *Listener) { l.TLS = d.tls(n) }},
 	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
 	{"tcp", func(d *decoder, n *node, l *Listener) { l.TCP = d.tcp(n) }},
 	{"echo", func(d *decoder, n *node, l *Listener) {
@@ -59,6 +60,9 @@ func readListeners(d *decoder, n *node, c *Config) {
 			continue
 		}
 		d.finishListener(item, g, &l)
+		if l.TLS != nil && l.TCP != nil && len(l.TCP.SNI) > 0 {
+			d.rep.add(l.TLS.Pos, "keep tls: to decrypt here, or sni: to pass connections on as they are", "a listener with tls and with sni")
+		}
 		if l.Name != "" {
 			d.unique(names, l.Name, g.pos("name", item.pos), "listeners have the name "+quote(l.Name))
 		}

@@ -1,7 +1,5 @@
 package config
 
-import "path/filepath"
-
 var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", what: "respond", fields: []field[Respond]{
 	{"status", intInto(200, 599, func(r *Respond) *int { return &r.Status })},
 	{"headers", func(d *decoder, n *node, r *Respond) { r.Headers = d.headers(n, ownHeaders) }},
@@ -10,20 +8,11 @@ var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", wha
 			r.Body = []byte(s)
 		}
 	}},
-	{"file", readRespondFile},
+	{"file", func(d *decoder, n *node, r *Respond) {
+		r.FilePos = n.pos
+		pathInto(func(r *Respond) *string { return &r.File })(d, n, r)
+	}},
 }}
-
-func readRespondFile(d *decoder, n *node, r *Respond) {
-	s, ok := d.text(n)
-	if !ok {
-		return
-	}
-	if !filepath.IsAbs(s) || hasControl(s) {
-		d.wrong(n, "write the path of a file, from / on", "an absolute path")
-		return
-	}
-	r.File, r.FilePos = filepath.Clean(s), n.pos
-}
 
 func (d *decoder) respond(n *node) *Respond {
 	r := &Respond{Status: 200}

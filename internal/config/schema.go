@@ -14,7 +14,7 @@ func schemas() []schema {
 	return []schema{
 		topLevel.schema(), sandboxing.schema(), logging.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
 		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
-		keepaliveObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
+		keepaliveObject.schema(), tlsObject.schema(), certificateObject.schema(), clientAuthObject.schema(), ticketsObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
 		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),
 	}
 }

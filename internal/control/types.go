@@ -64,11 +64,12 @@ type ConfigInfo struct {
 
 // Material is files whose contents serve, and are exchanged without a new generation.
 type Material struct {
-	Kind   string    `json:"kind"`
-	Files  []string  `json:"files"`
-	Number uint64    `json:"number"` // grows with each content
-	SHA256 string    `json:"sha256"`
-	Since  time.Time `json:"since"` // when this content was read first
+	Kind    string     `json:"kind"`
+	Files   []string   `json:"files"`
+	Number  uint64     `json:"number"` // grows with each content
+	SHA256  string     `json:"sha256"`
+	Since   time.Time  `json:"since"`             // when this content was read first
+	Expires *time.Time `json:"expires,omitempty"` // of a certificate
 	// Error is why what the files have now does not serve, "" if it does.
 	Error      string     `json:"error,omitempty"`
 	ErrorSince *time.Time `json:"error_since,omitempty"`

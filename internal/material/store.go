@@ -12,6 +12,8 @@ type Entry struct {
 	Files  [][]byte
 	SHA256 string
 	Since  time.Time // when this content was read first
+	// Expires is when a certificate's time is over; zero for what has none.
+	Expires time.Time
 	// Bad is why what the files have now does not serve, "" if it does; since BadSince.
 	Bad      string
 	BadSince time.Time
@@ -44,8 +46,14 @@ func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 		return false
 	}
 	s.number++
-	e.Number, e.Files, e.SHA256, e.Since = s.number, files, hash, now
+	e.Number, e.Files, e.SHA256, e.Since, e.Expires = s.number, files, hash, now, expiry(w, files)
 	return true
+}
+
+// Has reports whether this is the content that serves.
+func (s *Store) Has(w Want, files [][]byte) bool {
+	e := s.entries[w.Key()]
+	return e != nil && e.Number > 0 && e.SHA256 == sum(files)
 }
 
 // Fail notes that what there is now is bad, and reports whether that is new.
