@@ -60,7 +60,7 @@ var may = map[string][]string{
 	"tls/hello":          {},
 	"tls/record":         {"pack"},
 	"tls/certs":          {},
-	"tls/transport":      {"eventloop", "pack", "tls/handshake", "tls/hello", "tls/record"},
+	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/record"},
 	"archtest":           {},
 
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.

@@ -166,8 +166,8 @@ func tooLong(path string, limit int) error {
 	return fmt.Errorf("%s has more than %d KiB, which is the most", path, limit>>10)
 }
 
-// sum is what tells contents apart.
-func sum(files [][]byte) string {
+// Sum is what tells contents apart, in hex.
+func Sum(files [][]byte) string {
 	h := sha256.New()
 	for _, f := range files {
 		one := sha256.Sum256(f)

@@ -41,7 +41,7 @@ func (s *Store) entry(w Want) *Entry {
 func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 	e := s.entry(w)
 	e.Bad, e.BadSince = "", time.Time{}
-	hash := sum(files)
+	hash := Sum(files)
 	if e.Number > 0 && e.SHA256 == hash {
 		return false
 	}
@@ -53,7 +53,7 @@ func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 // Has reports whether this is the content that serves.
 func (s *Store) Has(w Want, files [][]byte) bool {
 	e := s.entries[w.Key()]
-	return e != nil && e.Number > 0 && e.SHA256 == sum(files)
+	return e != nil && e.Number > 0 && e.SHA256 == Sum(files)
 }
 
 // Fail notes that what there is now is bad, and reports whether that is new.

@@ -149,6 +149,44 @@ func (c *core) rotateTickets() {
 	}
 }
 
+// sealTickets returns a descriptor of the keys of tickets for a next master, sealed, with when the newest was made in place of a
+// number; -1 if there are none.
+func (c *core) sealTickets() (int, error) {
+	e := c.materials.Find(tickets)
+	if e == nil || e.Number == 0 {
+		return -1, nil
+	}
+	set := material.Set{Number: uint64(e.Since.Unix()), Items: []material.Item{{Key: tickets.Key(), Files: e.Files}}}
+	return wire.Memfd("reuseportd-tickets", set.Encode())
+}
+
+// inheritTickets takes the keys of tickets that an earlier master had, if there are none yet: from that one, or from a worker
+// of its, whose word counts if it has what the record says.
+func (c *core) inheritTickets(set *material.Set, recorded string) {
+	keys := set.Find(tickets)
+	if e := c.materials.Find(tickets); e != nil && e.Number > 0 || !material.IsTickets(keys) {
+		return
+	}
+	since := c.now
+	if recorded != "" {
+		if material.Sum(keys) != recorded {
+			return
+		}
+	} else if at := time.Unix(int64(set.Number), 0); at.Before(c.now) {
+		since = at
+	}
+	c.materials.Put(tickets, keys, since)
+}
+
+// readMaterials reads a set that another process has sealed.
+func readMaterials(fd int) (*material.Set, error) {
+	raw, err := wire.ReadMemfd(fd)
+	if err != nil {
+		return nil, err
+	}
+	return material.Decode(raw)
+}
+
 // expiresSoon is how long before a certificate's time is over the log says so, once a day.
 const expiresSoon = 14 * 24 * time.Hour
 

@@ -25,31 +25,33 @@ func (w *worker) buildTLS() error {
 		if l.TLS == nil {
 			continue
 		}
-		conf, err := tlsConfig(l, w.materials)
+		conf, set, err := tlsConfig(l, w.materials)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		w.tls[l.Key()] = new(transport.Listener)
-		w.tls[l.Key()].Use(conf)
+		w.tls[l.Key()].Use(conf, set)
 	}
 	return nil
 }
 
 // renewTLS prepares to shake hands by what is in set from now on; swap does so.
 func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
-	confs := make(map[*transport.Listener]*tls.Config)
+	var swaps []func()
 	for i := range w.conf.Listeners {
 		l := &w.conf.Listeners[i]
 		if l.TLS == nil {
 			continue
 		}
-		if confs[w.tls[l.Key()]], err = tlsConfig(l, set); err != nil {
+		conf, chosen, err := tlsConfig(l, set)
+		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
+		swaps = append(swaps, func() { w.tls[l.Key()].Use(conf, chosen) })
 	}
 	return func() {
-		for l, conf := range confs {
-			l.Use(conf)
+		for _, swap := range swaps {
+			swap()
 		}
 	}, nil
 }
@@ -60,22 +62,23 @@ func find(set *material.Set, m config.Material) [][]byte {
 }
 
 // tlsConfig makes what handshakes at a listener go by.
-func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, error) {
+func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, *certs.Set, error) {
 	t := l.TLS
 	var all []*tls.Certificate
 	for i := range t.Certificates {
 		files := find(set, t.Certificates[i].Material())
 		if len(files) != 2 {
-			return nil, fmt.Errorf("the master has sent nothing of %s", t.Certificates[i].Cert)
+			return nil, nil, fmt.Errorf("the master has sent nothing of %s", t.Certificates[i].Cert)
 		}
 		c, err := certs.Parse(files[0], files[1], time.Now())
 		if c == nil { // one whose time is over is the master's to judge
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, c)
 	}
+	chosen := certs.NewSet(all)
 	conf := &tls.Config{
-		GetCertificate: certs.NewSet(all).Get, MinVersion: t.MinVersion, CipherSuites: record.Suites(),
+		GetCertificate: chosen.Get, MinVersion: t.MinVersion, CipherSuites: record.Suites(),
 		SessionTicketsDisabled: !t.Tickets,
 	}
 	if l.HTTP != nil {
@@ -84,7 +87,7 @@ func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, error) {
 	if t.Tickets {
 		keys := find(set, config.Tickets())
 		if !material.IsTickets(keys) {
-			return nil, errors.New("the master has sent no keys of tickets")
+			return nil, nil, errors.New("the master has sent no keys of tickets")
 		}
 		fixed := make([][32]byte, len(keys))
 		for i, k := range keys {
@@ -96,14 +99,14 @@ func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, error) {
 		files := find(set, a.Material())
 		pool := x509.NewCertPool()
 		if len(files) != 1 || !pool.AppendCertsFromPEM(files[0]) {
-			return nil, fmt.Errorf("the master has sent nothing of %s", a.CA)
+			return nil, nil, fmt.Errorf("the master has sent nothing of %s", a.CA)
 		}
 		conf.ClientCAs, conf.ClientAuth = pool, tls.VerifyClientCertIfGiven
 		if a.Require {
 			conf.ClientAuth = tls.RequireAndVerifyClientCert
 		}
 	}
-	return conf, nil
+	return conf, chosen, nil
 }
 
 // seal has a service of a listener encrypted, if the listener is.
