@@ -127,7 +127,7 @@ func BenchmarkOutput(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i = (i + stride) % many {
 		cs[i].Write(answer)
-		l.release(cs[i])
+		l.freeOutput(cs[i])
 	}
 }
 
