@@ -45,6 +45,21 @@ func (s *secrets) Write(line []byte) (int, error) {
 // extraMaster begins what is ours in a ticket's Extra.
 const extraMaster = "reuseportd:master:"
 
+// put puts the master secret, a fresh one or one that was resumed, into a ticket.
+func (s *secrets) put(ss *tls.SessionState) {
+	for _, e := range ss.Extra {
+		if bytes.HasPrefix(e, []byte(extraMaster)) {
+			return
+		}
+	}
+	switch {
+	case s.hasResumed:
+		ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.resumed[:]...))
+	case s.hasMaster:
+		ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.master[:]...))
+	}
+}
+
 // resume takes the master secret out of a ticket of ours.
 func (s *secrets) resume(ss *tls.SessionState) {
 	for _, e := range ss.Extra {

@@ -98,8 +98,8 @@ func (s *Shake) instrument(base *tls.Config) *tls.Config {
 	}
 	// A resumed handshake of TLS 1.2 tells no secret: it is in the ticket.
 	conf.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
-		if cs.Version == tls.VersionTLS12 && s.secrets.hasMaster {
-			ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.secrets.master[:]...))
+		if cs.Version == tls.VersionTLS12 {
+			s.secrets.put(ss)
 		}
 		return conf.EncryptTicket(cs, ss)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"reuseportd/internal/eventloop"
@@ -70,8 +71,9 @@ type Loop struct {
 	warm   *Warm
 	most   int                                // handshakes at the same time
 	failed func(c *eventloop.Conn, why error) // must not block
-	active int
-	queue  []*Conn // that wait for one of the active to be done
+	active []*Conn                            // whose handshakes are under way
+	queue  []*Conn                            // that wait for one of them to be done
+	asked  bool                               // makePlaces is to be called
 }
 
 // Options are what a Loop is made of.
@@ -127,7 +129,10 @@ type Conn struct {
 	rec   *record.Conn     // nil before the handshake is done
 	shake *handshake.Shake // nil before it has begun, and when it is done
 
-	queued, working, freed bool
+	since int64 // when the handshake last went on, nanoseconds
+	place int   // in Loop.active
+
+	queued, working, freed, stalled bool
 
 	info Info
 }
@@ -158,6 +163,7 @@ const plainAnswer = "HTTP/1.1 400 Bad Request\r\nServer: reuseportd\r\nContent-T
 var (
 	errPlainHTTP = errors.New("a request in plain HTTP")
 	errNotTLS    = errors.New("the client does not speak TLS")
+	errStalled   = errors.New("the client has said nothing for a second, and others wait for its place")
 )
 
 // unexpected is an alert: fatal, unexpected_message (RFC 8446 section 6.2).
@@ -169,7 +175,10 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 		if len(in) == 0 || t.queued {
 			return raw, 0, false, nil
 		}
-		if in[0] != 22 {
+		switch _, err := hello.Parse(in); {
+		case errors.Is(err, hello.ErrMore):
+			return raw, 0, false, nil // half a hello takes up nothing but its bytes
+		case errors.Is(err, hello.ErrNotTLS):
 			return t.notTLS(raw, in)
 		}
 		if !t.enter() {
@@ -180,6 +189,12 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 	if t.working {
 		return raw, 0, false, nil
 	}
+	if t.stalled {
+		err = errStalled
+		t.fail(err)
+		return raw, 0, false, err
+	}
+	t.since = t.l.loop.Monotonic()
 	raw, n, state, err := t.shake.Step(raw, in)
 	switch state {
 	case handshake.Works:
@@ -211,20 +226,53 @@ func (t *Conn) notTLS(raw, in []byte) ([]byte, int, bool, error) {
 // enter takes one of the places for handshakes, or waits for one.
 func (t *Conn) enter() bool {
 	l := t.l
-	if l.active >= l.most {
+	if len(l.active) >= l.most {
 		t.queued = true
 		l.queue = append(l.queue, t)
 		l.loop.Count().ShakesWaited++
+		l.makePlacesSoon()
 		return false
 	}
-	l.active++
+	t.place = len(l.active)
+	l.active = append(l.active, t)
 	return true
 }
 
+// patience is how long a handshake may stand still while others wait for its place.
+const patience = time.Second
+
+// makePlacesSoon has makePlaces called when somebody may have stood still for too long.
+func (l *Loop) makePlacesSoon() {
+	if !l.asked {
+		l.asked = true
+		time.AfterFunc(patience/2, func() { l.loop.Post(l.makePlaces) })
+	}
+}
+
+// makePlaces ends handshakes that stand still, as many as others wait for.
+func (l *Loop) makePlaces() {
+	l.asked = false
+	n, now := len(l.queue), l.loop.Monotonic()
+	for _, t := range l.active {
+		if n > 0 && !t.working && now-t.since >= int64(patience) {
+			t.stalled = true
+			t.c.Wake()
+			n--
+		}
+	}
+	if len(l.queue) > 0 {
+		l.makePlacesSoon()
+	}
+}
+
 // leave gives the place to who waits for one.
-func (l *Loop) leave() {
-	l.active--
-	for len(l.queue) > 0 && l.active < l.most {
+func (l *Loop) leave(t *Conn) {
+	last := len(l.active) - 1
+	l.active[t.place] = l.active[last]
+	l.active[t.place].place = t.place
+	l.active[last] = nil
+	l.active = l.active[:last]
+	for len(l.queue) > 0 && len(l.active) < l.most {
 		t := l.queue[0]
 		l.queue = l.queue[1:]
 		if !t.freed {
@@ -283,7 +331,7 @@ func (t *Conn) endShake() {
 	}
 	t.shake.Close()
 	t.shake = nil
-	t.l.leave()
+	t.l.leave(t)
 }
 
 func (t *Conn) fail(err error) {
