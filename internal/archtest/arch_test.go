@@ -20,6 +20,7 @@ var may = map[string][]string{
 	"cgroup":            {},
 	"clients":           {"memfd"},
 	"config":            {"sandbox"},
+	"config/watch":      {},
 	"material":          {"pack", "sandbox"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
@@ -50,7 +51,7 @@ var may = map[string][]string{
 	"upstream":          {"config", "eventloop", "memfd"},
 	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "material", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "shortage", "stats", "threads", "upstream", "wire"},
 	"upgrade": {
-		"cgroup", "clients", "config", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
+		"cgroup", "clients", "config", "config/watch", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "shortage", "sockdiag", "stats", "threads", "upstream", "wire",
 	},
 	"service/failure":    {},

@@ -1,7 +1,6 @@
 // Package config turns a YAML file into a validated, immutable Config.
 //
-// It owns the configuration's names, defaults and error messages, and the
-// watching of the file. It must never bind a socket, start a goroutine that
+// It owns the configuration's names, defaults and error messages. It must never bind a socket, start a goroutine that
 // outlives its caller's context, or hand out a Config that did not pass every
 // check that can be made without binding.
 package config

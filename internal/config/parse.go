@@ -47,10 +47,12 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// readFile returns the bytes of a configuration file of bounded length.
-func readFile(path string) ([]byte, error) {
-	raw, _, err := readDated(path)
-	return raw, err
+// Read returns the bytes of a configuration file, of bounded length, and their Hash.
+func Read(path string) (raw []byte, hash string, err error) {
+	if raw, _, err = readDated(path); err != nil {
+		return nil, "", err
+	}
+	return raw, Hash(raw), nil
 }
 
 // readDated also returns when the file was written in place, Config.InPlace. It must
