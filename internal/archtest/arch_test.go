@@ -21,6 +21,7 @@ var may = map[string][]string{
 	"clients":           {"memfd"},
 	"config":            {"sandbox"},
 	"config/watch":      {},
+	"config/yaml":       {},
 	"material":          {"pack", "sandbox"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
@@ -74,6 +75,8 @@ var may = map[string][]string{
 // forbidden are packages of the standard library that would bring in what a
 // package must not know.
 var forbidden = map[string][]string{
+	"config/watch": {"net"},
+	"config/yaml":  {"net", "os", "golang.org/x/sys/unix"},
 	"eventloop":    {"net", "os", "log", "github.com/rs/zerolog"},
 	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},

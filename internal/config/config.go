@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // Config is one validated configuration. It is never changed after Parse
@@ -353,5 +355,9 @@ type Files struct {
 	Cache time.Duration
 }
 
-// Position is a place in the configuration file; lines and columns count from 1.
-type Position struct{ Line, Column int }
+// A place in the file, and what is wrong there.
+type (
+	Position = yaml.Position
+	Error    = yaml.Error
+	Errors   = yaml.Errors
+)

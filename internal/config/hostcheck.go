@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // checkAddress says why this machine can't bind an address, as far as that
@@ -64,8 +66,8 @@ func (h *host) checkDir(path, what string) *flaw {
 
 // logFileInto reads the path of a log file. dash says what to write when the
 // value isn't a path.
-func logFileInto[T any](dash string, at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
+func logFileInto[T any](dash string, at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
 		s, ok := d.text(n)
 		if !ok {
 			return
@@ -77,7 +79,7 @@ func logFileInto[T any](dash string, at func(*T) *string) func(*decoder, *node, 
 		*at(into) = filepath.Clean(s)
 		if d.host != nil {
 			if bad := d.host.checkLogFile(*at(into)); bad != nil {
-				d.rep.add(n.pos, bad.hint, "%s", bad.message)
+				d.rep.Add(n.Pos, bad.hint, "%s", bad.message)
 			}
 		}
 	}

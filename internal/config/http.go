@@ -1,9 +1,13 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"reuseportd/internal/config/yaml"
+)
 
 var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []field[HTTP]{
-	{"routes", func(d *decoder, n *node, h *HTTP) { h.Routes = d.routes(n) }},
+	{"routes", func(d *decoder, n *yaml.Node, h *HTTP) { h.Routes = d.routes(n) }},
 	{"header_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.HeaderTimeout })},
 	{"body_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.BodyTimeout })},
 	{"keepalive_timeout", durationInto(time.Millisecond, func(h *HTTP) *time.Duration { return &h.KeepaliveTimeout })},
@@ -17,7 +21,7 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 	{"min_rate", sizeInto(0, 1<<30, func(h *HTTP) *int64 { return &h.MinRate })},
 	{"trusted_proxies", readTrusted},
 	{"underscores_in_headers", boolInto(func(h *HTTP) *bool { return &h.UnderscoresInHeaders })},
-	{"access_log", func(d *decoder, n *node, h *HTTP) {
+	{"access_log", func(d *decoder, n *yaml.Node, h *HTTP) {
 		h.AccessLog = &AccessLog{Format: "combined", File: "-"}
 		accessLogObject.read(d, n, h.AccessLog)
 	}},
@@ -25,8 +29,8 @@ var httpObject = object[HTTP]{at: "listeners[].http", what: "http", fields: []fi
 
 var accessLogObject = object[AccessLog]{at: "listeners[].http.access_log", what: "access_log", fields: []field[AccessLog]{
 	{"format", choiceInto([]string{"combined", "json"}, func(a *AccessLog) *string { return &a.Format })},
-	{"file", func(d *decoder, n *node, a *AccessLog) {
-		if n.kind == text && n.text == "-" {
+	{"file", func(d *decoder, n *yaml.Node, a *AccessLog) {
+		if n.Kind == yaml.Text && n.Text == "-" {
 			return
 		}
 		logFileInto(`write "-" for standard output`, func(a *AccessLog) *string { return &a.File })(d, n, a)
@@ -51,17 +55,17 @@ func defaultHTTP() *HTTP {
 }
 
 // http reads an http service; it never returns nil.
-func (d *decoder) http(n *node) *HTTP {
+func (d *decoder) http(n *yaml.Node) *HTTP {
 	h := defaultHTTP()
 	g := httpObject.read(d, n, h)
 	if g == nil {
 		return h
 	}
 	if !g.has("routes") {
-		d.missing(g, n.pos, "add routes: with at least one - respond:, - files: or - proxy:", "http without routes")
+		d.missing(g, n.Pos, "add routes: with at least one - respond:, - files: or - proxy:", "http without routes")
 	}
 	if h.MaxHeader < h.MaxRequestLine {
-		d.rep.add(g.pos("max_header", g.pos("max_request_line", n.pos)), "max_header counts the request line too",
+		d.rep.Add(g.pos("max_header", g.pos("max_request_line", n.Pos)), "max_header counts the request line too",
 			"max_header (%s) is less than max_request_line (%s)", shortSize(int64(h.MaxHeader)), shortSize(int64(h.MaxRequestLine)))
 	}
 	return h

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"reuseportd/internal/config/yaml"
 )
 
 const (
@@ -22,7 +24,7 @@ var (
 // services are what a listener has one of.
 var services = []string{"http", "tcp", "echo"}
 
-var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + sentence(services, "and"), fields: []field[Listener]{
+var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + yaml.Sentence(services, "and"), fields: []field[Listener]{
 	{"name", nameInto(func(l *Listener) *string { return &l.Name })},
 	{"address", readAddress},
 	{"accept", choiceInto(accepts, func(l *Listener) *Accept { return &l.Accept })},
@@ -34,22 +36,22 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
-	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
-	{"tcp", func(d *decoder, n *node, l *Listener) { l.TCP = d.tcp(n) }},
-	{"echo", func(d *decoder, n *node, l *Listener) {
+	{"http", func(d *decoder, n *yaml.Node, l *Listener) { l.HTTP = d.http(n) }},
+	{"tcp", func(d *decoder, n *yaml.Node, l *Listener) { l.TCP = d.tcp(n) }},
+	{"echo", func(d *decoder, n *yaml.Node, l *Listener) {
 		l.Echo = &Echo{}
 		echoObject.read(d, n, l.Echo)
 	}},
 }}
 
 // readListeners reads the list and finds names and addresses given twice.
-func readListeners(d *decoder, n *node, c *Config) {
+func readListeners(d *decoder, n *yaml.Node, c *Config) {
 	items, ok := d.items(n, "begin each listener with - name:")
 	if !ok {
 		return
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - name, address and service", "there are no listeners")
+		d.rep.Add(n.Pos, "add at least one - name, address and service", "there are no listeners")
 	}
 	names, addresses := map[string]Position{}, map[string]Position{}
 	for _, item := range items {
@@ -60,7 +62,7 @@ func readListeners(d *decoder, n *node, c *Config) {
 		}
 		d.finishListener(item, g, &l)
 		if l.Name != "" {
-			d.unique(names, l.Name, g.pos("name", item.pos), "listeners have the name "+quote(l.Name))
+			d.unique(names, l.Name, g.pos("name", item.Pos), "listeners have the name "+yaml.Quote(l.Name))
 		}
 		if l.Address != "" {
 			d.unique(addresses, l.Key(), l.Pos, "listeners have the address "+l.Address)
@@ -72,35 +74,35 @@ func readListeners(d *decoder, n *node, c *Config) {
 // unique reports what an earlier one of a list already has.
 func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
 	if first, twice := seen[key]; twice {
-		d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
+		d.rep.Add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
 		return
 	}
 	seen[key] = pos
 }
 
 // finishListener checks what takes more than one key to know.
-func (d *decoder) finishListener(n *node, g *given, l *Listener) {
+func (d *decoder) finishListener(n *yaml.Node, g *given, l *Listener) {
 	for _, key := range []string{"name", "address"} {
 		if !g.has(key) {
-			d.missing(g, n.pos, "add "+key+":", "a listener without "+key)
+			d.missing(g, n.Pos, "add "+key+":", "a listener without "+key)
 		}
 	}
 	d.oneOf(n, g, services, "keep one; give the other a listener of its own",
 		"a listener has one service, and this one has %s", "a listener without a service")
 	d.accept(g, l)
 	if l.Network == "unix" && l.DeferAccept {
-		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
+		d.rep.Add(g.entries["defer_accept"].Pos, "remove it", "defer_accept is for TCP only")
 	}
 	if l.Network == "unix" && l.Share {
-		d.rep.add(g.entries["share"].pos, "remove it", "share is for TCP only: a path leads to one socket")
+		d.rep.Add(g.entries["share"].Pos, "remove it", "share is for TCP only: a path leads to one socket")
 	}
 	if l.Network == "unix" && l.ClientConnections > 0 {
-		d.rep.add(g.entries["max_connections_per_client"].pos, "remove it; max_connections bounds all",
+		d.rep.Add(g.entries["max_connections_per_client"].Pos, "remove it; max_connections bounds all",
 			"max_connections_per_client is for TCP only: those at a Unix socket have no address")
 	}
 	if l.Network != "unix" {
 		if l.Network != "" && g.has("mode") {
-			d.rep.add(g.entries["mode"].pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
+			d.rep.Add(g.entries["mode"].Pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
 		}
 		return
 	}
@@ -110,7 +112,7 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 }
 
 // oneOf wants exactly one of several keys. many has a place for those that there are.
-func (d *decoder) oneOf(n *node, g *given, keys []string, hint, many, none string) {
+func (d *decoder) oneOf(n *yaml.Node, g *given, keys []string, hint, many, none string) {
 	var found []string
 	for _, key := range keys {
 		if g.has(key) {
@@ -118,10 +120,10 @@ func (d *decoder) oneOf(n *node, g *given, keys []string, hint, many, none strin
 		}
 	}
 	if len(found) > 1 {
-		d.rep.add(g.entries[found[1]].pos, hint, many, sentence(found, "and"))
+		d.rep.Add(g.entries[found[1]].Pos, hint, many, yaml.Sentence(found, "and"))
 	}
 	if len(found) == 0 {
-		d.missing(g, n.pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
+		d.missing(g, n.Pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
 	}
 }
 
@@ -140,8 +142,8 @@ func isName(s string) bool {
 }
 
 // nameInto reads the name of a listener or of an upstream.
-func nameInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
+func nameInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
 		s, ok := d.text(n)
 		if ok && !isName(s) {
 			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
@@ -155,40 +157,40 @@ func nameInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
 func (d *decoder) accept(g *given, l *Listener) {
 	if l.Network == "unix" && l.Accept == AcceptReuseport {
 		if g.has("accept") {
-			d.rep.add(g.entries["accept"].value.pos, "remove the key or write exclusive",
+			d.rep.Add(g.entries["accept"].Value.Pos, "remove the key or write exclusive",
 				"a Unix socket can't use accept: reuseport, which balances only IP sockets")
 			return
 		}
 		l.Accept = AcceptExclusive
 	}
 	if l.Accept == AcceptShared {
-		d.rep.warn(g.pos("accept", l.Pos), "accept: exclusive wakes only one",
+		d.rep.Warn(g.pos("accept", l.Pos), "accept: exclusive wakes only one",
 			"accept: shared wakes every event loop for each connection, the thundering herd")
 	}
 	if l.Accept != AcceptReuseport {
 		for _, key := range []string{"shards", "steering", "steering_fallback"} {
 			if g.has(key) {
-				d.rep.add(g.entries[key].pos, "remove it", "%s is for accept: reuseport, and with accept: %s there is one socket", key, l.Accept)
+				d.rep.Add(g.entries[key].Pos, "remove it", "%s is for accept: reuseport, and with accept: %s there is one socket", key, l.Accept)
 			}
 		}
 		return
 	}
 	if g.has("steering_fallback") && l.Steering != SteerLoad {
-		d.rep.add(g.entries["steering_fallback"].pos, "remove it", "steering_fallback is for steering: load")
+		d.rep.Add(g.entries["steering_fallback"].Pos, "remove it", "steering_fallback is for steering: load")
 	}
 	if l.Share && l.Steering != SteerHash {
-		d.rep.add(g.entries["share"].pos, "remove share, or steering", "share: true is for steering: hash: others would get no connections by steering: %s", l.Steering)
+		d.rep.Add(g.entries["share"].Pos, "remove share, or steering", "share: true is for steering: hash: others would get no connections by steering: %s", l.Steering)
 	}
 	if l.Steering == SteerLoad && l.Shards != 0 {
-		d.rep.add(g.entries["shards"].pos, "remove shards or choose another steering",
+		d.rep.Add(g.entries["shards"].Pos, "remove shards or choose another steering",
 			"steering: load needs a socket for each event loop, whose load it looks at")
 	}
 }
 
 // readMode reads permissions as chmod(1) does: in octal, 0660 or "660".
-func readMode(d *decoder, n *node, l *Listener) {
-	if n.kind == integer || n.kind == text {
-		v, err := strconv.ParseUint(strings.TrimPrefix(n.text, "0o"), 8, 32)
+func readMode(d *decoder, n *yaml.Node, l *Listener) {
+	if n.Kind == yaml.Int || n.Kind == yaml.Text {
+		v, err := strconv.ParseUint(strings.TrimPrefix(n.Text, "0o"), 8, 32)
 		if err == nil && v > 0 && v <= 0o777 {
 			l.Mode = fs.FileMode(v)
 			return

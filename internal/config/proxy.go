@@ -5,14 +5,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 var proxyObject = object[Proxy]{at: "listeners[].http.routes[].proxy", what: "proxy", fields: []field[Proxy]{
-	{"upstream", func(d *decoder, n *node, p *Proxy) { p.Upstream = d.use(n, true) }},
+	{"upstream", func(d *decoder, n *yaml.Node, p *Proxy) { p.Upstream = d.use(n, true) }},
 	{"strip_prefix", boolInto(func(p *Proxy) *bool { return &p.StripPrefix })},
 	{"host", hostFieldInto(func(p *Proxy) *string { return &p.Host })},
-	{"request_headers", func(d *decoder, n *node, p *Proxy) { requestHeadersObject.read(d, n, &p.Request) }},
-	{"response_headers", func(d *decoder, n *node, p *Proxy) { responseHeadersObject.read(d, n, &p.Response) }},
+	{"request_headers", func(d *decoder, n *yaml.Node, p *Proxy) { requestHeadersObject.read(d, n, &p.Request) }},
+	{"response_headers", func(d *decoder, n *yaml.Node, p *Proxy) { responseHeadersObject.read(d, n, &p.Response) }},
 	{"response_timeout", durationInto(time.Millisecond, func(p *Proxy) *time.Duration { return &p.ResponseTimeout })},
 	{"total_timeout", durationInto(0, func(p *Proxy) *time.Duration { return &p.TotalTimeout })},
 }}
@@ -24,8 +26,8 @@ var (
 
 func headerEditObject(name string, own map[string]string) object[HeaderEdit] {
 	return object[HeaderEdit]{at: "listeners[].http.routes[].proxy." + name, what: name, fields: []field[HeaderEdit]{
-		{"set", func(d *decoder, n *node, e *HeaderEdit) { e.Set = d.headers(n, own) }},
-		{"remove", func(d *decoder, n *node, e *HeaderEdit) { e.Remove = d.headerNames(n, own) }},
+		{"set", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Set = d.headers(n, own) }},
+		{"remove", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Remove = d.headerNames(n, own) }},
 	}}
 }
 
@@ -57,26 +59,26 @@ func with(a, b map[string]string) map[string]string {
 	return all
 }
 
-func (d *decoder) proxy(n *node) *Proxy {
+func (d *decoder) proxy(n *yaml.Node) *Proxy {
 	p := &Proxy{Host: HostPreserve, ResponseTimeout: 60 * time.Second}
 	if g := proxyObject.read(d, n, p); g != nil && !g.has("upstream") {
-		d.missing(g, n.pos, "add upstream: and the name of one", "proxy without upstream")
+		d.missing(g, n.Pos, "add upstream: and the name of one", "proxy without upstream")
 	}
 	return p
 }
 
 // headerNames reads the names of headers.
-func (d *decoder) headerNames(n *node, own map[string]string) []string {
+func (d *decoder) headerNames(n *yaml.Node, own map[string]string) []string {
 	items, ok := d.items(n, "as in [Cookie]")
 	if !ok {
 		return nil
 	}
 	var names []string
 	for _, item := range items {
-		if !d.visit(item.pos) {
+		if !d.visit(item.Pos) {
 			return nil
 		}
-		if s, ok := d.text(item); ok && d.headerName(s, item.pos, own, "removed") {
+		if s, ok := d.text(item); ok && d.headerName(s, item.Pos, own, "removed") {
 			names = append(names, s)
 		}
 	}
@@ -85,8 +87,8 @@ func (d *decoder) headerNames(n *node, own map[string]string) []string {
 
 // hostFieldInto reads the value of a Host field: a name or an address, perhaps with a
 // port (RFC 9110 section 7.2).
-func hostFieldInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
+func hostFieldInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
 		s, ok := d.text(n)
 		if !ok {
 			return

@@ -22,7 +22,7 @@ func (c *Credential) SandboxUser() *sandbox.User {
 // reach tries each root and each Unix socket as the workers' user, whom the master is not: what a
 // worker can't reach would be answered with 403 or 502, and nobody would have been told.
 func (d *decoder) reach(c *Config) {
-	if d.host == nil || d.host.access == nil || c.Credential == nil || d.rep.bad() {
+	if d.host == nil || d.host.access == nil || c.Credential == nil || d.rep.Bad() {
 		return
 	}
 	t := &trial{d: d, who: c.Credential, user: c.Credential.SandboxUser(), tried: make(map[string]bool)}
@@ -65,7 +65,7 @@ func (t *trial) try(path string, mode uint32, pos Position) error {
 	err := t.d.host.access(t.user, path, mode)
 	if errors.Is(err, sandbox.ErrNoAnswer) {
 		t.hung = true
-		t.d.rep.warn(pos, "", fmt.Sprintf("whether %s can reach %s is not known, nor what comes after it: %v", t.who.User, path, err))
+		t.d.rep.Warn(pos, "", fmt.Sprintf("whether %s can reach %s is not known, nor what comes after it: %v", t.who.User, path, err))
 		return nil
 	}
 	return err
@@ -86,7 +86,7 @@ func (t *trial) socket(s *Server) {
 	switch err := t.try(s.Address, unix.W_OK, s.Pos); {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		t.d.rep.warn(s.Pos, "start the server", s.Address+" is not there yet")
+		t.d.rep.Warn(s.Pos, "start the server", s.Address+" is not there yet")
 	default:
 		t.refuse(s.Pos, "the socket "+s.Address, err)
 	}
@@ -102,5 +102,5 @@ func (t *trial) refuse(pos Position, what string, err error) {
 	if t.who.Default {
 		hint = "let that user reach it, or name one that does with user:; `user: root` is what earlier releases did without the key"
 	}
-	t.d.rep.add(pos, hint, "workers, which run as %s, can't reach %s: %v", t.who, what, err)
+	t.d.rep.Add(pos, hint, "workers, which run as %s, can't reach %s: %v", t.who, what, err)
 }

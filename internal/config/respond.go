@@ -1,11 +1,15 @@
 package config
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"reuseportd/internal/config/yaml"
+)
 
 var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", what: "respond", fields: []field[Respond]{
 	{"status", intInto(200, 599, func(r *Respond) *int { return &r.Status })},
-	{"headers", func(d *decoder, n *node, r *Respond) { r.Headers = d.headers(n, ownHeaders) }},
-	{"body", func(d *decoder, n *node, r *Respond) {
+	{"headers", func(d *decoder, n *yaml.Node, r *Respond) { r.Headers = d.headers(n, ownHeaders) }},
+	{"body", func(d *decoder, n *yaml.Node, r *Respond) {
 		if s, ok := d.text(n); ok {
 			r.Body = []byte(s)
 		}
@@ -13,7 +17,7 @@ var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", wha
 	{"file", readRespondFile},
 }}
 
-func readRespondFile(d *decoder, n *node, r *Respond) {
+func readRespondFile(d *decoder, n *yaml.Node, r *Respond) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -22,22 +26,22 @@ func readRespondFile(d *decoder, n *node, r *Respond) {
 		d.wrong(n, "write the path of a file, from / on", "an absolute path")
 		return
 	}
-	r.File, r.FilePos = filepath.Clean(s), n.pos
+	r.File, r.FilePos = filepath.Clean(s), n.Pos
 }
 
-func (d *decoder) respond(n *node) *Respond {
+func (d *decoder) respond(n *yaml.Node) *Respond {
 	r := &Respond{Status: 200}
 	g := respondObject.read(d, n, r)
 	switch {
 	case g == nil:
 	case g.has("body") && r.File != "":
-		d.rep.add(r.FilePos, "keep body: or file:", "a response with two bodies")
+		d.rep.Add(r.FilePos, "keep body: or file:", "a response with two bodies")
 	case bodiless(r.Status) && (len(r.Body) > 0 || r.File != ""):
-		pos := g.pos("body", n.pos)
+		pos := g.pos("body", n.Pos)
 		if r.File != "" {
 			pos = r.FilePos
 		}
-		d.rep.add(pos, "remove the body or choose another status",
+		d.rep.Add(pos, "remove the body or choose another status",
 			"a response with status %d has no body (RFC 9110 section 15)", r.Status)
 	}
 	return r

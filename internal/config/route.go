@@ -8,14 +8,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 var routeObject = object[Route]{at: "listeners[].http.routes[]", what: "a route", fields: []field[Route]{
 	{"host", readHost},
 	{"path", readPath},
-	{"respond", func(d *decoder, n *node, r *Route) { r.Respond = d.respond(n) }},
-	{"files", func(d *decoder, n *node, r *Route) { r.Files = d.files(n) }},
-	{"proxy", func(d *decoder, n *node, r *Route) { r.Proxy = d.proxy(n) }},
+	{"respond", func(d *decoder, n *yaml.Node, r *Route) { r.Respond = d.respond(n) }},
+	{"files", func(d *decoder, n *yaml.Node, r *Route) { r.Files = d.files(n) }},
+	{"proxy", func(d *decoder, n *yaml.Node, r *Route) { r.Proxy = d.proxy(n) }},
 }}
 
 // answers are what a route has one of.
@@ -27,25 +29,25 @@ var filesObject = object[Files]{at: "listeners[].http.routes[].files", what: "fi
 	{"cache", durationInto(0, func(f *Files) *time.Duration { return &f.Cache })},
 }}
 
-func (d *decoder) routes(n *node) []Route {
+func (d *decoder) routes(n *yaml.Node) []Route {
 	items, ok := d.items(n, "begin each route with - path:")
 	if !ok {
 		return nil
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - respond:, - files: or - proxy:", "http without routes")
+		d.rep.Add(n.Pos, "add at least one - respond:, - files: or - proxy:", "http without routes")
 	}
 	routes := make([]Route, 0, len(items))
 	seen := map[[2]string]Position{}
 	for _, item := range items {
 		r := Route{Path: "/"}
-		before := len(d.rep.errs)
+		before := d.rep.Len()
 		g := routeObject.read(d, item, &r)
 		if g == nil {
 			continue
 		}
-		if len(d.rep.errs) == before {
-			d.uniqueRoute(seen, &r, g.pos("path", item.pos))
+		if d.rep.Len() == before {
+			d.uniqueRoute(seen, &r, g.pos("path", item.Pos))
 		}
 		d.oneOf(item, g, answers, "keep one; give the other a route of its own", "a route answers in one way, and this one has %s", "a route that answers nothing")
 		routes = append(routes, r)
@@ -65,7 +67,7 @@ func (d *decoder) uniqueRoute(seen map[[2]string]Position, r *Route, pos Positio
 	if r.Host != "" {
 		on = "the host " + r.Host
 	}
-	d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two routes have the path %s on %s", quote(r.Path), on)
+	d.rep.Add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two routes have the path %s on %s", yaml.Quote(r.Path), on)
 }
 
 // isHostName tells whether s is labels with dots between, in lower case: RFC 1123 section 2.1,
@@ -78,7 +80,7 @@ var hostForm = sync.OnceValue(func() *regexp.Regexp {
 })
 
 // readHost reads a name or an IP address, as a Host field has it without port.
-func readHost(d *decoder, n *node, r *Route) {
+func readHost(d *decoder, n *yaml.Node, r *Route) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -104,7 +106,7 @@ func readHost(d *decoder, n *node, r *Route) {
 }
 
 // readPath reads a prefix, as it looks after percent-decoding.
-func readPath(d *decoder, n *node, r *Route) {
+func readPath(d *decoder, n *yaml.Node, r *Route) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -128,15 +130,15 @@ func readPath(d *decoder, n *node, r *Route) {
 	d.wrong(n, hint, "a path prefix")
 }
 
-func (d *decoder) files(n *node) *Files {
+func (d *decoder) files(n *yaml.Node) *Files {
 	f := &Files{Index: "index.html"}
 	if g := filesObject.read(d, n, f); g != nil && !g.has("root") {
-		d.missing(g, n.pos, "add root: and the directory to serve", "files without root")
+		d.missing(g, n.Pos, "add root: and the directory to serve", "files without root")
 	}
 	return f
 }
 
-func readRoot(d *decoder, n *node, f *Files) {
+func readRoot(d *decoder, n *yaml.Node, f *Files) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -149,16 +151,16 @@ func readRoot(d *decoder, n *node, f *Files) {
 		d.wrong(n, hint, "an absolute path")
 		return
 	}
-	f.Root, f.RootPos = filepath.Clean(s), n.pos
+	f.Root, f.RootPos = filepath.Clean(s), n.Pos
 	if d.host == nil {
 		return
 	}
 	if bad := d.host.checkDir(f.Root, "the root"); bad != nil {
-		d.rep.add(n.pos, bad.hint, "%s", bad.message)
+		d.rep.Add(n.Pos, bad.hint, "%s", bad.message)
 	}
 }
 
-func readIndex(d *decoder, n *node, f *Files) {
+func readIndex(d *decoder, n *yaml.Node, f *Files) {
 	s, ok := d.text(n)
 	if ok && (s == "" || s == "." || s == ".." || strings.Contains(s, "/") || hasControl(s)) {
 		d.wrong(n, "as in index.html", "the name of a file, without a directory")

@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"reuseportd/internal/config/yaml"
+)
 
 // schema is what an object tells of itself: to hints and to tests.
 type schema struct {
@@ -23,7 +27,7 @@ func (o *object[T]) schema() schema { return schema{o.at, o.what, o.keys()} }
 
 // unknownHint says what an unknown key was likely meant to be.
 func (o *object[T]) unknownHint(d *decoder, key string) string {
-	if near := nearest(key, o.keys()); near != "" {
+	if near := yaml.Nearest(key, o.keys()); near != "" {
 		return "did you mean " + near + "?"
 	}
 	var owners []string
@@ -33,9 +37,9 @@ func (o *object[T]) unknownHint(d *decoder, key string) string {
 		}
 	}
 	if len(owners) > 0 {
-		return key + " belongs in " + sentence(owners, "or")
+		return key + " belongs in " + yaml.Sentence(owners, "or")
 	}
-	hint := "the keys are " + sentence(o.keys(), "and")
+	hint := "the keys are " + yaml.Sentence(o.keys(), "and")
 	if o.more != "" {
 		hint += "; " + o.more
 	}

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"reuseportd/internal/config/yaml"
+)
 
 // maxSlots bounds workers×threads: each slot holds a shard of every listener.
 const maxSlots = 1024
@@ -10,7 +14,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"threads", intInto(1, maxSlots, func(c *Config) *int { return &c.Threads })},
 	{"user", readUser},
 	{"group", readGroup},
-	{"sandbox", func(d *decoder, n *node, c *Config) { sandboxing.read(d, n, &c.Sandbox) }},
+	{"sandbox", func(d *decoder, n *yaml.Node, c *Config) { sandboxing.read(d, n, &c.Sandbox) }},
 	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
 	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
 	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
@@ -20,7 +24,7 @@ var topLevel = object[Config]{at: "", what: "the configuration", fields: []field
 	{"max_memory", readMaxMemory},
 	{"cpu_affinity", readAffinity},
 	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
-	{"log", func(d *decoder, n *node, c *Config) { logging.read(d, n, &c.Log) }},
+	{"log", func(d *decoder, n *yaml.Node, c *Config) { logging.read(d, n, &c.Log) }},
 	{"upstreams", readUpstreams},
 	{"listeners", readListeners},
 }}
@@ -51,19 +55,19 @@ func defaults() *Config {
 }
 
 // config reads the whole tree. Workers is 0 until here when it is automatic.
-func (d *decoder) config(root *node, c *Config) {
+func (d *decoder) config(root *yaml.Node, c *Config) {
 	g := topLevel.read(d, root, c)
 	if g == nil {
 		return
 	}
 	if !g.has("listeners") {
-		d.missing(g, root.pos, "add listeners: with at least one - name, address and service", "there are no listeners")
+		d.missing(g, root.Pos, "add listeners: with at least one - name, address and service", "there are no listeners")
 	}
 	if c.Workers == 0 {
 		c.Workers = min(autoWorkers(), maxSlots/c.Threads)
 	}
 	if c.Slots() > maxSlots {
-		d.rep.add(g.pos("workers", g.pos("threads", root.pos)), "",
+		d.rep.Add(g.pos("workers", g.pos("threads", root.Pos)), "",
 			"workers × threads is %d, more than the %d event loops that are supported", c.Slots(), maxSlots)
 	}
 	d.needPinning(c)
@@ -73,11 +77,11 @@ func (d *decoder) config(root *node, c *Config) {
 }
 
 // readWorkers reads a count or the word auto.
-func readWorkers(d *decoder, n *node, c *Config) {
-	if n.kind == text && n.text == "auto" {
+func readWorkers(d *decoder, n *yaml.Node, c *Config) {
+	if n.Kind == yaml.Text && n.Text == "auto" {
 		return
 	}
-	v, ok := n.integer()
+	v, ok := n.Integer()
 	if !ok || v < 1 || v > maxSlots {
 		d.wrong(n, "auto is one for each CPU that this process may use", "auto or a whole number from 1 to 1024")
 		return
@@ -92,12 +96,12 @@ const (
 )
 
 // readMaxMemory reads a size or one of the words auto and none.
-func readMaxMemory(d *decoder, n *node, c *Config) {
-	v, ok := n.size()
+func readMaxMemory(d *decoder, n *yaml.Node, c *Config) {
+	v, ok := size(n)
 	switch {
-	case n.kind == text && n.text == "auto":
+	case n.Kind == yaml.Text && n.Text == "auto":
 		c.MaxMemory = MemoryAuto
-	case n.kind == text && n.text == "none":
+	case n.Kind == yaml.Text && n.Text == "none":
 		c.MaxMemory = MemoryNone
 	case ok && v >= leastMemory && v <= mostMemory:
 		c.MaxMemory = v

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 const (
@@ -16,7 +18,7 @@ var upstreamObject = object[Upstream]{at: "upstreams[]", what: "an upstream", fi
 	{"name", nameInto(func(u *Upstream) *string { return &u.Name })},
 	{"balance", choiceInto(balances, func(u *Upstream) *Balance { return &u.Balance })},
 	{"hash", readHash},
-	{"servers", func(d *decoder, n *node, u *Upstream) { u.Servers = d.servers(n) }},
+	{"servers", func(d *decoder, n *yaml.Node, u *Upstream) { u.Servers = d.servers(n) }},
 	{"connect_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.ConnectTimeout })},
 	{"idle_connections", intInto(0, 1<<16, func(u *Upstream) *int { return &u.IdleConnections })},
 	{"idle_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.IdleTimeout })},
@@ -26,12 +28,12 @@ var upstreamObject = object[Upstream]{at: "upstreams[]", what: "an upstream", fi
 	{"retries", intInto(0, maxServers, func(u *Upstream) *int { return &u.Retries })},
 	{"resolve_every", durationInto(100*time.Millisecond, func(u *Upstream) *time.Duration { return &u.ResolveEvery })},
 	{"send_proxy", readSendProxy},
-	{"check", func(d *decoder, n *node, u *Upstream) { u.Check = d.healthCheck(n) }},
+	{"check", func(d *decoder, n *yaml.Node, u *Upstream) { u.Check = d.healthCheck(n) }},
 }}
 
 var hashObject = object[Upstream]{at: "upstreams[].hash", what: "hash", fields: []field[Upstream]{
-	{"header", func(d *decoder, n *node, u *Upstream) {
-		if s, ok := d.text(n); ok && d.headerName(s, n.pos, nil, "") {
+	{"header", func(d *decoder, n *yaml.Node, u *Upstream) {
+		if s, ok := d.text(n); ok && d.headerName(s, n.Pos, nil, "") {
 			u.HashHeader = s
 		}
 	}},
@@ -51,7 +53,7 @@ func defaultUpstream() Upstream {
 }
 
 // readUpstreams reads the list and finds names given twice.
-func readUpstreams(d *decoder, n *node, c *Config) {
+func readUpstreams(d *decoder, n *yaml.Node, c *Config) {
 	items, ok := d.items(n, "begin each upstream with - name:")
 	if !ok {
 		return
@@ -63,38 +65,38 @@ func readUpstreams(d *decoder, n *node, c *Config) {
 		if g == nil {
 			continue
 		}
-		u.Pos = g.pos("name", item.pos)
+		u.Pos = g.pos("name", item.Pos)
 		for _, key := range []string{"name", "servers"} {
 			if !g.has(key) {
-				d.missing(g, item.pos, "add "+key+":", "an upstream without "+key)
+				d.missing(g, item.Pos, "add "+key+":", "an upstream without "+key)
 			}
 		}
 		if g.has("hash") && u.Balance != BalanceHash {
-			d.rep.add(g.entries["hash"].pos, "remove it, or write balance: hash", "hash is for balance: hash, and this upstream has balance: %s", u.Balance)
+			d.rep.Add(g.entries["hash"].Pos, "remove it, or write balance: hash", "hash is for balance: hash, and this upstream has balance: %s", u.Balance)
 		}
 		if u.Name != "" {
-			d.unique(names, u.Name, u.Pos, "upstreams have the name "+quote(u.Name))
+			d.unique(names, u.Name, u.Pos, "upstreams have the name "+yaml.Quote(u.Name))
 		}
 		c.Upstreams = append(c.Upstreams, u)
 	}
 }
 
 // readHash reads what the key is made of: client, or a header's name.
-func readHash(d *decoder, n *node, u *Upstream) {
+func readHash(d *decoder, n *yaml.Node, u *Upstream) {
 	switch {
-	case n.kind == text && n.text == "client":
-	case n.kind == mapping && len(n.entries) > 0:
+	case n.Kind == yaml.Text && n.Text == "client":
+	case n.Kind == yaml.Mapping && len(n.Entries) > 0:
 		hashObject.read(d, n, u)
 	default:
 		hint := ""
-		if n.kind == text && isToken(n.text) {
-			hint = fmt.Sprintf("write hash: {header: %s} if that is meant", n.text)
+		if n.Kind == yaml.Text && isToken(n.Text) {
+			hint = fmt.Sprintf("write hash: {header: %s} if that is meant", n.Text)
 		}
 		d.wrong(n, hint, "client or {header: NAME}")
 	}
 }
 
-func readSendProxy(d *decoder, n *node, u *Upstream) {
+func readSendProxy(d *decoder, n *yaml.Node, u *Upstream) {
 	var word string
 	choiceInto([]string{"none", "v1", "v2"}, func(s *string) *string { return s })(d, n, &word)
 	switch word {
