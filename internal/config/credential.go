@@ -5,7 +5,35 @@ import (
 	"strconv"
 
 	"reuseportd/internal/config/yaml"
+	"reuseportd/internal/sandbox"
 )
+
+// Credential is what `user` and `group` resolved to.
+type Credential struct {
+	User, Group string
+	UID, GID    uint32
+	Groups      []uint32 // supplementary groups
+	// Default says that the configuration names no user.
+	Default bool
+}
+
+// String names who it is, for a person: `www-data (uid 33)`, or `nobody (uid 65534), as no user
+// is named`.
+func (c *Credential) String() string {
+	who := fmt.Sprintf("%s (uid %d)", c.User, c.UID)
+	if c.Default {
+		who += ", as no user is named"
+	}
+	return who
+}
+
+// SandboxUser returns c as the sandbox takes it, nil for nil.
+func (c *Credential) SandboxUser() *sandbox.User {
+	if c == nil {
+		return nil
+	}
+	return &sandbox.User{UID: c.UID, GID: c.GID, Groups: c.Groups}
+}
 
 // readUser and readGroup only look at the form; credential does the rest.
 func readUser(d *decoder, n *yaml.Node, _ *Config)  { d.account(n) }
@@ -19,7 +47,7 @@ func (d *decoder) account(n *yaml.Node) {
 	}
 }
 
-// credential resolves user and group.
+// credential resolves the keys user and group.
 func (d *decoder) credential(g *given, c *Config) {
 	u, hasUser := g.entries["user"]
 	grp, hasGroup := g.entries["group"]

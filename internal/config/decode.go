@@ -11,7 +11,7 @@ import (
 // decoder carries one tree of nodes into a Config.
 type decoder struct {
 	rep *yaml.Report
-	// host is the machine to check against; nil trusts the configuration.
+	// host is the machine to check against; nil where the configuration is trusted.
 	host *host
 	// path is the configuration file's, for hints.
 	path string
@@ -125,7 +125,7 @@ func (o *object[T]) shapeHint(n *yaml.Node) string {
 	return fmt.Sprintf("write %s: {%s: %s}", o.what, strings.Join(o.keys(), ": "+meant+", "), meant)
 }
 
-// visit says whether there is work left to spend.
+// visit counts one more value, and reports whether the file may mean so many.
 func (d *decoder) visit(pos Position) bool {
 	d.visits++
 	if d.visits == yaml.MaxNodes+1 {
@@ -165,4 +165,29 @@ func (d *decoder) wrong(n *yaml.Node, hint, want string) {
 		hint = "give it a value or remove the key"
 	}
 	d.rep.Add(n.Pos, hint, "%s must be %s, not %s", d.key, want, n.Describe())
+}
+
+// unique reports what an earlier one of a list already has.
+func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
+	if first, twice := seen[key]; twice {
+		d.rep.Add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
+		return
+	}
+	seen[key] = pos
+}
+
+// oneOf reports anything but exactly one of several keys. many is a format for the list of those that were given.
+func (d *decoder) oneOf(n *yaml.Node, g *given, keys []string, hint, many, none string) {
+	var found []string
+	for _, key := range keys {
+		if g.has(key) {
+			found = append(found, key)
+		}
+	}
+	if len(found) > 1 {
+		d.rep.Add(g.entries[found[1]].Pos, hint, many, yaml.Sentence(found, "and"))
+	}
+	if len(found) == 0 {
+		d.missing(g, n.Pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
+	}
 }

@@ -8,20 +8,12 @@ import (
 	"reuseportd/internal/config/yaml"
 )
 
-// ownHeaders are written by the server, or would contradict what it writes.
-var ownHeaders = map[string]string{
-	"content-length":    "the server counts the body itself",
-	"transfer-encoding": "the server frames the body itself",
-	"connection":        "the server decides whether the connection stays open",
-	"keep-alive":        "the server decides whether the connection stays open",
-	"proxy-connection":  "the server decides whether the connection stays open",
-	"date":              "the server sets the date itself",
-	"upgrade":           "a fixed response can't change the protocol",
-	"trailer":           "a fixed response has no trailers",
-}
+// Header is one field of a response, name and value already checked against
+// RFC 9110 section 5.
+type Header struct{ Name, Value string }
 
-// headers reads name: value lines; a list gives a field several times. own are those
-// that can't be set, with the reason.
+// headers reads name: value lines; a list gives a field several times. own are the
+// names that can't be set, each with the reason.
 func (d *decoder) headers(n *yaml.Node, own map[string]string) []Header {
 	if n.Kind == yaml.Null || n.Kind == yaml.Invalid {
 		return nil
@@ -59,7 +51,25 @@ func (d *decoder) headers(n *yaml.Node, own map[string]string) []Header {
 	return all
 }
 
-// headerName says whether name is one of a header that a configuration may set, or remove.
+// headerNames reads the names of headers.
+func (d *decoder) headerNames(n *yaml.Node, own map[string]string) []string {
+	items, ok := d.items(n, "as in [Cookie]")
+	if !ok {
+		return nil
+	}
+	var names []string
+	for _, item := range items {
+		if !d.visit(item.Pos) {
+			return nil
+		}
+		if s, ok := d.text(item); ok && d.headerName(s, item.Pos, own, "removed") {
+			names = append(names, s)
+		}
+	}
+	return names
+}
+
+// headerName reports whether a configuration may set or remove the header name; done is the word for it in messages.
 func (d *decoder) headerName(name string, pos Position, own map[string]string, done string) bool {
 	if reason, ours := own[strings.ToLower(name)]; ours {
 		d.rep.Add(pos, "remove it", "%s can't be %s: %s", textproto.CanonicalMIMEHeaderKey(name), done, reason)
@@ -94,7 +104,7 @@ func (d *decoder) headerValue(n *yaml.Node) (string, bool) {
 	return s, true
 }
 
-// isToken says whether s is a token of RFC 9110 section 5.6.2.
+// isToken reports whether s is a token of RFC 9110 section 5.6.2.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		switch {

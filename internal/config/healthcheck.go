@@ -8,6 +8,18 @@ import (
 	"reuseportd/internal/config/yaml"
 )
 
+// Check is how servers are asked whether they are well: by a TCP connection, or by
+// an HTTP request if Path is set.
+type Check struct {
+	Interval, Timeout time.Duration
+	Rise, Fall        int // in a row, until it counts as up or down
+
+	Path       string
+	Host       string // the field that is sent; "" is the server's address
+	StatusFrom int    // the statuses that are well, both ends included
+	StatusTo   int
+}
+
 var checkObject = object[Check]{at: "upstreams[].check", what: "check", fields: []field[Check]{
 	{"interval", durationInto(10*time.Millisecond, func(k *Check) *time.Duration { return &k.Interval })},
 	{"timeout", durationInto(time.Millisecond, func(k *Check) *time.Duration { return &k.Timeout })},

@@ -1,13 +1,78 @@
 package config
 
 import (
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 
 	"reuseportd/internal/config/yaml"
 )
+
+// Listener is a configured address and the service behind it. Exactly one of
+// HTTP, TCP and Echo is set.
+type Listener struct {
+	Name string
+	// Network is tcp4, tcp6 or unix. Address is canonical: "127.0.0.1:8080",
+	// "[::1]:8080", or a path; two listeners never share one.
+	Network string
+	Address string
+	Accept  Accept
+	// Shards is how many sockets share the address, 0 is one for each loop. It is
+	// 0 with every accept but reuseport.
+	Shards int
+	// Steering chooses among the shards; Fallback does where the kernel doesn't let
+	// us steer by load.
+	Steering, Fallback Steering
+
+	// Share lets other services of this user listen at the address too, if they say the
+	// same: the kernel spreads clients over all. It is false with a Unix socket.
+	Share bool
+
+	// DeferAccept makes the kernel hold a connection back until its first bytes have come, or
+	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
+	DeferAccept bool
+
+	// ClientConnections is how many connections a client address may have here at a
+	// time; 0 is no bound. It is 0 with a Unix socket.
+	ClientConnections int
+
+	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
+	Mode    fs.FileMode // permissions of a Unix socket
+
+	HTTP *HTTP
+	TCP  *TCP
+	Echo *Echo
+
+	// Pos is where the listener's address stands in the file, for errors that
+	// only binding can find.
+	Pos Position
+}
+
+// Key names the listener's sockets across configurations: whoever serves an
+// address serves the same sockets, whatever the listener is called.
+func (l *Listener) Key() string { return l.Network + "!" + l.Address }
+
+// Sockets returns how many sockets so many event loops need.
+func (l *Listener) Sockets(slots int) int {
+	switch {
+	case l.Accept != AcceptReuseport:
+		return min(slots, 1)
+	case l.Shards == 0:
+		return slots
+	}
+	return min(slots, l.Shards)
+}
+
+// Service returns the name of the listener's service key.
+func (l *Listener) Service() string {
+	switch {
+	case l.HTTP != nil:
+		return "http"
+	case l.TCP != nil:
+		return "tcp"
+	}
+	return "echo"
+}
 
 const (
 	defaultBacklog = 4096
@@ -16,12 +81,7 @@ const (
 	defaultMode = 0o666
 )
 
-var (
-	accepts   = []Accept{AcceptReuseport, AcceptExclusive, AcceptMutex, AcceptShared}
-	steerings = []Steering{SteerHash, SteerCPU, SteerRandom, SteerLoad}
-)
-
-// services are what a listener has one of.
+// services are the keys that a listener has one of.
 var services = []string{"http", "tcp", "echo"}
 
 var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + yaml.Sentence(services, "and"), fields: []field[Listener]{
@@ -71,15 +131,6 @@ func readListeners(d *decoder, n *yaml.Node, c *Config) {
 	}
 }
 
-// unique reports what an earlier one of a list already has.
-func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
-	if first, twice := seen[key]; twice {
-		d.rep.Add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
-		return
-	}
-	seen[key] = pos
-}
-
 // finishListener checks what takes more than one key to know.
 func (d *decoder) finishListener(n *yaml.Node, g *given, l *Listener) {
 	for _, key := range []string{"name", "address"} {
@@ -108,82 +159,6 @@ func (d *decoder) finishListener(n *yaml.Node, g *given, l *Listener) {
 	}
 	if l.Mode == 0 {
 		l.Mode = defaultMode
-	}
-}
-
-// oneOf wants exactly one of several keys. many has a place for those that there are.
-func (d *decoder) oneOf(n *yaml.Node, g *given, keys []string, hint, many, none string) {
-	var found []string
-	for _, key := range keys {
-		if g.has(key) {
-			found = append(found, key)
-		}
-	}
-	if len(found) > 1 {
-		d.rep.Add(g.entries[found[1]].Pos, hint, many, yaml.Sentence(found, "and"))
-	}
-	if len(found) == 0 {
-		d.missing(g, n.Pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
-	}
-}
-
-// isName tells whether s can be the name of a listener or of an upstream. Every start of a
-// worker asks, so it is no regular expression, which would be made for it each time.
-func isName(s string) bool {
-	for i, c := range []byte(s) {
-		switch {
-		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-		case i > 0 && (c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
-}
-
-// nameInto reads the name of a listener or of an upstream.
-func nameInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
-	return func(d *decoder, n *yaml.Node, into *T) {
-		s, ok := d.text(n)
-		if ok && !isName(s) {
-			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
-			return
-		}
-		*at(into) = s
-	}
-}
-
-// accept checks how loops share the listener.
-func (d *decoder) accept(g *given, l *Listener) {
-	if l.Network == "unix" && l.Accept == AcceptReuseport {
-		if g.has("accept") {
-			d.rep.Add(g.entries["accept"].Value.Pos, "remove the key or write exclusive",
-				"a Unix socket can't use accept: reuseport, which balances only IP sockets")
-			return
-		}
-		l.Accept = AcceptExclusive
-	}
-	if l.Accept == AcceptShared {
-		d.rep.Warn(g.pos("accept", l.Pos), "accept: exclusive wakes only one",
-			"accept: shared wakes every event loop for each connection, the thundering herd")
-	}
-	if l.Accept != AcceptReuseport {
-		for _, key := range []string{"shards", "steering", "steering_fallback"} {
-			if g.has(key) {
-				d.rep.Add(g.entries[key].Pos, "remove it", "%s is for accept: reuseport, and with accept: %s there is one socket", key, l.Accept)
-			}
-		}
-		return
-	}
-	if g.has("steering_fallback") && l.Steering != SteerLoad {
-		d.rep.Add(g.entries["steering_fallback"].Pos, "remove it", "steering_fallback is for steering: load")
-	}
-	if l.Share && l.Steering != SteerHash {
-		d.rep.Add(g.entries["share"].Pos, "remove share, or steering", "share: true is for steering: hash: others would get no connections by steering: %s", l.Steering)
-	}
-	if l.Steering == SteerLoad && l.Shards != 0 {
-		d.rep.Add(g.entries["shards"].Pos, "remove shards or choose another steering",
-			"steering: load needs a socket for each event loop, whose load it looks at")
 	}
 }
 

@@ -11,16 +11,8 @@ import (
 	"reuseportd/internal/sandbox"
 )
 
-// SandboxUser returns c as the sandbox takes it, nil for nil.
-func (c *Credential) SandboxUser() *sandbox.User {
-	if c == nil {
-		return nil
-	}
-	return &sandbox.User{UID: c.UID, GID: c.GID, Groups: c.Groups}
-}
-
 // reach tries each root and each Unix socket as the workers' user, whom the master is not: what a
-// worker can't reach would be answered with 403 or 502, and nobody would have been told.
+// worker can't reach would be answered with 403 or 502, with no word to the operator.
 func (d *decoder) reach(c *Config) {
 	if d.host == nil || d.host.access == nil || c.Credential == nil || d.rep.Bad() {
 		return
@@ -46,7 +38,7 @@ func (d *decoder) reach(c *Config) {
 	}
 }
 
-// trial is the trying of what one configuration names.
+// trial tries the paths that one configuration names.
 type trial struct {
 	d     *decoder
 	who   *Credential
@@ -55,7 +47,7 @@ type trial struct {
 	hung  bool // a file system has not answered: no more is asked
 }
 
-// try asks once for each path. Where a file system doesn't answer the rest goes untried: the master waits for
+// try asks once for each path. After a file system that doesn't answer the rest goes untried: the master waits for
 // one only.
 func (t *trial) try(path string, mode uint32, pos Position) error {
 	if t.hung || t.tried[path] {
@@ -76,7 +68,7 @@ func (t *trial) root(f *Files) {
 		t.refuse(f.RootPos, "the root "+f.Root, err)
 		return
 	}
-	// What is there for everybody to see says whether files can be read, not only found.
+	// The index shows whether files can be read, not only found.
 	if err := t.try(filepath.Join(f.Root, f.Index), unix.R_OK, f.RootPos); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.refuse(f.RootPos, "the file "+filepath.Join(f.Root, f.Index), err)
 	}
@@ -92,7 +84,7 @@ func (t *trial) socket(s *Server) {
 	}
 }
 
-// refuse says what a worker can't reach, and what to do.
+// refuse reports what a worker can't reach, and what to do.
 func (t *trial) refuse(pos Position, what string, err error) {
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -71,3 +71,34 @@ func choiceInto[T any, W ~string](choice []W, at func(*T) *W) func(*decoder, *ya
 		d.wrong(n, hint, yaml.Sentence(words, "or"))
 	}
 }
+
+// hasControl reports whether s holds a control character, NUL among them.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// isName reports whether s can be the name of a listener or of an upstream. Every start of a
+// worker calls it, so it is no regular expression, which would be compiled each time.
+func isName(s string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
+
+// nameInto reads the name of a listener or of an upstream.
+func nameInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		s, ok := d.text(n)
+		if ok && !isName(s) {
+			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
+			return
+		}
+		*at(into) = s
+	}
+}

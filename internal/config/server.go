@@ -8,6 +8,21 @@ import (
 	"reuseportd/internal/config/yaml"
 )
 
+// Server is one address of an upstream, or all that a name stands for.
+type Server struct {
+	// Network is tcp or unix. Address is canonical: "10.0.0.1:80", "[::1]:80", a
+	// path, or "name:80" in lower case, which is to be looked up.
+	Network string
+	Address string
+	Named   bool
+
+	Weight         int // 1 or more
+	MaxConnections int // in use at the same time, by all workers together; 0 is no bound
+	Backup         bool
+
+	Pos Position
+}
+
 var serverObject = object[Server]{at: "upstreams[].servers[]", what: "a server", fields: []field[Server]{
 	{"address", readServerAddress},
 	{"weight", intInto(1, maxWeight, func(s *Server) *int { return &s.Weight })},
