@@ -1,9 +1,11 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"reuseportd/internal/handover"
 	"reuseportd/test/harness"
 )
 
@@ -71,7 +73,7 @@ func TestUnknownFormat(t *testing.T) {
 	s.Install(harness.Build(t))
 	answered := drainedInBackground(s, "upgrade")
 	s.WaitGeneration(2)
-	s.WaitLog("unknown format 3: this release knows up to 2")
+	s.WaitLog(fmt.Sprintf("unknown format %d: this release knows up to %d", handover.Format+1, handover.Format))
 	for _, conn := range kept {
 		if answers := conn.untilClose("hello\n"); answers > 3 {
 			t.Errorf("%d answers before the connection closed", answers)

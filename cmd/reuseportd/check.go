@@ -45,7 +45,7 @@ type listenerChoice struct {
 func (k *checkCmd) Run(c *cli) error {
 	conf, err := config.Load(string(k.Config))
 	if err == nil {
-		err = readMaterials(conf)
+		err = readMaterials(conf, c.err)
 	}
 	switch {
 	case k.JSON:
@@ -64,12 +64,16 @@ func (k *checkCmd) Run(c *cli) error {
 }
 
 // readMaterials reads what the configuration names, as a master would.
-func readMaterials(conf *config.Config) error {
+func readMaterials(conf *config.Config, notes io.Writer) error {
 	var bad []error
 	for _, m := range conf.Materials() {
 		w := material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths}
-		if _, err := w.Load(conf.Credential.SandboxUser()); err != nil {
-			bad = append(bad, conf.At(m.Pos, err))
+		r := w.Load(conf.Credential.SandboxUser())
+		if r.Err != nil {
+			bad = append(bad, conf.At(m.Pos, r.Err))
+		}
+		for _, n := range r.Notes {
+			fmt.Fprintf(notes, "warning: %s\n", n)
 		}
 	}
 	return errors.Join(bad...)

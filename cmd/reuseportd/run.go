@@ -165,6 +165,8 @@ func banner(st *control.Status, dir string) string {
 	for _, l := range st.Listeners {
 		address := l.Address
 		switch {
+		case l.Service == "http" && l.Network != "unix" && l.TLS:
+			address = "https://" + address + "/"
 		case l.Service == "http" && l.Network != "unix":
 			address = "http://" + address + "/"
 		case l.Network == "unix":

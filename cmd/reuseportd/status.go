@@ -90,6 +90,9 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 func printMaterials(w io.Writer, all []control.Material, now time.Time) {
 	for _, m := range all {
 		fmt.Fprintf(w, "%s %s: %s, for %s", m.Kind, strings.Join(m.Files, " and "), short(m.SHA256), ago(m.Since, now))
+		if m.Expires != nil {
+			fmt.Fprintf(w, "; expires %s", m.Expires.UTC().Format("2006-01-02"))
+		}
 		if m.Behind > 0 {
 			fmt.Fprintf(w, "; %s not taken it yet", plural(m.Behind, "worker has", "workers have"))
 		}
@@ -143,7 +146,7 @@ func printListeners(w io.Writer, st *control.Status) {
 			if l.Retiring > 0 {
 				shards += fmt.Sprintf(", %d retiring", l.Retiring)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, l.Service, l.Accept, steering, shards, l.Queued)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", name, l.Address, service(&l), l.Accept, steering, shards, l.Queued)
 		}
 	})
 	for _, l := range st.Listeners {
@@ -163,6 +166,14 @@ func printListeners(w io.Writer, st *control.Status) {
 			fmt.Fprintf(w, "%s is %s %s: %s\n", l.Name, how, l.Address, other(o))
 		}
 	}
+}
+
+// service says what a listener does.
+func service(l *control.Listener) string {
+	if l.TLS {
+		return l.Service + ", TLS"
+	}
+	return l.Service
 }
 
 // other names a process of another service that listens at an address of this one.
@@ -323,6 +334,10 @@ func printTotals(w io.Writer, t *control.Totals) {
 		{t.ShedHeads, "half requests ended for want of memory"},
 		{t.ShedBodies, "requests and answers under way ended for want of memory"},
 		{t.ShedIdle, "idle connections ended for want of memory"},
+		{t.Handshakes, "TLS handshakes"},
+		{t.Resumed, "of them resumed"},
+		{t.ShakesFailed, "TLS handshakes failed"},
+		{t.ShakesWaited, "TLS handshakes kept waiting"},
 		{t.ClientRefused, "connections refused at max_connections_per_client"},
 		{t.ClientUncounted, "connections served uncounted, past max_connections_per_client's table"},
 		{t.Panics, "panics, each of which cost a connection"},

@@ -22,7 +22,7 @@ var may = map[string][]string{
 	"config":            {"sandbox"},
 	"config/watch":      {},
 	"config/yaml":       {},
-	"material":          {"pack", "sandbox"},
+	"material":          {"pack", "sandbox", "tls/certs"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
 	"eventloop":         {},
@@ -50,7 +50,7 @@ var may = map[string][]string{
 	"threads":           {},
 	"wire":              {"failpoint", "memfd"},
 	"upstream":          {"config", "eventloop", "memfd"},
-	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "material", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "shortage", "stats", "threads", "upstream", "wire"},
+	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "material", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "shortage", "stats", "threads", "tls/certs", "tls/record", "tls/transport", "upstream", "wire"},
 	"upgrade": {
 		"cgroup", "clients", "config", "config/watch", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "shortage", "sockdiag", "stats", "threads", "upstream", "wire",
@@ -61,6 +61,8 @@ var may = map[string][]string{
 	"tls/handshake":      {"tls/record"},
 	"tls/hello":          {},
 	"tls/record":         {"pack"},
+	"tls/certs":          {},
+	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/record"},
 	"archtest":           {},
 
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.

@@ -39,6 +39,7 @@ type Listener struct {
 	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
 	Mode    fs.FileMode // permissions of a Unix socket
 
+	TLS  *TLS // nil: connections are in the clear
 	HTTP *HTTP
 	TCP  *TCP
 	Echo *Echo
@@ -96,6 +97,7 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
+	{"tls", func(d *decoder, n *yaml.Node, l *Listener) { l.TLS = d.tls(n) }},
 	{"http", func(d *decoder, n *yaml.Node, l *Listener) { l.HTTP = d.http(n) }},
 	{"tcp", func(d *decoder, n *yaml.Node, l *Listener) { l.TCP = d.tcp(n) }},
 	{"echo", func(d *decoder, n *yaml.Node, l *Listener) {
@@ -141,6 +143,9 @@ func (d *decoder) finishListener(n *yaml.Node, g *given, l *Listener) {
 	d.oneOf(n, g, services, "keep one; give the other a listener of its own",
 		"a listener has one service, and this one has %s", "a listener without a service")
 	d.accept(g, l)
+	if l.TLS != nil && l.TCP != nil && len(l.TCP.SNI) > 0 {
+		d.rep.Add(l.TLS.Pos, "keep tls: to decrypt here, or sni: to pass connections on as they are", "a listener with tls and with sni")
+	}
 	if l.Network == "unix" && l.DeferAccept {
 		d.rep.Add(g.entries["defer_accept"].Pos, "remove it", "defer_accept is for TCP only")
 	}

@@ -11,6 +11,9 @@ type Material struct {
 // Materials returns all of them, as they stand in the file.
 func (c *Config) Materials() (all []Material) {
 	for i := range c.Listeners {
+		if t := c.Listeners[i].TLS; t != nil {
+			all = append(all, t.materials()...)
+		}
 		h := c.Listeners[i].HTTP
 		if h == nil {
 			continue

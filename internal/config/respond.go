@@ -1,10 +1,6 @@
 package config
 
-import (
-	"path/filepath"
-
-	"reuseportd/internal/config/yaml"
-)
+import "reuseportd/internal/config/yaml"
 
 // Respond answers every method with one fixed response.
 type Respond struct {
@@ -24,20 +20,11 @@ var respondObject = object[Respond]{at: "listeners[].http.routes[].respond", wha
 			r.Body = []byte(s)
 		}
 	}},
-	{"file", readRespondFile},
+	{"file", func(d *decoder, n *yaml.Node, r *Respond) {
+		r.FilePos = n.Pos
+		pathInto(func(r *Respond) *string { return &r.File })(d, n, r)
+	}},
 }}
-
-func readRespondFile(d *decoder, n *yaml.Node, r *Respond) {
-	s, ok := d.text(n)
-	if !ok {
-		return
-	}
-	if !filepath.IsAbs(s) || hasControl(s) {
-		d.wrong(n, "write the path of a file, from / on", "an absolute path")
-		return
-	}
-	r.File, r.FilePos = filepath.Clean(s), n.Pos
-}
 
 func (d *decoder) respond(n *yaml.Node) *Respond {
 	r := &Respond{Status: 200}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -69,6 +70,21 @@ func choiceInto[T any, W ~string](choice []W, at func(*T) *W) func(*decoder, *ya
 			hint = "did you mean " + near + "?"
 		}
 		d.wrong(n, hint, yaml.Sentence(words, "or"))
+	}
+}
+
+// pathInto reads the absolute path of a file that the master reads.
+func pathInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		s, ok := d.text(n)
+		if !ok {
+			return
+		}
+		if !filepath.IsAbs(s) || hasControl(s) {
+			d.wrong(n, "write the path of a file, from / on", "an absolute path")
+			return
+		}
+		*at(into) = filepath.Clean(s)
 	}
 }
 

@@ -18,7 +18,7 @@ func schemas() []schema {
 	return []schema{
 		topLevel.schema(), sandboxObject.schema(), logObject.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
 		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
-		keepaliveObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
+		keepaliveObject.schema(), tlsObject.schema(), certificateObject.schema(), clientAuthObject.schema(), ticketsObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
 		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),
 	}
 }

@@ -64,11 +64,12 @@ type ConfigInfo struct {
 
 // Material is files whose contents serve, and are exchanged without a new generation.
 type Material struct {
-	Kind   string    `json:"kind"`
-	Files  []string  `json:"files"`
-	Number uint64    `json:"number"` // grows with each content
-	SHA256 string    `json:"sha256"`
-	Since  time.Time `json:"since"` // when this content was read first
+	Kind    string     `json:"kind"`
+	Files   []string   `json:"files"`
+	Number  uint64     `json:"number"` // grows with each content
+	SHA256  string     `json:"sha256"`
+	Since   time.Time  `json:"since"`             // when this content was read first
+	Expires *time.Time `json:"expires,omitempty"` // of a certificate
 	// Error is why what the files have now does not serve, "" if it does.
 	Error      string     `json:"error,omitempty"`
 	ErrorSince *time.Time `json:"error_since,omitempty"`
@@ -82,6 +83,7 @@ type Listener struct {
 	Network string `json:"network"`
 	Address string `json:"address"`
 	Service string `json:"service"`
+	TLS     bool   `json:"tls,omitempty"` // its connections are encrypted
 	Accept  string `json:"accept"`
 	// Steering is what chooses among the shards, SteeringNote why it is not what the
 	// configuration asks for, "" if it is.
@@ -172,12 +174,17 @@ type Totals struct {
 	Stayed       uint64 `json:"stayed"`        // of draining workers, that nobody could take over
 	Quiet        uint64 `json:"quiet"`         // of echo, tcp and tunnels, ended because nothing had moved
 	Slow         uint64 `json:"slow"`          // ended because the client was slower than min_rate
-	AcceptEmpty  uint64 `json:"accept_empty"`  // accepts that found no connection
-	Wakeups      uint64 `json:"wakeups"`       // times a loop that waited was woken
-	WakeupsVain  uint64 `json:"wakeups_vain"`  // …for connections that another loop had
-	ShedHeads    uint64 `json:"shed_heads"`    // ended for want of memory: part of a request had arrived
-	ShedBodies   uint64 `json:"shed_bodies"`   // …a request or an answer was under way
-	ShedIdle     uint64 `json:"shed_idle"`     // …that were idle
+	// Handshakes of TLS: done, done by a ticket, come to nothing, and kept waiting for others.
+	Handshakes   uint64 `json:"handshakes,omitempty"`
+	Resumed      uint64 `json:"resumed,omitempty"`
+	ShakesFailed uint64 `json:"handshakes_failed,omitempty"`
+	ShakesWaited uint64 `json:"handshakes_waited,omitempty"`
+	AcceptEmpty  uint64 `json:"accept_empty"` // accepts that found no connection
+	Wakeups      uint64 `json:"wakeups"`      // times a loop that waited was woken
+	WakeupsVain  uint64 `json:"wakeups_vain"` // …for connections that another loop had
+	ShedHeads    uint64 `json:"shed_heads"`   // ended for want of memory: part of a request had arrived
+	ShedBodies   uint64 `json:"shed_bodies"`  // …a request or an answer was under way
+	ShedIdle     uint64 `json:"shed_idle"`    // …that were idle
 	// Connections whose client had as many as it may (max_connections_per_client), and those
 	// that there was no room to count.
 	ClientRefused   uint64 `json:"client_refused"`

@@ -39,14 +39,15 @@ type Part struct {
 
 // Names of the descriptors in Part.Files.
 const (
-	FileLock    = "lock"
-	FileControl = "control"
-	FileLedger  = "ledger"
-	FileBoard   = "board"   // of upstreams; older masters and workers have none
-	FileClients = "clients" // the clients.Table; likewise
-	FileImage   = "image"   // the sender's binary
-	FileConfig  = "config"  // what to serve in place of the file's content
-	FileLoad    = "load:"   // + ID of a generation: its load.Table; older masters skip it
+	FileLock      = "lock"
+	FileControl   = "control"
+	FileLedger    = "ledger"
+	FileBoard     = "board"     // of upstreams; older masters and workers have none
+	FileClients   = "clients"   // the clients.Table; likewise
+	FileImage     = "image"     // the sender's binary
+	FileConfig    = "config"    // what to serve in place of the file's content
+	FileMaterials = "materials" // sealed memfd of a material.Set: a worker's, or what no file has; older masters skip it
+	FileLoad      = "load:"     // + ID of a generation: its load.Table; older masters skip it
 )
 
 // Shards comes with the descriptors of a group's shards from First on.
@@ -132,11 +133,14 @@ func Essence(c *config.Config) *config.Config {
 }
 
 // roots are the directories that routes serve files from, to which a worker that replaces another
-// is confined.
+// is confined, and the files that it is sent.
 func roots(routes []config.Route) (kept []config.Route) {
 	for _, r := range routes {
 		if r.Files != nil {
 			kept = append(kept, config.Route{Host: r.Host, Path: r.Path, Files: &config.Files{Root: r.Files.Root}})
+		}
+		if r.Respond != nil && r.Respond.File != "" {
+			kept = append(kept, config.Route{Host: r.Host, Path: r.Path, Respond: &config.Respond{File: r.Respond.File}})
 		}
 	}
 	return kept

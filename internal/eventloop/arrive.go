@@ -22,7 +22,7 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 	if err != nil {
 		for _, a := range all {
 			l.Part(a.c)
-			l.forget(a.c)
+			l.unopen(a.c)
 		}
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (l *Loop) Arrive(s *Service, p *Parcel) (*Conn, error) {
 // ErrMemory is returned by Arrive when the loop holds as much as it may.
 var ErrMemory = errors.New("this worker has no memory left for it")
 
-// mayArrive tells why a connection can't come here.
+// mayArrive says why a connection can't come here.
 func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 	_, ok := s.handler.(Mover)
 	switch {

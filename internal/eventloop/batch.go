@@ -17,7 +17,7 @@ const (
 	maxTrial = 256
 )
 
-// filled takes note that there was a connection for each accept.
+// filled records that there was a connection for each accept.
 func (b *batch) filled() {
 	if b.size > 1 {
 		b.trial = minTrial
@@ -27,7 +27,7 @@ func (b *batch) filled() {
 	}
 }
 
-// missed takes note that there was one too few.
+// missed records that there was one too few.
 func (b *batch) missed() {
 	if b.size > 1 {
 		b.trial = min(2*b.trial, maxTrial)

@@ -111,7 +111,7 @@ func BenchmarkFind(b *testing.B) {
 func BenchmarkBuffers(b *testing.B) {
 	for name, n := range map[string]int{"1K": 1 << 10, "16K": 16 << 10, "1M": 1 << 20} {
 		b.Run(name, func(b *testing.B) {
-			var bs buffers
+			bs := buffers{holding: new(holding)}
 			b.ReportAllocs()
 			for b.Loop() {
 				bs.put(bs.get(n))
@@ -127,7 +127,7 @@ func BenchmarkOutput(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i = (i + stride) % many {
 		cs[i].Write(answer)
-		l.release(cs[i])
+		l.freeOutput(cs[i])
 	}
 }
 

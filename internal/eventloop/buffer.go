@@ -71,11 +71,11 @@ func (b *buffers) put(p []byte) {
 	}
 }
 
-// forget leaves an idle buffer to the garbage collector.
-func (b *buffers) forget(p []byte) { b.kept -= cap(p) }
+// free leaves an idle buffer to the garbage collector.
+func (b *buffers) free(p []byte) { b.kept -= cap(p) }
 
-// forgetAll leaves all idle buffers to the garbage collector.
-func (b *buffers) forgetAll() {
+// freeAll leaves all idle buffers to the garbage collector.
+func (b *buffers) freeAll() {
 	if b.kept > 0 {
 		b.idle = [bufferSteps]Spare[[]byte]{}
 		b.kept = 0
@@ -117,7 +117,7 @@ func (o *output) pending() int64 {
 	return int64(len(o.sealed)-o.gone) + int64(len(o.buf)-o.done) + int64(len(o.tail)) + o.left + int64(o.piped)
 }
 
-// tailed tells whether something is sent from where it lies.
+// tailed reports whether something is sent from where it lies.
 func (o *output) tailed() bool { return o.tail != nil || o.fd >= 0 || o.pipe != nil }
 
 // output returns the connection's output to be added to, lending it one if it
@@ -148,8 +148,8 @@ func (l *Loop) room(o *output, n int) []byte {
 	return o.buf
 }
 
-// release takes the output back.
-func (l *Loop) release(c *Conn) {
+// freeOutput takes the output back.
+func (l *Loop) freeOutput(c *Conn) {
 	o := c.out
 	c.out = nil
 	if o.fd >= 0 {

@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// check tells whether what must hold between two turns holds. It may be called
+// check reports whether what must hold between two turns holds. It may be called
 // wherever no connection is being driven, such as in a function given to Post.
 func (l *Loop) check() error {
 	lent := make(map[*byte]string)
@@ -181,7 +181,7 @@ func (t *list) check(one func(*node) error) error {
 	return nil
 }
 
-// check tells whether an open connection's parts agree.
+// check reports whether an open connection's parts agree.
 func (c *Conn) check(listed, ready bool) error {
 	for _, rule := range []struct {
 		holds bool
@@ -226,7 +226,7 @@ func (c *Conn) any(holds func(*Conn) bool) (is bool) {
 	return is
 }
 
-// runs tells whether a class's timeout runs, all of it or what was left elsewhere.
+// runs reports whether a class's timeout runs, all of it or what was left elsewhere.
 func (c *Conn) runs(id Class) bool {
 	return c.class != 0 && (c.class == id || c.class == c.svc.loop.classes[id].moved)
 }

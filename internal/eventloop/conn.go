@@ -25,7 +25,7 @@ type Conn struct {
 	flags  flag
 }
 
-// Away tells whether the connection is on its way to another process, or from one. It
+// Away reports whether the connection is on its way to another process, or from one. It
 // can't be used meanwhile.
 func (c *Conn) Away() bool { return c.has(away) }
 
@@ -145,7 +145,7 @@ func (c *Conn) Finishing() bool { return !c.has(dialing | serving) }
 // Close closes the connection at once; output that waits is lost.
 func (c *Conn) Close() {
 	if c.has(open) {
-		c.svc.loop.fail(c, 0)
+		c.svc.loop.end(c, wayClosed, 0)
 	}
 }
 

@@ -23,7 +23,7 @@ func (l *Loop) DrainTo(leaving func()) {
 		}
 	}
 	l.table.each(func(c *Conn) {
-		if c.class == 0 && !c.has(away) { // Return and Begin see to the others
+		if c.class == 0 && !c.has(away) { // Return and Begin handle the others
 			l.leave(c)
 		}
 	})
@@ -51,7 +51,7 @@ func (c *Conn) Leaving() bool {
 func (l *Loop) leave(c *Conn) {
 	switch {
 	case c.has(busy | dialing), c.has(outgoing) && !c.idles():
-		return // SetBusy sees to it, or Part, or shaken; or it goes with its partner
+		return // SetBusy handles it, or Part, or shaken; or it goes with its partner
 	case c.svc.stays:
 		l.stay(c)
 		return
@@ -118,7 +118,7 @@ func (l *Loop) Depart(max int) []Departure {
 	return out
 }
 
-// departs tells whether a connection that was to depart still is.
+// departs reports whether a connection that was to depart still is.
 func (l *Loop) departs(m mark) bool {
 	c := m.c
 	if c.gen != m.gen || !c.has(open) || c.has(away|busy) || c.has(outgoing) && !c.idles() {
@@ -214,12 +214,12 @@ func (l *Loop) suspend(c *Conn) {
 	l.disarm(c)
 }
 
-// here tells whether a departure's connection is still this loop's to decide on.
+// here reports whether a departure's connection is still this loop's to decide on.
 func (d *Departure) here() bool {
 	return d.at.c.gen == d.at.gen && d.at.c.has(open) && d.at.c.has(away)
 }
 
-// Departed lets go of a connection that has another owner now.
+// Departed ends a connection here that has another owner now.
 func (l *Loop) Departed(d *Departure) {
 	if !d.here() {
 		return
@@ -227,7 +227,7 @@ func (l *Loop) Departed(d *Departure) {
 	l.endAll(d.at.c, wayGiven)
 }
 
-// Discard lets go of a connection that Arrive made, in place of Begin: it is the old
+// Discard ends a connection that Arrive made, in place of Begin: it is the old
 // owner's still.
 func (l *Loop) Discard(c *Conn) { l.endAll(c, wayClosed) }
 

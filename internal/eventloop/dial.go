@@ -93,7 +93,7 @@ func (l *Loop) connected(c *Conn) {
 	defer l.guard(c)
 	if c.has(gone) { // or it was there, and has gone since
 		if errno := pendingError(c.fd); errno != 0 {
-			l.fail(c, errno)
+			l.end(c, wayClosed, errno)
 			return
 		}
 	}

@@ -6,6 +6,19 @@
 // configuration, write a log line, use package net, take a lock or allocate
 // while it serves a request.
 //
+// How it works. A turn (loop.go) waits for events, which only queue connections; drive (drive.go) takes one from the queue as
+// far as it goes: output, what its handler has left of the input, the socket. A connection has one life and facts (life.go). All its
+// bytes go through two functions, and a transport if it has one (transport.go, sealed.go). It may travel with others (tie.go), and pass its
+// input to one of those (pass.go, pump.go). To another process it goes as a Parcel (depart.go, arrive.go).
+//
+// What stops has four words, each with one meaning:
+//
+//	end     a connection is over: closed, cut before it was done, or given to another process (table.go). It is queued;
+//	        its handler is told by report, and its descriptor is closed by reap
+//	free    memory, or what was lent, is taken back
+//	part    a connection goes by itself from here on
+//	refuse  a fresh connection is not let in
+//
 // Everything here but Post and Run must be called on the loop's goroutine, that
 // is: from a Handler or from a function given to Post.
 package eventloop
@@ -37,7 +50,7 @@ type Handler interface {
 	// TimedOut is called when the timeout armed by SetTimeout has passed.
 	TimedOut(c *Conn)
 
-	// Closed is called once, last. The connection's State must be let go. Whoever ends a connection, its handler
+	// Closed is called once, last. What the State holds must be freed. Whoever ends a connection, its handler
 	// is told when the call in which that happened has returned, and before any other handler is asked.
 	// Until then it can be used like an open one, and nothing comes of it.
 	Closed(c *Conn)

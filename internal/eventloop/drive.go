@@ -113,10 +113,10 @@ func (l *Loop) stepInput(c *Conn) bool {
 func (l *Loop) stepEnd(c *Conn, dry bool) bool {
 	switch {
 	case c.has(deaf):
-		l.fail(c, unix.ECONNRESET)
+		l.end(c, wayClosed, unix.ECONNRESET)
 		return false
 	case c.has(gone) && dry && (c.has(ended) || c.tie == nil):
-		l.fail(c, pendingError(c.fd))
+		l.end(c, wayClosed, pendingError(c.fd))
 		return false
 	case c.has(ended):
 		return false
@@ -131,7 +131,7 @@ func (l *Loop) stepEnd(c *Conn, dry bool) bool {
 func (l *Loop) throwAway(c *Conn) bool {
 	switch {
 	case c.has(eof):
-		l.fail(c, pendingError(c.fd))
+		l.end(c, wayClosed, pendingError(c.fd))
 		return false
 	case !c.has(readable) || !l.hasShare(c):
 		return false
@@ -146,18 +146,18 @@ func (l *Loop) throwAway(c *Conn) bool {
 func (l *Loop) lookAfter(c *Conn) {
 	switch {
 	case c.has(held) && c.has(gone):
-		l.fail(c, socketError(c.fd))
+		l.end(c, wayClosed, socketError(c.fd))
 	case !c.has(waiting) || c.has(outgoing):
 	case c.has(deaf):
-		l.fail(c, unix.ECONNRESET)
+		l.end(c, wayClosed, unix.ECONNRESET)
 	case c.has(gone):
 		if errno := pendingError(c.fd); errno != 0 { // else it has ended in order
-			l.fail(c, errno)
+			l.end(c, wayClosed, errno)
 		}
 	}
 }
 
-// duplex tells whether a connection is read while its peer takes no output: what it
+// duplex reports whether a connection is read while its peer takes no output: what it
 // sends doesn't go back to it. That is so of every server's: it may answer and not read.
 func (c *Conn) duplex() bool {
 	return c.has(serving) && (c.has(bothWays) || c.tie != nil && (c.tie.left != 0 || c.has(outgoing)))
@@ -204,17 +204,17 @@ func (l *Loop) fill(c *Conn) {
 	}
 }
 
-// came takes note of what a read has said, and tells whether bytes came.
+// came records what a read has said, and reports whether bytes came.
 func (l *Loop) came(c *Conn, n int, errno unix.Errno) bool {
 	l.left -= callWork
 	switch {
 	case errno == unix.EAGAIN && c.has(deaf):
-		l.fail(c, unix.ECONNRESET)
+		l.end(c, wayClosed, unix.ECONNRESET)
 	case errno == unix.EAGAIN:
 		c.flags &^= readable
 	case errno == unix.EINTR:
 	case errno != 0:
-		l.fail(c, errno)
+		l.end(c, wayClosed, errno)
 	case n == 0:
 		c.flags = c.flags&^readable | eof
 	default:
@@ -246,12 +246,12 @@ func (l *Loop) present(c *Conn, in []byte) {
 	}
 	switch {
 	case len(rest) == 0:
-		l.drop(c)
+		l.freeInput(c)
 	case cap(c.in) >= len(rest) && (cap(c.in) < 4*len(rest) || cap(c.in) <= minBuffer):
 		c.in = c.in[:copy(c.in[:len(rest)], rest)]
 	default:
 		kept := append(l.buffers.get(len(rest)), rest...)
-		l.drop(c)
+		l.freeInput(c)
 		c.in = kept
 	}
 	if len(rest) > 0 && !c.passes() && (l.left <= 0 || c.Congested() && !c.has(deaf) && !c.duplex() || c.has(held|waiting)) {
@@ -259,8 +259,8 @@ func (l *Loop) present(c *Conn, in []byte) {
 	}
 }
 
-// drop lets go of the input that was kept.
-func (l *Loop) drop(c *Conn) {
+// freeInput takes the input back that was kept.
+func (l *Loop) freeInput(c *Conn) {
 	if c.in != nil {
 		l.buffers.put(c.in)
 		c.in = nil
@@ -282,9 +282,9 @@ func (l *Loop) finish(c *Conn) {
 		return
 	}
 	c.become(lingering)
-	l.drop(c)
+	l.freeInput(c)
 	if c.has(sealed) {
-		l.sealOf(c).drop(&l.buffers)
+		l.sealOf(c).free(&l.buffers)
 	}
 	l.arm(c, l.lingerClass)
 }

@@ -59,20 +59,20 @@ func (l *Loop) Only() (only *Conn) {
 	return only
 }
 
-// ClientWaits tells whether the input of a connection that Dial didn't make waits for
+// ClientWaits reports whether the input of a connection that Dial didn't make waits for
 // another's output.
 func (l *Loop) ClientWaits() (is bool) {
 	l.table.each(func(c *Conn) { is = is || c.has(waiting) && !c.has(outgoing) })
 	return is
 }
 
-// ServerDeaf tells whether a connection that Dial made takes no more output, as is known.
+// ServerDeaf reports whether a connection that Dial made takes no more output, as is known.
 func (l *Loop) ServerDeaf() (is bool) {
 	l.table.each(func(c *Conn) { is = is || c.has(deaf) && c.has(outgoing) })
 	return is
 }
 
-// Passed tells whether the timeout of a connection that is away is over.
+// Passed reports whether the timeout of a connection that is away is over.
 func (l *Loop) Passed(d *Departure) bool { return d.at.c.deadline <= l.now }
 
 // TravelTogether has as many connections travel together, beyond what other processes understand.
@@ -88,13 +88,13 @@ func (m *Mutex) Unlock()       { m.unlock() }
 func (m *Mutex) Await()        { m.await() }
 func (m *Mutex) Close()        { m.close() }
 
-// Awaited tells whether somebody may sleep until a mutex word is free.
+// Awaited reports whether somebody may sleep until a mutex word is free.
 func Awaited(word *uint32) bool { return atomic.LoadUint32(word)&waiters != 0 }
 
-// Held tells whether the loop holds the listener's mutex.
+// Held reports whether the loop holds the listener's mutex.
 func (ln *Listener) Held() bool { return ln.held }
 
-// Waits tells whether the loop waits for the listener's mutex.
+// Waits reports whether the loop waits for the listener's mutex.
 func (ln *Listener) Waits() bool { return ln.mutex.waiting }
 
 // Patience is how many milliseconds the loop may wait.

@@ -48,17 +48,17 @@ func (l *Loop) flush(c *Conn) bool {
 	if o.tail != nil || o.fd >= 0 {
 		c.flags |= tailDone
 	}
-	l.release(c)
+	l.freeOutput(c)
 	return true
 }
 
-// deafen takes note that a peer takes no more output. One end of a pair is read to the end of
+// deafen records that a peer takes no more output. One end of a pair is read to the end of
 // what its peer had sent before that, and then closed: an answer to what was not
 // read to its end, as it may be. What waits for the peer stays, so that nothing more is
 // read from the other end.
 func (l *Loop) deafen(c *Conn, errno unix.Errno) {
 	if c.tie == nil || errno == 0 || c.has(eof|ending) {
-		l.fail(c, errno)
+		l.end(c, wayClosed, errno)
 		return
 	}
 	c.flags |= deaf | readable

@@ -60,7 +60,7 @@ func (l *Loop) hear(c *Conn) {
 	}
 	c.flags &^= unheard
 	if c.has(registered) && l.control(unix.EPOLL_CTL_MOD, c.fd, c.watches(), c.gen) != nil {
-		l.fail(c, unix.ENOMEM)
+		l.end(c, wayClosed, unix.ENOMEM)
 	}
 }
 
@@ -117,10 +117,10 @@ func (l *Loop) shutWrite(c *Conn) {
 	_ = unix.Shutdown(int(c.fd), unix.SHUT_WR) // a peer that is gone is seen by reading
 }
 
-// Shut tells whether ShutWrite was called.
+// Shut reports whether ShutWrite was called.
 func (c *Conn) Shut() bool { return c.has(shutting | shut) }
 
-// HasEnded tells whether the peer's side has ended, and Ended been called.
+// HasEnded reports whether the peer's side has ended, and Ended been called.
 func (c *Conn) HasEnded() bool { return c.has(ended) }
 
 // Abort closes the connection with RST: its peer sees that what it has got is not all,

@@ -350,7 +350,7 @@ func (l *Loop) register(c *Conn) {
 		return
 	}
 	if l.control(unix.EPOLL_CTL_ADD, c.fd, c.watches(), c.gen) != nil {
-		l.fail(c, unix.ENOSPC)
+		l.end(c, wayClosed, unix.ENOSPC)
 		return
 	}
 	c.flags |= registered
@@ -376,7 +376,7 @@ func (l *Loop) pause(why rest) {
 	}
 }
 
-// full tells whether the loop has as many connections as it may.
+// full reports whether the loop has as many connections as it may.
 func (l *Loop) full() bool { return l.limit > 0 && l.clients() >= l.limit }
 
 // clients returns how many connections are open but for those to servers.

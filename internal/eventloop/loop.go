@@ -354,10 +354,10 @@ func (l *Loop) timedOut(c *Conn) {
 		c.Close()
 		return
 	case c.has(dialing) && !c.has(outgoing):
-		l.cut(c, unix.ETIMEDOUT)
+		l.end(c, wayCut, unix.ETIMEDOUT)
 		return
 	case c.has(blocked) && !c.has(steady):
-		l.cut(c, unix.ETIMEDOUT)
+		l.end(c, wayCut, unix.ETIMEDOUT)
 		return
 	}
 	l.expired, c.want = c.want, 0
@@ -429,7 +429,7 @@ func (l *Loop) closeIdle() {
 	})
 }
 
-// idles tells whether a connection to a server waits for somebody to use it.
+// idles reports whether a connection to a server waits for somebody to use it.
 func (c *Conn) idles() bool {
 	return c.has(outgoing) && c.tie == nil && !c.has(dialing|busy)
 }
@@ -442,7 +442,7 @@ func (l *Loop) Cut() {
 		if c.has(lingering) {
 			c.Close()
 		} else {
-			l.cut(c, unix.ECANCELED)
+			l.end(c, wayCut, unix.ECANCELED)
 		}
 		l.report() // so that a handler finds the others as they were
 	})
@@ -472,7 +472,7 @@ func (l *Loop) free() {
 		} else if o != nil && o.pipe != nil {
 			o.pipe.close()
 		}
-		l.unseal(c)
+		l.freeSeal(c)
 		closeFile(c.fd)
 	})
 	for _, d := range l.doubts {

@@ -5,7 +5,7 @@ type luck int8
 
 const maxLuck = 8
 
-// was takes note of an attempt.
+// was records an attempt.
 func (k *luck) was(good bool) {
 	if good {
 		*k = min(*k+1, maxLuck)
@@ -14,6 +14,6 @@ func (k *luck) was(good bool) {
 	}
 }
 
-// pays tells whether attempts have succeeded more often than not. When they have not,
+// pays reports whether attempts have succeeded more often than not. When they have not,
 // one occasion in sixteen, by its number, is still taken.
 func (k luck) pays(occasion uint64) bool { return k >= 0 || occasion%16 == 0 }

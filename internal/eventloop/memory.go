@@ -80,7 +80,7 @@ const connSize = int(unsafe.Sizeof(Conn{}))
 // Charge counts n bytes more, or less, that the State of a service's connections holds.
 func (l *Loop) Charge(n int) { l.mem.lent += n }
 
-// OnTrim has f called about once a second while the loop turns, to let go of what was kept for
+// OnTrim has f called about once a second while the loop turns, to free what was kept for
 // later and not needed.
 func (l *Loop) OnTrim(f func()) { l.mem.trims = append(l.mem.trims, f) }
 
@@ -127,11 +127,11 @@ func (l *Loop) account() {
 	}
 }
 
-// trim lets go of what was kept for later and not needed.
+// trim frees what was kept for later and not needed.
 func (l *Loop) trim() {
 	l.mem.trimAt = 0
 	for i := range l.buffers.idle {
-		l.buffers.idle[i].Trim(l.buffers.forget)
+		l.buffers.idle[i].Trim(l.buffers.free)
 	}
 	l.pipes.Trim(l.closePipe)
 	l.outputs.Trim(func(*output) {})
@@ -142,7 +142,7 @@ func (l *Loop) trim() {
 	l.mem.trimAt = l.now + trimEvery
 }
 
-// trimDue returns when an idle loop has to wake to let go of buffers and pipes, on its clock; 0 if
+// trimDue returns when an idle loop has to wake to free buffers and pipes, on its clock; 0 if
 // it keeps none.
 func (l *Loop) trimDue() int64 {
 	if l.mem.kept > 0 || l.pipes.Len() > 0 {

@@ -59,7 +59,7 @@ func newMutex(word *uint32, fd int32, woken func()) *mutex {
 	return m
 }
 
-// tryLock spins for a moment and tells whether the mutex is held now.
+// tryLock spins for a moment and reports whether the mutex is held now.
 func (m *mutex) tryLock() bool {
 	want := m.pid
 	if m.contended {
@@ -134,11 +134,11 @@ func (m *mutex) sleep() {
 	}
 }
 
-// connectionsWait tells whether there is something to accept. The loop may have closed
+// connectionsWait reports whether there is something to accept. The loop may have closed
 // the descriptor by now; what a stranger's tells does no harm.
 func (m *mutex) connectionsWait() bool { return pollable(m.fd) }
 
-// dead tells whether a process has ended. It may be waiting for its parent, which
+// dead reports whether a process has ended. It may be waiting for its parent, which
 // is stopped, to hear of it: kill(2) still finds it then.
 func dead(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)

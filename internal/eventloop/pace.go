@@ -82,7 +82,7 @@ func (l *Loop) takes(c *Conn, n int) bool {
 		return true
 	}
 	l.count.Slow++
-	l.cut(c, 0)
+	l.end(c, wayCut, 0)
 	return false
 }
 

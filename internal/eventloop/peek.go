@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Silent tells whether the peer has sent nothing that wasn't consumed, not even its end:
+// Silent reports whether the peer has sent nothing that wasn't consumed, not even its end:
 // recv(2) with MSG_PEEK. What is on the way can't be known. Of a connection that is not plain any byte counts, also
 // one that the transport has to itself.
 func (c *Conn) Silent() bool {
@@ -19,10 +19,10 @@ func (c *Conn) Silent() bool {
 	return errno == unix.EAGAIN && !c.has(eof) && len(c.in) == 0
 }
 
-// HasInput tells whether input was read that the handler has not consumed.
+// HasInput reports whether input was read that the handler has not consumed.
 func (c *Conn) HasInput() bool {
 	return len(c.in) > 0 || c.has(sealed) && c.svc.loop.sealOf(c).held()
 }
 
-// HasOutput tells whether output waits here. Unlike Unsent it asks nobody.
+// HasOutput reports whether output waits here. Unlike Unsent it asks nobody.
 func (c *Conn) HasOutput() bool { return c.out != nil }

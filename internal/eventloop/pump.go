@@ -24,7 +24,7 @@ func (l *Loop) passKept(c *Conn) {
 		return
 	}
 	if n == len(in) {
-		l.drop(c)
+		l.freeInput(c)
 	} else {
 		c.in = in[:copy(in, in[n:])]
 	}

@@ -92,6 +92,7 @@ func (l *Loop) yielding(n int) int {
 
 // spareOne closes an idle connection for the sake of others.
 func (l *Loop) spareOne(c *Conn, inOrder bool) {
+	defer l.guard(c)
 	l.count.IdleClosed++
 	l.crowded.say(l.now, !inOrder && l.full())
 	if !inOrder || c.has(outgoing) {

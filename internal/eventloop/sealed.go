@@ -45,15 +45,15 @@ func (l *Loop) seal(c *Conn, t Transport) *seal {
 // sealOf returns the seal of a connection that has one.
 func (l *Loop) sealOf(c *Conn) *seal { return *l.seals.at(c.fd) }
 
-// unseal releases a connection's seal, at its end.
-func (l *Loop) unseal(c *Conn) {
+// freeSeal frees a connection's seal, at its end.
+func (l *Loop) freeSeal(c *Conn) {
 	if !c.has(sealed) {
 		return
 	}
 	s := l.sealOf(c)
 	*l.seals.at(c.fd) = nil
 	c.flags &^= sealed
-	s.drop(&l.buffers)
+	s.free(&l.buffers)
 	s.Free()
 }
 
@@ -72,8 +72,8 @@ func (c *Conn) Truncated() bool { return c.has(sealed) && c.has(eof) && !c.svc.l
 // held reports whether something was read that no handler has seen.
 func (s *seal) held() bool { return len(s.in)+len(s.plain) > 0 }
 
-// drop releases what was read and not received.
-func (s *seal) drop(b *buffers) {
+// free takes back what was read and not received.
+func (s *seal) free(b *buffers) {
 	b.put(s.in)
 	b.put(s.plain)
 	s.in, s.plain, s.taken = nil, nil, 0
@@ -302,7 +302,7 @@ func (l *Loop) shake(c *Conn) bool {
 		}
 		switch {
 		case err != nil || len(s.in) > maxShake:
-			l.fail(c, unix.EPROTO)
+			l.end(c, wayClosed, unix.EPROTO)
 			return false
 		case done:
 			return true
@@ -320,7 +320,7 @@ func (l *Loop) shake(c *Conn) bool {
 			c.flags &^= readable
 			return false
 		case errno != 0 || k == 0:
-			l.fail(c, errno)
+			l.end(c, wayClosed, errno)
 			return false
 		default:
 			l.count.in(c, k)
@@ -347,12 +347,12 @@ func (l *Loop) flushShake(c *Conn) bool {
 			l.block(c)
 			return false
 		default:
-			l.fail(c, errno)
+			l.end(c, wayClosed, errno)
 			return false
 		}
 	}
 	if o.pending() == 0 && !o.tailed() {
-		l.release(c)
+		l.freeOutput(c)
 		return true
 	}
 	l.buffers.put(o.sealed)

@@ -41,7 +41,7 @@ func (l *Loop) shed() {
 	l.report() // so that no handler is asked of a connection that has lost its partner
 	l.mem.short = true
 	defer func() { l.mem.short = false }()
-	l.buffers.forgetAll()
+	l.buffers.freeAll()
 	allowed := l.publish()
 	goal := allowed - allowed/16
 	if l.holds() <= goal || l.now < l.mem.fruitless {
@@ -168,6 +168,6 @@ func (l *Loop) shedOne(v victim) {
 		l.drive(c)
 	}
 	if c.has(open) && c.holds() > 0 {
-		l.cut(c, unix.ENOMEM)
+		l.end(c, wayCut, unix.ENOMEM)
 	}
 }

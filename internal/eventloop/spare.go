@@ -1,6 +1,6 @@
 package eventloop
 
-// Spare keeps what was used for whoever needs one next. Trim lets go of those that nobody
+// Spare keeps what was used for whoever needs one next. Trim ends those that nobody
 // needed since the last Trim: a burst's come back, a steady load's stay.
 type Spare[T any] struct {
 	idle  []T
@@ -35,7 +35,7 @@ func (s *Spare[T]) Keep(v T, bound int) bool {
 // Len returns how many are kept.
 func (s *Spare[T]) Len() int { return len(s.idle) }
 
-// Trim lets go of those that were not needed since the last Trim, the coldest, and calls
+// Trim ends those that were not needed since the last Trim, the coldest, and calls
 // end for each.
 func (s *Spare[T]) Trim(end func(T)) {
 	for _, v := range s.idle[:s.least] {

@@ -67,11 +67,11 @@ func (l *Loop) open(fd int32, s *Service, state flag) *Conn {
 	return c
 }
 
-// forget undoes open, for a connection whose descriptor is not the loop's yet.
-func (l *Loop) forget(c *Conn) {
-	l.unseal(c)
+// unopen undoes open, for a connection whose descriptor is not the loop's yet.
+func (l *Loop) unopen(c *Conn) {
+	l.freeSeal(c)
 	l.exit(c)
-	l.drop(c)
+	l.freeInput(c)
 	l.disarm(c)
 	l.budget.give(1)
 	if c.out != nil {
@@ -79,7 +79,7 @@ func (l *Loop) forget(c *Conn) {
 			l.budget.give(1)
 		}
 		c.out.fd = -1 // not ours either
-		l.release(c)
+		l.freeOutput(c)
 	}
 	l.live--
 	if c.has(outgoing) {
@@ -115,10 +115,10 @@ func (l *Loop) end(c *Conn, how way, cause unix.Errno) {
 	l.closing = append(l.closing, closed{c, cause})
 	l.exit(c)
 	l.disarm(c)
-	l.drop(c)
-	l.unseal(c)
+	l.freeInput(c)
+	l.freeSeal(c)
 	if c.out != nil {
-		l.release(c)
+		l.freeOutput(c)
 	}
 	l.live--
 	l.countEnd(c, how)
@@ -167,12 +167,6 @@ func (l *Loop) countEnd(c *Conn, how way) {
 		}
 	}
 }
-
-// fail ends a connection for a reason, 0 if there is none.
-func (l *Loop) fail(c *Conn, errno unix.Errno) { l.end(c, wayClosed, errno) }
-
-// cut ends a connection before it is done.
-func (l *Loop) cut(c *Conn, errno unix.Errno) { l.end(c, wayCut, errno) }
 
 // Cause tells a handler, inside Closed, which error ended the connection; 0 if none
 // did.

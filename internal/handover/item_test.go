@@ -131,6 +131,29 @@ func TestFirstFormat(t *testing.T) {
 	}
 }
 
+// TestThirdFormat: what the first release that knew transports wrote is read by this one. These bytes must never change.
+func TestThirdFormat(t *testing.T) {
+	b := []byte("\x03key\x04kind\x01\x00\x00\x00\x00\x00\x00\x00\x00\x07\x04keys\x06cipher\x06opened\x06sealed\x03" +
+		"\x00\x04kind\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x04kind\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07\x01k\x00\x00\x00\x00")
+	got, err := Decode(3, b, []int{3, 4, 5})
+	want := []Item{
+		{Key: "key", Parcel: eventloop.Parcel{
+			FD: 3, File: -1, Facts: 1, Kind: "kind", Transport: 7, Keys: []byte("keys"), Cipher: []byte("cipher"),
+			Opened: []byte("opened"), Sealed: []byte("sealed"), Word: 3,
+		}},
+		{Parcel: eventloop.Parcel{
+			FD: 4, File: -1, Facts: 1, Kind: "kind", Passing: -1,
+			Partner: &eventloop.Parcel{FD: 5, File: -1, Facts: 1, Kind: "kind", Passing: -1, Transport: 7, Keys: []byte("k")},
+		}},
+	}
+	if err != nil || !reflect.DeepEqual(plain(got), plain(want)) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if again, _, format := Encode(got); Format == 3 && (format != 3 || !bytes.Equal(again, b)) {
+		t.Errorf("written as format %d: %q", format, again)
+	}
+}
+
 // FuzzDecode: no bytes make it panic, lose a descriptor or give one to two.
 func FuzzDecode(f *testing.F) {
 	for n := range len(samples()) + 1 {

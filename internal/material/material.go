@@ -8,33 +8,69 @@ package material
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/sandbox"
+	"reuseportd/internal/tls/certs"
 )
 
 // Kind is what a material is for.
 type Kind string
 
-// Page is the content of an answer.
-const Page Kind = "page"
+const (
+	Page        Kind = "page"        // the content of an answer
+	Certificate Kind = "certificate" // a chain, then its key
+	Authorities Kind = "authorities" // certificates that sign those of clients
+	Tickets     Kind = "tickets"     // keys of TLS' tickets, which no file has: NewTickets
+)
 
 // kinds says what each kind is made of. A new one is a line here.
 var kinds = map[Kind]struct {
 	limit int // bytes of each file
+	// secret says which file, from 1 on, others than its owner and its group must not be able to read.
+	secret int
 	// public content is opened as the workers' user, whom it is served by: else a link in its place could have any
 	// file of the master's served.
 	public bool
 	check  func(files [][]byte) error // nil takes any content
 }{
-	Page: {limit: 1 << 20, public: true},
+	Page:        {limit: 1 << 20, public: true},
+	Certificate: {limit: 256 << 10, secret: 2, check: checkCertificate},
+	Authorities: {limit: 1 << 20, check: checkAuthorities},
+	Tickets:     {},
+}
+
+func checkCertificate(files [][]byte) error {
+	_, err := certs.Parse(files[0], files[1], time.Now())
+	return err
+}
+
+func checkAuthorities(files [][]byte) error {
+	if !x509.NewCertPool().AppendCertsFromPEM(files[0]) {
+		return errors.New("there is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----")
+	}
+	return nil
+}
+
+// expiry returns when a certificate's time is over, the zero time for what has none.
+func expiry(w Want, files [][]byte) time.Time {
+	if w.Kind != Certificate {
+		return time.Time{}
+	}
+	c, _ := certs.Parse(files[0], files[1], time.Now())
+	if c == nil {
+		return time.Time{}
+	}
+	return c.Leaf.NotAfter
 }
 
 // Want names the files that are one material. They are read together and exchanged together.
@@ -47,40 +83,54 @@ type Want struct {
 type Read struct {
 	Want
 	Files [][]byte
+	Notes []string // what is no reason to refuse it
 	Err   error
+}
+
+// Stale reports whether all that is wrong is that a certificate's time is over.
+func (r *Read) Stale() bool {
+	var e *certs.Expired
+	return r.Files != nil && errors.As(r.Err, &e)
 }
 
 // Key tells a material from all others of a service.
 func (w Want) Key() string { return string(w.Kind) + ":" + strings.Join(w.Paths, "\x00") }
 
-// Load reads and checks the files. u is who public ones are opened as, nil for this process. It waits for the file
+// Load reads and checks the files: where only the check fails they are there, too. u is who public ones are opened as, nil for this process. It waits for the file
 // system: never call it where others wait.
-func (w Want) Load(u *sandbox.User) ([][]byte, error) {
+func (w Want) Load(u *sandbox.User) (r Read) {
+	r.Want = w
 	kind, known := kinds[w.Kind]
 	if !known {
-		return nil, fmt.Errorf("no material is of the kind %q", w.Kind)
+		r.Err = fmt.Errorf("no material is of the kind %q", w.Kind)
+		return r
 	}
 	if !kind.public {
 		u = nil
 	}
-	files := make([][]byte, 0, len(w.Paths))
-	for _, path := range w.Paths {
-		data, err := read(path, u, kind.limit)
+	var files [][]byte
+	for i, path := range w.Paths {
+		data, mode, err := read(path, u, kind.limit)
 		if err != nil {
-			return nil, err
+			r.Err = err
+			return r
+		}
+		if i+1 == kind.secret && mode&0o004 != 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("%s can be read by everybody on this machine: chmod o-r it", path))
 		}
 		files = append(files, data)
 	}
+	r.Files = files
 	if kind.check != nil {
 		if err := kind.check(files); err != nil {
-			return nil, fmt.Errorf("%s: %w", strings.Join(w.Paths, " and "), err)
+			r.Err = fmt.Errorf("%s: %w", strings.Join(w.Paths, " and "), err)
 		}
 	}
-	return files, nil
+	return r
 }
 
 // read returns the content of a regular file. It doesn't wait for the other end of a pipe.
-func read(path string, u *sandbox.User, limit int) ([]byte, error) {
+func read(path string, u *sandbox.User, limit int) (data []byte, mode uint32, err error) {
 	fd, err := sandbox.AsUser(u, func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	}, func(fd int) { _ = unix.Close(fd) })
@@ -88,36 +138,36 @@ func read(path string, u *sandbox.User, limit int) ([]byte, error) {
 		if errors.Is(err, unix.EACCES) && u != nil {
 			err = fmt.Errorf("%w to the workers' user (uid %d), whom it is served by", err, u.UID)
 		}
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+		return nil, 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	case st.Size > int64(limit):
-		return nil, tooLong(path, limit)
+		return nil, 0, tooLong(path, limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	data, err = io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, 0, err
 	case len(data) > limit:
-		return nil, tooLong(path, limit)
+		return nil, 0, tooLong(path, limit)
 	}
-	return data, nil
+	return data, st.Mode, nil
 }
 
 func tooLong(path string, limit int) error {
 	return fmt.Errorf("%s has more than %d KiB, which is the most", path, limit>>10)
 }
 
-// sum is what tells contents apart.
-func sum(files [][]byte) string {
+// Sum is what tells contents apart, in hex.
+func Sum(files [][]byte) string {
 	h := sha256.New()
 	for _, f := range files {
 		one := sha256.Sum256(f)

@@ -35,23 +35,22 @@ func TestLoad(t *testing.T) {
 	for name, want := range map[string]string{
 		"good": "good", "link": "good", "empty": "", "most": string(make([]byte, 1<<20)),
 	} {
-		files, err := page(path(name)).Load(nil)
-		if err != nil || len(files) != 1 || string(files[0]) != want {
-			t.Errorf("%s: %d files, %v", name, len(files), err)
+		if r := page(path(name)).Load(nil); r.Err != nil || len(r.Files) != 1 || string(r.Files[0]) != want {
+			t.Errorf("%s: %d files, %v", name, len(r.Files), r.Err)
 		}
 	}
 	for name, want := range map[string]string{
 		"none": "no such file", "long": "has more than 1024 KiB", "fifo": "is not a regular file", "loop": "too many levels",
 		".": "is not a regular file", "good/x": "not a directory",
 	} {
-		if _, err := page(path(name)).Load(nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
+		if err := page(path(name)).Load(nil).Err; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
-	if _, err := page("/dev/zero").Load(nil); err == nil {
+	if page("/dev/zero").Load(nil).Err == nil {
 		t.Error("/dev/zero is taken")
 	}
-	if _, err := (Want{Kind: "else", Paths: []string{path("good")}}).Load(nil); err == nil {
+	if (Want{Kind: "else", Paths: []string{path("good")}}).Load(nil).Err == nil {
 		t.Error("an unknown kind is taken")
 	}
 	if os.Geteuid() != 0 {
@@ -59,7 +58,7 @@ func TestLoad(t *testing.T) {
 	}
 	must(os.Chmod(filepath.Dir(dir), 0o755))
 	must(os.WriteFile(path("own"), nil, 0o600))
-	if _, err := page(path("own")).Load(&sandbox.User{UID: 65534, GID: 65534}); err == nil || !strings.Contains(err.Error(), "uid 65534") {
+	if err := page(path("own")).Load(&sandbox.User{UID: 65534, GID: 65534}).Err; err == nil || !strings.Contains(err.Error(), "uid 65534") {
 		t.Errorf("another user's: %v", err)
 	}
 }

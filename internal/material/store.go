@@ -12,6 +12,8 @@ type Entry struct {
 	Files  [][]byte
 	SHA256 string
 	Since  time.Time // when this content was read first
+	// Expires is when a certificate's time is over; zero for what has none.
+	Expires time.Time
 	// Bad is why what the files have now does not serve, "" if it does; since BadSince.
 	Bad      string
 	BadSince time.Time
@@ -39,13 +41,19 @@ func (s *Store) entry(w Want) *Entry {
 func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 	e := s.entry(w)
 	e.Bad, e.BadSince = "", time.Time{}
-	hash := sum(files)
+	hash := Sum(files)
 	if e.Number > 0 && e.SHA256 == hash {
 		return false
 	}
 	s.number++
-	e.Number, e.Files, e.SHA256, e.Since = s.number, files, hash, now
+	e.Number, e.Files, e.SHA256, e.Since, e.Expires = s.number, files, hash, now, expiry(w, files)
 	return true
+}
+
+// Has reports whether this is the content that serves.
+func (s *Store) Has(w Want, files [][]byte) bool {
+	e := s.entries[w.Key()]
+	return e != nil && e.Number > 0 && e.SHA256 == Sum(files)
 }
 
 // Fail notes that what there is now is bad, and reports whether that is new.

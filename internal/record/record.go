@@ -38,7 +38,8 @@ type Record struct {
 	Refused string    `json:"refused,omitempty"` // why the file's present content does not serve
 	Ledger  Memory    `json:"ledger"`
 	Board   Memory    `json:"board"`
-	Clients Memory    `json:"clients"` // of the clients.Table; older masters have none
+	Clients Memory    `json:"clients"`           // of the clients.Table; older masters have none
+	Tickets string    `json:"tickets,omitempty"` // SHA-256 of the keys of TLS' tickets, hex
 	Groups  []Group   `json:"groups"`
 	// Generations are those that are not gone, oldest first.
 	Generations []Generation `json:"generations"`

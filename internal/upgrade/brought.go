@@ -7,6 +7,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/custody"
+	"reuseportd/internal/material"
 	"reuseportd/internal/record"
 	"reuseportd/internal/shard"
 	"reuseportd/internal/wire"
@@ -29,6 +30,7 @@ type brought struct {
 	shards                       map[string]map[int]int // by key and index
 	leases                       map[lease]bool
 	files, said                  map[string]bool
+	materials                    *material.Set
 }
 
 // maxFiles bounds the names of descriptors in Part.Files; a newer release may have some
@@ -175,6 +177,12 @@ func (b *brought) takeFiles(names []string, m wire.Message) error {
 			if b.rec.Clients.Is(fd) { // likewise
 				b.clients = m.Take(i)
 			}
+		case custody.FileMaterials:
+			set, err := readMaterials(fd)
+			if err != nil {
+				return err
+			}
+			b.materials = set
 		case fmt.Sprint(custody.FileLoad, b.gen.ID):
 			id, err := shard.LoadID(fd)
 			if b.gen.Load == 0 || err != nil || id != b.gen.Load {

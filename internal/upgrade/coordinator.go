@@ -135,6 +135,8 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
 			co.keepAddresses()
+			co.core.rotateTickets()
+			co.core.warnOfExpiry()
 			co.tellSlow()
 		case <-timer.C:
 			co.core.now = time.Now()

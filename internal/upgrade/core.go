@@ -51,7 +51,8 @@ type core struct {
 	materials material.Store
 	// wanting is the configuration that was refused for the files that it names, nil if none was: they may come.
 	wanting  *config.Config
-	renewing *errand // that reads them again; nil if none does
+	warnedAt time.Time // of certificates whose time is over soon
+	renewing *errand   // that reads them again; nil if none does
 
 	lost     map[string]string // why an address of the serving configuration has no socket
 	left     []*group          // the addresses that a stop leaves

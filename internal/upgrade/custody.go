@@ -13,6 +13,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
 	"reuseportd/internal/custody"
+	"reuseportd/internal/material"
 	"reuseportd/internal/record"
 	"reuseportd/internal/shard"
 	"reuseportd/internal/stats"
@@ -32,6 +33,12 @@ func (co *coordinator) sendSockets(ch *wire.Conn, back *prior) error {
 	if image, err := os.Open("/proc/self/exe"); err == nil {
 		defer image.Close()
 		names, fds = append(names, custody.FileImage), append(fds, int(image.Fd()))
+	}
+	if fd, err := co.core.sealTickets(); err != nil {
+		return err
+	} else if fd >= 0 {
+		defer unix.Close(fd)
+		names, fds = append(names, custody.FileMaterials), append(fds, fd)
 	}
 	if back != nil {
 		memfd, err := wire.Memfd("reuseportd-config", back.conf.Raw)
@@ -156,7 +163,8 @@ type holdings struct {
 	ledger, board int      // likewise
 	clients       int      // likewise
 	image         *os.File // nil when none
-	config        []byte   // nil when it is the file's content that counts
+	materials     *material.Set
+	config        []byte // nil when it is the file's content that counts
 	shards        map[string][]int
 	retiring      map[string]int
 	gens          []*generation
@@ -268,6 +276,12 @@ func (cu *holdings) take(part custody.Part, m wire.Message) error {
 				cu.board = m.Take(i)
 			case custody.FileClients:
 				cu.clients = m.Take(i)
+			case custody.FileMaterials:
+				set, err := readMaterials(m.FDs[i])
+				if err != nil {
+					return err
+				}
+				cu.materials = set
 			case custody.FileImage:
 				cu.image = os.NewFile(uintptr(m.Take(i)), custody.FileImage)
 			case custody.FileConfig:

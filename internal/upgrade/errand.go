@@ -192,8 +192,7 @@ func (co *coordinator) ReadMaterials(e *errand, c *config.Config, then func([]ma
 		reads := make([]material.Read, len(wants))
 		for i, w := range wants {
 			e.at("reading " + strings.Join(w.Paths, " and "))
-			files, err := w.Load(user)
-			reads[i] = material.Read{Want: w, Files: files, Err: err}
+			reads[i] = w.Load(user)
 		}
 		return reads, nil
 	}, then)

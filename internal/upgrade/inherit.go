@@ -170,6 +170,7 @@ func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
 	keep(&cu.ledger, &b.ledger)
 	keep(&cu.board, &b.board)
 	keep(&cu.clients, &b.clients)
+	a.co.core.inheritTickets(b.materials, a.rec.Tickets)
 	name := fmt.Sprint(custody.FileLoad, g.id)
 	if _, known := cu.loads[name]; !known && b.load >= 0 {
 		cu.loads[name], b.load = b.load, -1

@@ -40,7 +40,7 @@ func (c *core) equip(conf *config.Config, files *logFiles) {
 		}
 		c.wanting = nil
 		if err == nil {
-			if err = c.accept(conf, reads, ch.action == "rollback"); err != nil {
+			if err = c.accept(conf, reads, ch.action); err != nil {
 				c.wanting = conf
 			}
 		}
@@ -53,17 +53,22 @@ func (c *core) equip(conf *config.Config, files *logFiles) {
 	})
 }
 
-// accept takes what was read for a new generation, or returns what is wrong with it, each with its place. With old, the
-// good contents of before will do.
-func (c *core) accept(conf *config.Config, reads []material.Read, old bool) error {
+// accept takes what was read for a new generation, or returns what is wrong with it, each with its place. For a rollback the
+// good contents of before will do. A certificate whose time is over is none to go over to, but one to go on with.
+func (c *core) accept(conf *config.Config, reads []material.Read, action string) error {
 	places := conf.Materials()
 	var bad []error
-	for i, r := range reads {
+	for i := range reads {
+		r := &reads[i]
+		if r.Stale() && action != "reload" || c.servesStale(r) {
+			c.log.Warn().Strs("files", r.Paths).Err(r.Err).Msg("a certificate is served whose time is over")
+			r.Err = nil
+		}
 		if r.Err == nil {
 			continue
 		}
-		if e := c.materials.Find(r.Want); old && e != nil && e.Number > 0 {
-			c.noteBad(r)
+		if e := c.materials.Find(r.Want); action == "rollback" && e != nil && e.Number > 0 {
+			c.noteBad(*r)
 			continue
 		}
 		bad = append(bad, conf.At(places[i].Pos, r.Err))
@@ -75,12 +80,26 @@ func (c *core) accept(conf *config.Config, reads []material.Read, old bool) erro
 	return nil
 }
 
+// servesStale reports whether a certificate whose time is over serves already.
+func (c *core) servesStale(r *material.Read) bool {
+	return r.Stale() && c.materials.Has(r.Want, r.Files)
+}
+
 // takeIn puts what is good into use.
 func (c *core) takeIn(reads []material.Read) {
 	var renewed []string
 	for _, r := range reads {
+		if r.Kind == material.Tickets {
+			c.makeTickets(false)
+			continue
+		}
 		if r.Err != nil {
 			continue
+		}
+		for _, note := range r.Notes {
+			if c.materials.Find(r.Want) == nil {
+				c.log.Warn().Msg(note)
+			}
 		}
 		before := c.materials.Find(r.Want)
 		first, was := before == nil || before.Number == 0, ""
@@ -97,7 +116,92 @@ func (c *core) takeIn(reads []material.Read) {
 	if len(renewed) > 0 {
 		c.log.Info().Strs("files", renewed).Msg("materials renewed: new contents serve, without a new generation")
 	}
+	c.warnOfExpiry()
 	c.spread()
+}
+
+// tickets are the keys of TLS' tickets, for all listeners.
+var tickets = material.Want{Kind: material.Tickets}
+
+// makeTickets makes keys of tickets where there are none, or a new one in front of those that there are.
+func (c *core) makeTickets(rotate bool) {
+	var old [][]byte
+	if e := c.materials.Find(tickets); e != nil && e.Number > 0 {
+		if old = e.Files; !rotate {
+			return
+		}
+	}
+	c.materials.Put(tickets, material.NewTickets(old), c.now)
+}
+
+// rotateTickets makes a new key when the newest has had its time, by the shortest that a listener gives.
+func (c *core) rotateTickets() {
+	conf, e := c.conf(), c.materials.Find(tickets)
+	if conf == nil || e == nil || e.Number == 0 {
+		return
+	}
+	for i := range conf.Listeners {
+		if t := conf.Listeners[i].TLS; t != nil && t.Tickets && c.now.Sub(e.Since) >= t.Rotate {
+			c.makeTickets(true)
+			c.spread()
+			return
+		}
+	}
+}
+
+// sealTickets returns a descriptor of the keys of tickets for a next master, sealed, with when the newest was made in place of a
+// number; -1 if there are none.
+func (c *core) sealTickets() (int, error) {
+	e := c.materials.Find(tickets)
+	if e == nil || e.Number == 0 {
+		return -1, nil
+	}
+	set := material.Set{Number: uint64(e.Since.Unix()), Items: []material.Item{{Key: tickets.Key(), Files: e.Files}}}
+	return wire.Memfd("reuseportd-tickets", set.Encode())
+}
+
+// inheritTickets takes the keys of tickets that an earlier master had, if there are none yet: from that one, or from a worker
+// of its, whose word counts if it has what the record says.
+func (c *core) inheritTickets(set *material.Set, recorded string) {
+	keys := set.Find(tickets)
+	if e := c.materials.Find(tickets); e != nil && e.Number > 0 || !material.IsTickets(keys) {
+		return
+	}
+	since := c.now
+	if recorded != "" {
+		if material.Sum(keys) != recorded {
+			return
+		}
+	} else if at := time.Unix(int64(set.Number), 0); at.Before(c.now) {
+		since = at
+	}
+	c.materials.Put(tickets, keys, since)
+}
+
+// readMaterials reads a set that another process has sealed.
+func readMaterials(fd int) (*material.Set, error) {
+	raw, err := wire.ReadMemfd(fd)
+	if err != nil {
+		return nil, err
+	}
+	return material.Decode(raw)
+}
+
+// expiresSoon is how long before a certificate's time is over the log says so, once a day.
+const expiresSoon = 14 * 24 * time.Hour
+
+// warnOfExpiry tells of certificates whose time is over soon.
+func (c *core) warnOfExpiry() {
+	conf := c.conf()
+	if conf == nil || c.now.Sub(c.warnedAt) < 24*time.Hour {
+		return
+	}
+	for _, w := range wantsOf(conf) {
+		if e := c.materials.Find(w); e != nil && !e.Expires.IsZero() && e.Expires.Sub(c.now) < expiresSoon {
+			c.warnedAt = c.now
+			c.log.Warn().Strs("files", w.Paths).Time("expires", e.Expires).Msg("a certificate's time is over soon, or already")
+		}
+	}
 }
 
 // noteBad tells of files that don't serve, once for each reason.
@@ -136,6 +240,11 @@ func (c *core) renew(final bool) {
 		if err != nil {
 			c.log.Error().Err(err).Msg("files that the configuration names can't be read")
 			return
+		}
+		for i := range reads {
+			if c.servesStale(&reads[i]) {
+				reads[i].Err = nil
+			}
 		}
 		c.takeIn(reads)
 		bad := slices.DeleteFunc(reads, func(r material.Read) bool { return r.Err == nil })
@@ -239,11 +348,15 @@ func (c *core) materialsStatus() (all []control.Material) {
 	seen := make(map[string]bool)
 	for _, w := range wantsOf(conf) {
 		e := c.materials.Find(w)
-		if e == nil || seen[w.Key()] {
+		if e == nil || seen[w.Key()] || w.Kind == material.Tickets {
 			continue
 		}
 		seen[w.Key()] = true
 		m := control.Material{Kind: string(w.Kind), Files: w.Paths, Number: e.Number, SHA256: e.SHA256, Since: e.Since, Error: e.Bad}
+		if !e.Expires.IsZero() {
+			at := e.Expires
+			m.Expires = &at
+		}
 		if e.Bad != "" {
 			since := e.BadSince
 			m.ErrorSince = &since

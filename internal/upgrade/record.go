@@ -19,6 +19,9 @@ func (c *core) record() *record.Record {
 	r.Ledger, _ = record.MemoryOf(c.ledger.FD(), stats.Format)
 	r.Board, _ = record.MemoryOf(c.board.FD(), upstream.Format)
 	r.Clients, _ = record.MemoryOf(c.clients.FD(), c.clients.Format())
+	if e := c.materials.Find(tickets); e != nil && e.Number > 0 {
+		r.Tickets = e.SHA256
+	}
 	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[key]
 		cookies, err := g.Cookies()

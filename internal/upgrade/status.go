@@ -91,7 +91,7 @@ func (c *core) listenerStatus(key string, t *sockdiag.Table) control.Listener {
 		for i := range home.conf.Listeners {
 			if l := &home.conf.Listeners[i]; l.Key() == key {
 				out.Network, out.Address = l.Network, l.Address
-				out.Service, out.Accept = l.Service(), string(l.Accept)
+				out.Service, out.Accept, out.TLS = l.Service(), string(l.Accept), l.TLS != nil
 				if home.state == serving {
 					out.Name = l.Name
 				}
@@ -140,5 +140,6 @@ func totals(c eventloop.Counters) control.Totals {
 		AcceptEmpty: c.AcceptEmpty, Wakeups: c.Wakeups, WakeupsVain: c.WakeupsVain,
 		ShedHeads: c.ShedHeads, ShedBodies: c.ShedBodies, ShedIdle: c.ShedIdle,
 		ClientRefused: c.ClientRefused, ClientUncounted: c.ClientUncounted,
+		Handshakes: c.Handshakes, Resumed: c.Resumed, ShakesFailed: c.ShakesFailed, ShakesWaited: c.ShakesWaited,
 	}
 }

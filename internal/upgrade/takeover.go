@@ -134,6 +134,7 @@ func (co *coordinator) takeSockets(conf *config.Config, confErr error) (*config.
 	if err := co.takeClients(p.cu.clients, p.cu.end.ClientsFormat); err != nil {
 		return nil, err
 	}
+	co.core.inheritTickets(p.cu.materials, "")
 	return conf, co.core.adoptSockets(p.cu)
 }
 

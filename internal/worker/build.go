@@ -12,6 +12,7 @@ import (
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/service/tcp"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/tls/transport"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
@@ -26,6 +27,7 @@ type loop struct {
 	wards    []*ward
 	services map[string]*eventloop.Service // by config.Listener.Key, or upstreamKey and name
 	leases   map[lease]*eventloop.Listener
+	warm     *transport.Warm // of all listeners with TLS; nil if there is none
 }
 
 // upstreamKey and an upstream's name are the key of its idle connections' service.
@@ -41,6 +43,9 @@ type lease struct {
 func (w *worker) build(slots []int, region *stats.Region) error {
 	sites, err := w.buildSites()
 	if err != nil {
+		return err
+	}
+	if err := w.buildTLS(); err != nil {
 		return err
 	}
 	for i, slot := range slots {
@@ -100,6 +105,7 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 		default:
 			s = lp.NewService(echo.New(lp.Loop, l.Echo.IdleTimeout), 0)
 		}
+		lp.seal(s, l)
 		lp.services[l.Key()] = s
 	}
 	return lp.bindClients(page)

@@ -36,10 +36,17 @@ func (w *worker) renewMaterials(m wire.Message) error {
 	}
 	set, err := openMaterials(fd)
 	taken := wire.MaterialsTaken{Number: b.Number}
+	swap := func() {}
+	if err == nil {
+		swap, err = w.renewTLS(set)
+	}
 	for _, s := range w.sites {
 		if err == nil {
 			err = s.Renew(set)
 		}
+	}
+	if err == nil {
+		swap()
 	}
 	if err != nil {
 		taken.Error = err.Error()

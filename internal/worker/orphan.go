@@ -192,6 +192,12 @@ func (w *worker) handIn(ch *wire.Conn, shards []shardOf) error {
 	if w.clients != nil {
 		names, fds = append(names, custody.FileClients), append(fds, w.clients.FD())
 	}
+	if w.materials != nil {
+		if fd, err := wire.Memfd("reuseportd-materials", w.materials.Encode()); err == nil {
+			defer unix.Close(fd)
+			names, fds = append(names, custody.FileMaterials), append(fds, fd)
+		}
+	}
 	err := ch.Send(wire.KindCustody, custody.Part{Files: names}, fds...)
 	var leases []custody.Lease
 	for len(shards) > 0 && err == nil {

@@ -23,6 +23,7 @@ import (
 	"reuseportd/internal/sandbox"
 	"reuseportd/internal/service/http"
 	"reuseportd/internal/stats"
+	"reuseportd/internal/tls/transport"
 	"reuseportd/internal/upstream"
 	"reuseportd/internal/wire"
 )
@@ -39,7 +40,8 @@ type worker struct {
 	accessFDs map[string]int
 	loops     []*loop
 	sites     []*http.Site
-	materials *material.Set // nil if the configuration names none
+	materials *material.Set                  // nil if the configuration names none
+	tls       map[string]*transport.Listener // by config.Listener.Key
 	region    *stats.Region
 	board     *upstream.Board
 	clients   *clients.Table // nil if the master has none

@@ -7,11 +7,13 @@ package transport
 import (
 	"crypto/tls"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/pack"
+	"reuseportd/internal/tls/certs"
 	"reuseportd/internal/tls/handshake"
 	"reuseportd/internal/tls/hello"
 	"reuseportd/internal/tls/record"
@@ -31,11 +33,15 @@ type Info struct {
 
 // Listener is what all loops of a worker share of one listener's TLS.
 type Listener struct {
-	conf atomic.Pointer[tls.Config]
+	conf  atomic.Pointer[tls.Config]
+	certs atomic.Pointer[certs.Set]
 }
 
-// Use has handshakes that begin from now on go by a configuration, which never changes any more.
-func (l *Listener) Use(conf *tls.Config) { l.conf.Store(conf) }
+// Use has handshakes that begin from now on go by a configuration and its certificates, which never change any more.
+func (l *Listener) Use(conf *tls.Config, set *certs.Set) {
+	l.conf.Store(conf)
+	l.certs.Store(set)
+}
 
 // Warm is what is ready to seal and open in one event loop: of so many connections as were active last, at most.
 type Warm struct {
@@ -134,6 +140,15 @@ func Of(c *eventloop.Conn) *Conn {
 
 // Info returns what is known of the session. It must not be changed.
 func (t *Conn) Info() *Info { return &t.info }
+
+// Covers reports whether a request for a host, in lower case and without port, belongs on this connection: the certificate of the
+// name that the client asked for is the host's, too (RFC 9110 section 15.5.20).
+func (t *Conn) Covers(host []byte) bool {
+	if len(host) == 0 || string(host) == t.info.ServerName {
+		return true
+	}
+	return t.l.shared.certs.Load().Covers(t.info.ServerName, string(host))
+}
 
 // plainAnswer is for who speaks HTTP where TLS is spoken.
 const plainAnswer = "HTTP/1.1 400 Bad Request\r\nServer: reuseportd\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 50\r\n\r\n" +
@@ -248,7 +263,7 @@ func (t *Conn) finish() error {
 	t.rec = rec
 	t.info = Info{
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
-		ServerName: state.ServerName, Protocol: state.NegotiatedProtocol,
+		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
 	}
 	if len(state.VerifiedChains) > 0 {
 		t.info.Subject = state.PeerCertificates[0].Subject.String()

@@ -41,6 +41,10 @@ func (h *Handler) readHead(c *eventloop.Conn, s *Stream, in []byte) int {
 		h.refuseRead(c, 413)
 		return len(in)
 	}
+	if t, ok := c.Sealed().(misdirected); ok && !t.Covers(h.req.Host) {
+		h.refuseRead(c, 421)
+		return len(in)
+	}
 	route, status := h.site.Find(&h.req)
 	switch {
 	case status != 0:
@@ -62,6 +66,9 @@ func (h *Handler) readHead(c *eventloop.Conn, s *Stream, in []byte) int {
 	}
 	return n
 }
+
+// misdirected is what a connection's transport says of the hosts that it is for.
+type misdirected interface{ Covers(host []byte) bool }
 
 // serve has a route answer the request in h.req, whose body has gone by. It returns the responder that
 // goes on with that.

@@ -84,6 +84,9 @@ func (s *Stream) Request() *message.Request {
 // Peer implements stream.Stream.
 func (s *Stream) Peer() netip.Addr { return s.h.peer(s.c) }
 
+// Secure implements stream.Stream.
+func (s *Stream) Secure() bool { return s.c.Sealed() != nil }
+
 // Head implements stream.Stream.
 func (s *Stream) Head(r *message.Response, room int) {
 	framing := NoContent

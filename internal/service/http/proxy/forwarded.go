@@ -10,6 +10,15 @@ import (
 type origin struct {
 	client  netip.Addr // the zero Addr for a Unix socket's client
 	trusted bool       // what the client says of others is believed
+	secure  bool       // its connection is encrypted
+}
+
+// scheme is that of the client's URL.
+func (o *origin) scheme() string {
+	if o.secure {
+		return "https"
+	}
+	return "http"
 }
 
 // forwarding has which of the fields are there, or are to be.
@@ -41,7 +50,7 @@ func (p *Rules) appendForwarding(b []byte, r *message.Request, o *origin, told *
 		b = append(o.client.AppendTo(b), "\r\n"...)
 	}
 	if p.tells.proto && !told.proto {
-		b = append(b, "X-Forwarded-Proto: http\r\n"...)
+		b = append(append(append(b, "X-Forwarded-Proto: "...), o.scheme()...), "\r\n"...)
 	}
 	if p.tells.host && !told.host && len(r.Authority) > 0 {
 		b = append(b, "X-Forwarded-Host: "...)
@@ -71,7 +80,7 @@ func appendElement(b []byte, r *message.Request, o *origin) []byte {
 		// Of what an authority may have, nothing needs a backslash.
 		b = append(append(append(b, `;host="`...), r.Authority...), '"')
 	}
-	return append(b, ";proto=http\r\n"...)
+	return append(append(append(b, ";proto="...), o.scheme()...), "\r\n"...)
 }
 
 // appendJoined appends the values of all fields of a name as one list, with a comma

@@ -78,6 +78,7 @@ func (rt *Route) relay(s stream.Stream, r *message.Request) *Relay {
 		x.safe = true
 	}
 	x.origin = rt.origin(s.Peer())
+	x.origin.secure = s.Secure()
 	x.key = rt.key(r, &x.origin)
 	return x
 }

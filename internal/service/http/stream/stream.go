@@ -30,6 +30,8 @@ type Stream interface {
 	Request() *message.Request
 	// Peer is the client's address, the zero Addr for a Unix socket's.
 	Peer() netip.Addr
+	// Secure reports whether the client's connection is encrypted.
+	Secure() bool
 
 	Fixed(f *Fixed)
 	// Interim queues a 1xx head. The client must speak HTTP/1.1 or later.
