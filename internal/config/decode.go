@@ -141,11 +141,16 @@ func (d *decoder) missing(g *given, p Position, hint, message string) {
 	}
 }
 
-// items returns the values of a list; an empty value is an empty list. ok is
-// false for what isn't a list.
+// items visits and returns the values of a list; an empty value is an empty list. ok is
+// false for what isn't a list, and where the file means too many values.
 func (d *decoder) items(n *yaml.Node, hint string) (items []*yaml.Node, ok bool) {
 	switch n.Kind {
 	case yaml.Sequence:
+		for _, item := range n.Items {
+			if !d.visit(item.Pos) {
+				return nil, false
+			}
+		}
 		return n.Items, true
 	case yaml.Null:
 		return nil, true

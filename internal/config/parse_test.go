@@ -157,6 +157,26 @@ func TestBomb(t *testing.T) {
 	}
 }
 
+// TestBombOfNothing is one of lists whose items hold nothing: they are counted too.
+func TestBombOfNothing(t *testing.T) {
+	for _, list := range []string{
+		"http: &x {routes: [" + strings.Repeat("~,", 1_500) + "]}",
+		"tls: &x {certificates: [" + strings.Repeat("~,", 1_500) + "]}",
+	} {
+		key, _, _ := strings.Cut(list, ":")
+		text := "listeners:\n- " + list + "\n" + strings.Repeat("- "+key+": *x\n", 1_000)
+		rep := yaml.NewReport("web.yaml", []byte(text))
+		d := &decoder{rep: rep, host: testHost(), schemas: schemas()}
+		d.config(yaml.Parse(rep, []byte(text), dialect), defaults())
+		if !rep.Bad() || d.visits <= yaml.MaxNodes {
+			t.Errorf("%s: accepted with %d visits", key, d.visits)
+		}
+		if most := 2 * yaml.MaxNodes; d.visits > most {
+			t.Errorf("%s: %d visits, of at most %d", key, d.visits, most)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.yaml")
