@@ -7,7 +7,7 @@ import (
 	"reuseportd/internal/config/yaml"
 )
 
-// TLS has a listener's connections encrypted.
+// TLS says how the connections of a listener are encrypted.
 type TLS struct {
 	// Certificates are chosen by the name that a client asks for; the first is for all others. There is one at least.
 	Certificates []Certificate
@@ -76,7 +76,7 @@ var ticketsObject = object[TLS]{at: "listeners[].tls.tickets", what: "tickets", 
 	{"rotate", durationInto(time.Minute, func(t *TLS) *time.Duration { return &t.Rotate })},
 }}
 
-// tls reads what has a listener encrypted; it never returns nil.
+// tls reads how a listener is encrypted; it never returns nil.
 func (d *decoder) tls(n *yaml.Node) *TLS {
 	t := &TLS{MinVersion: tls.VersionTLS12, HandshakeTimeout: 10 * time.Second, Tickets: true, Rotate: 12 * time.Hour, Pos: n.Pos}
 	if g := tlsObject.read(d, n, t); g != nil && !g.has("certificates") {
