@@ -347,6 +347,7 @@ func TestTLSRefusals(t *testing.T) {
 	known.echo("it is me")
 	s.Reload()
 	known.echo("still me")
+	known.Close()
 	stranger := newAuthority(t)
 	chain, key = stranger.sign(time.Now().Add(time.Hour), "stranger")
 	own, err = tls.X509KeyPair(chain, key)

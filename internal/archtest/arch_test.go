@@ -20,6 +20,8 @@ var may = map[string][]string{
 	"cgroup":            {},
 	"clients":           {"memfd"},
 	"config":            {"sandbox"},
+	"config/watch":      {},
+	"config/yaml":       {},
 	"material":          {"pack", "sandbox", "tls/certs"},
 	"control":           {"rundir"},
 	"custody":           {"config", "control", "eventloop", "upstream", "wire"},
@@ -50,7 +52,7 @@ var may = map[string][]string{
 	"upstream":          {"config", "eventloop", "memfd"},
 	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "material", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "shortage", "stats", "threads", "tls/certs", "tls/record", "tls/transport", "upstream", "wire"},
 	"upgrade": {
-		"cgroup", "clients", "config", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
+		"cgroup", "clients", "config", "config/watch", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "shortage", "sockdiag", "stats", "threads", "upstream", "wire",
 	},
 	"service/failure":    {},
@@ -75,6 +77,8 @@ var may = map[string][]string{
 // forbidden are packages of the standard library that would bring in what a
 // package must not know.
 var forbidden = map[string][]string{
+	"config/watch": {"net"},
+	"config/yaml":  {"net", "os", "golang.org/x/sys/unix"},
 	"eventloop":    {"net", "os", "log", "github.com/rs/zerolog"},
 	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},

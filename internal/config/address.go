@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // maxUnixPath is the longest path that fits sun_path with its NUL (unix(7)).
@@ -21,25 +23,25 @@ type address struct {
 type flaw struct{ message, hint string }
 
 // readAddress reads and, given a machine, checks an address.
-func readAddress(d *decoder, n *node, l *Listener) {
+func readAddress(d *decoder, n *yaml.Node, l *Listener) {
 	hint := `as in 127.0.0.1:8080, "[::1]:8080" or unix:/run/web.sock`
 	switch {
-	case n.kind == integer:
-		hint = "write 127.0.0.1:" + n.text + ", or 0.0.0.0:" + n.text + " for every IPv4 address"
-	case n.kind == sequence:
+	case n.Kind == yaml.Int:
+		hint = "write 127.0.0.1:" + n.Text + ", or 0.0.0.0:" + n.Text + " for every IPv4 address"
+	case n.Kind == yaml.Sequence:
 		hint = `put an IPv6 address in quotes, as in "[::1]:8080"`
 	}
-	if n.kind != text {
+	if n.Kind != yaml.Text {
 		d.wrong(n, hint, "an IP address with its port, or unix: and a path")
 		return
 	}
-	a, bad := parseAddress(n.text)
+	a, bad := parseAddress(n.Text)
 	if bad == nil && d.host != nil {
 		bad = d.host.checkAddress(a)
 	}
-	l.Network, l.Address, l.Pos = a.network, a.canonical, n.pos
+	l.Network, l.Address, l.Pos = a.network, a.canonical, n.Pos
 	if bad != nil {
-		d.rep.add(n.pos, bad.hint, "%s", bad.message)
+		d.rep.Add(n.Pos, bad.hint, "%s", bad.message)
 	}
 }
 
@@ -57,7 +59,7 @@ func parseAddress(s string) (address, *flaw) {
 	}
 	if host == "" || host == "*" {
 		return address{}, &flaw{
-			"address " + quote(s) + " doesn't say whether it is IPv4 or IPv6",
+			"address " + yaml.Quote(s) + " doesn't say whether it is IPv4 or IPv6",
 			"write 0.0.0.0:" + port + ` for every IPv4 address or "[::]:` + port + `" for every IPv6 address; to have both, write two listeners`,
 		}
 	}
@@ -71,12 +73,12 @@ func parseAddress(s string) (address, *flaw) {
 func cutPort(s string) (host, port string, number uint16, bad *flaw) {
 	colon := strings.LastIndexByte(s, ':')
 	if colon < 0 || strings.HasSuffix(s, "]") { // the colons of an IPv6 address are no port's
-		return "", "", 0, &flaw{"address " + quote(s) + " has no port", "write " + s + ":8080, or unix: and a path"}
+		return "", "", 0, &flaw{"address " + yaml.Quote(s) + " has no port", "write " + s + ":8080, or unix: and a path"}
 	}
 	host, port = s[:colon], s[colon+1:]
 	v, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || port[0] == '+' {
-		return "", "", 0, &flaw{"port " + quote(port) + " is not a number from 1 to 65535", "names of ports are not looked up"}
+		return "", "", 0, &flaw{"port " + yaml.Quote(port) + " is not a number from 1 to 65535", "names of ports are not looked up"}
 	}
 	return host, port, uint16(v), nil
 }
@@ -111,7 +113,7 @@ func hostFlaw(host, port string) *flaw {
 	if host == "localhost" {
 		return &flaw{"names are not looked up in an address", "write 127.0.0.1:" + port + ` or "[::1]:` + port + `"`}
 	}
-	return &flaw{quote(host) + " is not an IP address", "write an IP address of this machine; names are not looked up"}
+	return &flaw{yaml.Quote(host) + " is not an IP address", "write an IP address of this machine; names are not looked up"}
 }
 
 func parseUnix(path string) (address, *flaw) {

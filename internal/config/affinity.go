@@ -5,30 +5,32 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // readAffinity reads the CPUs that event loops are pinned to: auto, off, or a list of
 // their numbers.
-func readAffinity(d *decoder, n *node, c *Config) {
+func readAffinity(d *decoder, n *yaml.Node, c *Config) {
 	usable := []int(nil)
 	if d.host != nil {
 		usable = d.host.cpus()
 	}
 	switch {
-	case n.kind == text && n.text == "auto":
+	case n.Kind == yaml.Text && n.Text == "auto":
 		c.CPUs = usable
 		d.pinned = true
-	case n.kind == text && n.text == "off":
-	case n.kind == sequence && len(n.items) > 0:
+	case n.Kind == yaml.Text && n.Text == "off":
+	case n.Kind == yaml.Sequence && len(n.Items) > 0:
 		d.pinned = true
-		for _, item := range n.items {
-			cpu, ok := item.integer()
+		for _, item := range n.Items {
+			cpu, ok := item.Integer()
 			switch {
 			case !ok || cpu < 0 || cpu >= maxCPUs:
 				d.wrong(item, "", "a list of CPU numbers from 0 on")
 			case d.host == nil:
 			case !slices.Contains(usable, int(cpu)):
-				d.rep.add(item.pos, "the affinity mask allows "+cpuList(usable), "this process may not use CPU %d", cpu)
+				d.rep.Add(item.Pos, "the affinity mask allows "+cpuList(usable), "this process may not use CPU %d", cpu)
 			default:
 				c.CPUs = append(c.CPUs, int(cpu))
 			}
@@ -43,7 +45,7 @@ func (d *decoder) needPinning(c *Config) {
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
 		if l.Accept == AcceptReuseport && (l.Steering == SteerCPU || l.Steering == SteerLoad && l.Fallback == SteerCPU) && !d.pinned {
-			d.rep.add(l.Pos, "add cpu_affinity: auto at the top of the file",
+			d.rep.Add(l.Pos, "add cpu_affinity: auto at the top of the file",
 				"steering: cpu chooses the loop that is pinned to the packet's CPU, and none is pinned")
 		}
 	}

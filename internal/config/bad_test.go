@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // TestBad replays testdata/bad: each archive holds configurations, NAME.yaml,
@@ -62,12 +64,12 @@ func replay(t *testing.T, file string) {
 func checkErrors(t *testing.T, raw []byte, err error) {
 	t.Helper()
 	var errs Errors
-	if !errors.As(err, &errs) || len(errs) == 0 || len(errs) > maxErrors+1 {
+	if !errors.As(err, &errs) || len(errs) == 0 || len(errs) > yaml.MaxErrors+1 {
 		t.Fatalf("%T of %d", err, len(errs))
 	}
-	lines := newSource("", raw).lines
+	lines := yaml.Lines(raw)
 	for i, e := range errs {
-		if e.Line == 0 && i == maxErrors {
+		if e.Line == 0 && i == yaml.MaxErrors {
 			continue
 		}
 		if e.Line < 1 || e.Line > len(lines) || e.Source != lines[e.Line-1] || e.Column < 1 || e.Column > len([]rune(e.Source))+1 {

@@ -1,17 +1,29 @@
 // Package config turns a YAML file into a validated, immutable Config.
 //
-// It owns the configuration's names, defaults and error messages, and the
-// watching of the file. It must never bind a socket, start a goroutine that
-// outlives its caller's context, or hand out a Config that did not pass every
-// check that can be made without binding.
+// It owns the configuration's names, defaults and error messages. It must never bind a listening socket, start a
+// goroutine that outlives its caller's context, or hand out a Config that has not passed every check that can be made
+// without binding. YAML itself is the matter of the package yaml, noticing that the file has changed that of watch.
+//
+// How it works: Parse has yaml make a tree of nodes, and a decoder carries the tree into a Config (decode.go). Each
+// object of the file, such as a listener, has a source file of its own with its type, its table of keys, its defaults
+// and the checks that take more than one key; the tables are all that the decoder knows, and what docs/CONFIGURATION.md
+// is tested against. How values are read, those of one key each, stands in scalar.go, measure.go, address.go,
+// hostname.go and header.go. What only this machine can answer (addresses, users, paths) is asked through host, which is
+// nil in a worker: it trusts what its master has checked. At the end come checks across objects: uses.go and reach.go.
 package config
 
 import (
-	"fmt"
-	"io/fs"
-	"net/netip"
 	"slices"
 	"time"
+
+	"reuseportd/internal/config/yaml"
+)
+
+// Position is a place in the file; Error is what is wrong there, and Errors all that is wrong with a file.
+type (
+	Position = yaml.Position
+	Error    = yaml.Error
+	Errors   = yaml.Errors
 )
 
 // Config is one validated configuration. It is never changed after Parse
@@ -50,7 +62,7 @@ type Config struct {
 	// and again from the first when there are more slots; nil pins none. In a
 	// worker it is nil: the master says which are its.
 	CPUs []int
-	// Watch says whether the master reloads by itself when the file changes.
+	// Watch makes the master reload by itself when the file changes.
 	Watch bool
 
 	Log       Log
@@ -142,218 +154,96 @@ func (c *Config) LooksUpNames() bool {
 	return false
 }
 
-// Credential is what `user` and `group` resolved to.
-type Credential struct {
-	User, Group string
-	UID, GID    uint32
-	Groups      []uint32 // supplementary groups
-	// Default says that the configuration names no user.
-	Default bool
-}
+// maxSlots bounds workers×threads: each slot holds a shard of every listener.
+const maxSlots = 1024
 
-// String names who it is, for a person: `www-data (uid 33)`, or `nobody (uid 65534), as no user
-// is named`.
-func (c *Credential) String() string {
-	who := fmt.Sprintf("%s (uid %d)", c.User, c.UID)
-	if c.Default {
-		who += ", as no user is named"
+var topLevel = object[Config]{at: "", what: "the configuration", fields: []field[Config]{
+	{"workers", readWorkers},
+	{"threads", intInto(1, maxSlots, func(c *Config) *int { return &c.Threads })},
+	{"user", readUser},
+	{"group", readGroup},
+	{"sandbox", func(d *decoder, n *yaml.Node, c *Config) { sandboxObject.read(d, n, &c.Sandbox) }},
+	{"drain_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.DrainTimeout })},
+	{"start_timeout", durationInto(time.Millisecond, func(c *Config) *time.Duration { return &c.StartTimeout })},
+	{"worker_timeout", durationInto(0, func(c *Config) *time.Duration { return &c.WorkerTimeout })},
+	{"max_draining", intInto(1, 1000, func(c *Config) *int { return &c.MaxDraining })},
+	{"probation", durationInto(0, func(c *Config) *time.Duration { return &c.Probation })},
+	{"max_connections", intInto(0, 1<<24, func(c *Config) *int { return &c.MaxConnections })},
+	{"max_memory", readMaxMemory},
+	{"cpu_affinity", readAffinity},
+	{"watch", boolInto(func(c *Config) *bool { return &c.Watch })},
+	{"log", func(d *decoder, n *yaml.Node, c *Config) { logObject.read(d, n, &c.Log) }},
+	{"upstreams", readUpstreams},
+	{"listeners", readListeners},
+}}
+
+func defaults() *Config {
+	return &Config{
+		Threads:       1,
+		DrainTimeout:  30 * time.Second,
+		StartTimeout:  10 * time.Second,
+		WorkerTimeout: 5 * time.Second,
+		MaxDraining:   8,
+		Probation:     10 * time.Second,
+		Watch:         true,
+		Sandbox:       defaultSandbox,
+		Log:           defaultLog,
 	}
-	return who
 }
 
-// Sandbox says what keeps workers from what they have no use for, where the kernel has it.
-type Sandbox struct {
-	Seccomp  bool // no system calls but those that a worker makes
-	Landlock bool // no files but those below the roots, and few of the system's
+// config reads the whole tree. Workers is 0 until here when it is automatic.
+func (d *decoder) config(root *yaml.Node, c *Config) {
+	g := topLevel.read(d, root, c)
+	if g == nil {
+		return
+	}
+	if !g.has("listeners") {
+		d.missing(g, root.Pos, "add listeners: with at least one - name, address and service", "there are no listeners")
+	}
+	if c.Workers == 0 {
+		c.Workers = min(autoWorkers(), maxSlots/c.Threads)
+	}
+	if c.Slots() > maxSlots {
+		d.rep.Add(g.pos("workers", g.pos("threads", root.Pos)), "",
+			"workers × threads is %d, more than the %d event loops that are supported", c.Slots(), maxSlots)
+	}
+	d.needPinning(c)
+	d.upstreams(c)
+	d.credential(g, c)
+	d.reach(c)
 }
 
-// Log says what the error log holds and where it goes.
-type Log struct {
-	Level  string // debug | info | warn | error
-	Format string // json | text
-	File   string // "" is standard error
+// readWorkers reads a count or the word auto.
+func readWorkers(d *decoder, n *yaml.Node, c *Config) {
+	if n.Kind == yaml.Text && n.Text == "auto" {
+		return
+	}
+	v, ok := n.Integer()
+	if !ok || v < 1 || v > maxSlots {
+		d.wrong(n, "auto is one for each CPU that this process may use", "auto or a whole number from 1 to 1024")
+		return
+	}
+	c.Workers = int(v)
 }
 
-// Accept is how the loops of a generation share a listener.
-type Accept string
-
+// A worker's memory, in bytes: with less than leastMemory it could do little but refuse.
 const (
-	// AcceptReuseport gives every loop a shard of its own, or Listener.Shards of
-	// them to all, each watched by several loops with EPOLLEXCLUSIVE.
-	AcceptReuseport Accept = "reuseport"
-	// AcceptExclusive gives all loops one socket, watched with EPOLLEXCLUSIVE.
-	// It is the default of Unix-domain listeners: SO_REUSEPORT doesn't balance them.
-	AcceptExclusive Accept = "exclusive"
-	// AcceptMutex gives all loops one socket, watched by the loop that holds a mutex.
-	AcceptMutex Accept = "mutex"
-	// AcceptShared gives all loops one socket, and wakes all of them: the
-	// thundering herd.
-	AcceptShared Accept = "shared"
+	leastMemory = 16 << 20
+	mostMemory  = 1 << 50
 )
 
-// Steering is how the kernel chooses among the shards of a listener.
-type Steering string
-
-const (
-	SteerHash   Steering = "hash"   // of addresses and ports; the kernel's own
-	SteerCPU    Steering = "cpu"    // the shard whose loop is pinned to the CPU that took the packet
-	SteerRandom Steering = "random" // any
-	SteerLoad   Steering = "load"   // the one whose loop turns and has least to do
-)
-
-// Listener is a configured address and the service behind it. Exactly one of
-// HTTP, TCP and Echo is set.
-type Listener struct {
-	Name string
-	// Network is tcp4, tcp6 or unix. Address is canonical: "127.0.0.1:8080",
-	// "[::1]:8080", or a path; two listeners never share one.
-	Network string
-	Address string
-	Accept  Accept
-	// Shards is how many sockets share the address, 0 is one for each loop. It is
-	// 0 with every accept but reuseport.
-	Shards int
-	// Steering chooses among the shards; Fallback does where the kernel doesn't let
-	// us steer by load.
-	Steering, Fallback Steering
-
-	// Share lets other services of this user listen at the address too, if they say the
-	// same: the kernel spreads clients over all. It is false with a Unix socket.
-	Share bool
-
-	// DeferAccept has the kernel keep a connection until its first bytes have come, or
-	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
-	DeferAccept bool
-
-	// ClientConnections is how many connections a client address may have here at a
-	// time; 0 is no bound. It is 0 with a Unix socket.
-	ClientConnections int
-
-	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
-	Mode    fs.FileMode // permissions of a Unix socket
-
-	TLS  *TLS // nil: connections are in the clear
-	HTTP *HTTP
-	TCP  *TCP
-	Echo *Echo
-
-	// Pos is where the listener's address stands in the file, for errors that
-	// only binding can find.
-	Pos Position
-}
-
-// Key names the listener's sockets across configurations: whoever serves an
-// address serves the same sockets, whatever the listener is called.
-func (l *Listener) Key() string { return l.Network + "!" + l.Address }
-
-// Sockets returns how many sockets so many event loops need.
-func (l *Listener) Sockets(slots int) int {
+// readMaxMemory reads a size or one of the words auto and none.
+func readMaxMemory(d *decoder, n *yaml.Node, c *Config) {
+	v, ok := size(n)
 	switch {
-	case l.Accept != AcceptReuseport:
-		return min(slots, 1)
-	case l.Shards == 0:
-		return slots
+	case n.Kind == yaml.Text && n.Text == "auto":
+		c.MaxMemory = MemoryAuto
+	case n.Kind == yaml.Text && n.Text == "none":
+		c.MaxMemory = MemoryNone
+	case ok && v >= leastMemory && v <= mostMemory:
+		c.MaxMemory = v
+	default:
+		d.wrong(n, "as in 256MiB; auto is a share of the control group's limit, none is no bound",
+			"auto, none or a size from 16MiB to 1048576GiB")
 	}
-	return min(slots, l.Shards)
 }
-
-// Service returns the name of the listener's service key.
-func (l *Listener) Service() string {
-	switch {
-	case l.HTTP != nil:
-		return "http"
-	case l.TCP != nil:
-		return "tcp"
-	}
-	return "echo"
-}
-
-// Echo sends back what it receives (RFC 862).
-type Echo struct {
-	// IdleTimeout closes a connection on which nothing moved for so long; 0 is never.
-	IdleTimeout time.Duration
-}
-
-// HTTP is an HTTP/1.1 service.
-type HTTP struct {
-	Routes []Route
-
-	HeaderTimeout    time.Duration // from the first byte of a request to the end of its head: 408
-	BodyTimeout      time.Duration // between two reads of a request body: 408
-	KeepaliveTimeout time.Duration // between two requests
-	WriteTimeout     time.Duration // between two writes that make progress
-
-	MaxRequestLine int   // bytes; beyond it 414
-	MaxHeader      int   // bytes of the whole head; beyond it 431
-	MaxBody        int64 // bytes; beyond it 413
-
-	// A connection's last answer is that of its MaxRequests-th request, or the first one after
-	// MaxLifetime; 0 is no bound.
-	MaxRequests int
-	MaxLifetime time.Duration
-
-	// MinRate is what a client must send of a body, or take of an answer, in bytes a second; 0 is
-	// no bound.
-	MinRate int64
-
-	// TunnelTimeout is how long nothing may move in a tunnel; 0 is no bound.
-	TunnelTimeout time.Duration
-
-	// TrustedProxies are those whose X-Forwarded-* and Forwarded are kept.
-	TrustedProxies []netip.Prefix
-	// UnderscoresInHeaders has a proxy pass on fields with underscores in their names.
-	UnderscoresInHeaders bool
-
-	// AccessLog is nil when there is none.
-	AccessLog *AccessLog
-}
-
-// AccessLog says where one line for each request goes.
-type AccessLog struct {
-	Format string // combined | json
-	File   string // "-" is standard output
-}
-
-// Route is chosen by host, then by the longest path prefix. Exactly one of
-// Respond, Files and Proxy is set.
-type Route struct {
-	// Host is lower case and without a port; "" matches every host.
-	Host string
-	// Path is a prefix that begins with "/". "/a/" matches below it; "/a"
-	// matches "/a" and what is below "/a/", never "/ab".
-	Path string
-
-	Respond *Respond
-	Files   *Files
-	Proxy   *Proxy
-}
-
-// Respond answers every method with one fixed response.
-type Respond struct {
-	Status  int // 200…599
-	Headers []Header
-	Body    []byte
-	// File is the absolute path of what has the body, "" if Body is it. See Config.Materials.
-	File    string
-	FilePos Position
-}
-
-// Header is one field of a response, name and value already checked against
-// RFC 9110 section 5.
-type Header struct{ Name, Value string }
-
-// Files serves regular files below Root. The route's prefix is taken off the
-// request's path: with path "/static/" and root "/srv/www", "/static/a.css" is
-// "/srv/www/a.css".
-type Files struct {
-	Root string // absolute
-	// RootPos is where it stands in the file.
-	RootPos Position
-	Index   string // file name served for a directory, "index.html" by default
-	// Cache is how long a small file may be answered from memory without a look at the
-	// disk; 0 is not at all.
-	Cache time.Duration
-}
-
-// Position is a place in the configuration file; lines and columns count from 1.
-type Position struct{ Line, Column int }

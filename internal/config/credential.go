@@ -3,26 +3,56 @@ package config
 import (
 	"fmt"
 	"strconv"
+
+	"reuseportd/internal/config/yaml"
+	"reuseportd/internal/sandbox"
 )
 
+// Credential is what `user` and `group` resolved to.
+type Credential struct {
+	User, Group string
+	UID, GID    uint32
+	Groups      []uint32 // supplementary groups
+	// Default says that the configuration names no user.
+	Default bool
+}
+
+// String names who it is, for a person: `www-data (uid 33)`, or `nobody (uid 65534), as no user
+// is named`.
+func (c *Credential) String() string {
+	who := fmt.Sprintf("%s (uid %d)", c.User, c.UID)
+	if c.Default {
+		who += ", as no user is named"
+	}
+	return who
+}
+
+// SandboxUser returns c as the sandbox takes it, nil for nil.
+func (c *Credential) SandboxUser() *sandbox.User {
+	if c == nil {
+		return nil
+	}
+	return &sandbox.User{UID: c.UID, GID: c.GID, Groups: c.Groups}
+}
+
 // readUser and readGroup only look at the form; credential does the rest.
-func readUser(d *decoder, n *node, _ *Config)  { d.account(n) }
-func readGroup(d *decoder, n *node, _ *Config) { d.account(n) }
+func readUser(d *decoder, n *yaml.Node, _ *Config)  { d.account(n) }
+func readGroup(d *decoder, n *yaml.Node, _ *Config) { d.account(n) }
 
 // account reads the name or the number of a user or group.
-func (d *decoder) account(n *node) {
-	_, isNumber := n.integer()
-	if n.kind == integer && !isNumber || n.kind == text && n.text == "" || n.kind != integer && n.kind != text {
+func (d *decoder) account(n *yaml.Node) {
+	_, isNumber := n.Integer()
+	if n.Kind == yaml.Int && !isNumber || n.Kind == yaml.Text && n.Text == "" || n.Kind != yaml.Int && n.Kind != yaml.Text {
 		d.wrong(n, "", "a name or a number")
 	}
 }
 
-// credential resolves user and group.
+// credential resolves the keys user and group.
 func (d *decoder) credential(g *given, c *Config) {
 	u, hasUser := g.entries["user"]
 	grp, hasGroup := g.entries["group"]
 	if hasGroup && !hasUser {
-		d.missing(g, grp.pos, "add user:, or remove group", "group without user")
+		d.missing(g, grp.Pos, "add user:, or remove group", "group without user")
 		return
 	}
 	if d.host == nil {
@@ -33,28 +63,28 @@ func (d *decoder) credential(g *given, c *Config) {
 		return
 	}
 	if d.host.euid != 0 {
-		d.rep.add(u.pos, "run as root, or remove user and group", "only root can run workers as another user")
+		d.rep.Add(u.Pos, "run as root, or remove user and group", "only root can run workers as another user")
 	}
 	cred := &Credential{}
-	if isAccount(u.value) {
-		found, bad := d.host.resolveUser(u.value.text)
+	if isAccount(u.Value) {
+		found, bad := d.host.resolveUser(u.Value.Text)
 		if bad != nil {
-			d.rep.add(u.value.pos, bad.hint, "%s", bad.message)
+			d.rep.Add(u.Value.Pos, bad.hint, "%s", bad.message)
 		} else if cred = found; cred.Group == "" && !hasGroup {
-			d.rep.add(u.value.pos, "add group:", "user %s has no entry in the user database, so its group is not known", cred.User)
+			d.rep.Add(u.Value.Pos, "add group:", "user %s has no entry in the user database, so its group is not known", cred.User)
 		}
 	}
-	if hasGroup && isAccount(grp.value) {
-		gid, name, ok := d.host.resolveGroup(grp.value.text)
-		if bad := noID(grp.value.text, "group"); !ok && bad != nil {
-			d.rep.add(grp.value.pos, bad.hint, "%s", bad.message)
+	if hasGroup && isAccount(grp.Value) {
+		gid, name, ok := d.host.resolveGroup(grp.Value.Text)
+		if bad := noID(grp.Value.Text, "group"); !ok && bad != nil {
+			d.rep.Add(grp.Value.Pos, bad.hint, "%s", bad.message)
 		} else if !ok {
-			d.rep.add(grp.value.pos, "create it or correct the name", "there is no group %s on this machine", quote(grp.value.text))
+			d.rep.Add(grp.Value.Pos, "create it or correct the name", "there is no group %s on this machine", yaml.Quote(grp.Value.Text))
 		}
 		cred.GID, cred.Group = gid, name
 	}
 	if cred.UID == 0 && cred.User != "" {
-		d.rep.warn(u.pos, "name a user that owns nothing, or leave the key out: "+defaultUsers[0]+" if there is such a user, else "+defaultUsers[1],
+		d.rep.Warn(u.Pos, "name a user that owns nothing, or leave the key out: "+defaultUsers[0]+" if there is such a user, else "+defaultUsers[1],
 			"workers run as root: who takes one over reads and writes every file that the sandbox doesn't keep from it")
 	}
 	c.Credential = cred
@@ -82,7 +112,7 @@ func (h *host) defaultCredential() *Credential {
 	return &Credential{User: strconv.Itoa(nobody), UID: nobody, GID: nobody, Default: true} // as in a container
 }
 
-func isAccount(n *node) bool { return n.kind == integer || n.kind == text && n.text != "" }
+func isAccount(n *yaml.Node) bool { return n.Kind == yaml.Int || n.Kind == yaml.Text && n.Text != "" }
 
 // resolveUser returns the user, its primary group and its supplementary
 // groups. A number without an entry in the user database is taken as it is:
@@ -95,7 +125,7 @@ func (h *host) resolveUser(name string) (*Credential, *flaw) {
 		}
 		uid, isID := parseID(name)
 		if !isID {
-			return nil, &flaw{"there is no user " + quote(name) + " on this machine", "create it or correct the name"}
+			return nil, &flaw{"there is no user " + yaml.Quote(name) + " on this machine", "create it or correct the name"}
 		}
 		if u, err = h.lookupID(name); err != nil {
 			return &Credential{User: name, UID: uid}, nil
@@ -104,12 +134,12 @@ func (h *host) resolveUser(name string) (*Credential, *flaw) {
 	uid, ok1 := parseID(u.Uid)
 	gid, ok2 := parseID(u.Gid)
 	if !ok1 || !ok2 {
-		return nil, &flaw{"user " + quote(name) + " has no usable number", ""}
+		return nil, &flaw{"user " + yaml.Quote(name) + " has no usable number", ""}
 	}
 	c := &Credential{User: u.Username, Group: u.Gid, UID: uid, GID: gid}
 	ids, err := h.groupIDs(u)
 	if err != nil {
-		return nil, &flaw{"the groups of user " + quote(name) + " can't be read: " + err.Error(), ""}
+		return nil, &flaw{"the groups of user " + yaml.Quote(name) + " can't be read: " + err.Error(), ""}
 	}
 	for _, s := range ids {
 		if id, ok := parseID(s); ok {

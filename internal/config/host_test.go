@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // TestProbe asks this machine. 192.0.2.1 is for documentation (RFC 5737), so
@@ -69,7 +71,7 @@ func TestNearest(t *testing.T) {
 		"worker": "workers", "wrokers": "workers", "Drain-Timeout": "drain_timeout", "draintimeout": "drain_timeout",
 		"listener": "listeners", "usr": "user", "zzz": "", "": "", "tcp": "", strings.Repeat("x", 1000): "",
 	} {
-		if got := nearest(s, keys); got != want {
+		if got := yaml.Nearest(s, keys); got != want {
 			t.Errorf("%.20q: %q, want %q", s, got, want)
 		}
 	}

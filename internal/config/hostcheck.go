@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkAddress says why this machine can't bind an address, as far as that
-// shows without binding it.
+// checkAddress returns why this machine can't bind an address, as far as that
+// shows without binding it; nil if nothing is wrong.
 func (h *host) checkAddress(a address) *flaw {
 	if a.network == "unix" {
 		return h.checkUnix(a.canonical)
@@ -58,37 +58,6 @@ func (h *host) checkDir(path, what string) *flaw {
 		return &flaw{what + " can't be looked at: " + err.Error(), "let this user see it or correct the path"}
 	case !info.IsDir():
 		return &flaw{what + ", " + path + ", is not a directory", "name a directory"}
-	}
-	return nil
-}
-
-// logFileInto reads the path of a log file. dash says what to write when the
-// value isn't a path.
-func logFileInto[T any](dash string, at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		s, ok := d.text(n)
-		if !ok {
-			return
-		}
-		if !filepath.IsAbs(s) || hasControl(s) {
-			d.wrong(n, dash, "an absolute path")
-			return
-		}
-		*at(into) = filepath.Clean(s)
-		if d.host != nil {
-			if bad := d.host.checkLogFile(*at(into)); bad != nil {
-				d.rep.add(n.pos, bad.hint, "%s", bad.message)
-			}
-		}
-	}
-}
-
-func (h *host) checkLogFile(path string) *flaw {
-	if bad := h.checkDir(filepath.Dir(path), "the directory of the log file"); bad != nil {
-		return bad
-	}
-	if info, err := h.stat(path); err == nil && info.IsDir() {
-		return &flaw{path + " is a directory", "name a file"}
 	}
 	return nil
 }

@@ -1,11 +1,79 @@
 package config
 
 import (
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"reuseportd/internal/config/yaml"
 )
+
+// Listener is a configured address and the service behind it. Exactly one of
+// HTTP, TCP and Echo is set.
+type Listener struct {
+	Name string
+	// Network is tcp4, tcp6 or unix. Address is canonical: "127.0.0.1:8080",
+	// "[::1]:8080", or a path; two listeners never share one.
+	Network string
+	Address string
+	Accept  Accept
+	// Shards is how many sockets share the address, 0 is one for each loop. It is
+	// 0 with every accept but reuseport.
+	Shards int
+	// Steering chooses among the shards; Fallback does where the kernel doesn't let
+	// us steer by load.
+	Steering, Fallback Steering
+
+	// Share lets other services of this user listen at the address too, if they say the
+	// same: the kernel spreads clients over all. It is false with a Unix socket.
+	Share bool
+
+	// DeferAccept makes the kernel hold a connection back until its first bytes have come, or
+	// a second has passed: TCP_DEFER_ACCEPT, tcp(7).
+	DeferAccept bool
+
+	// ClientConnections is how many connections a client address may have here at a
+	// time; 0 is no bound. It is 0 with a Unix socket.
+	ClientConnections int
+
+	Backlog int         // listen(2) backlog; capped by net.core.somaxconn
+	Mode    fs.FileMode // permissions of a Unix socket
+
+	TLS  *TLS // nil: connections are in the clear
+	HTTP *HTTP
+	TCP  *TCP
+	Echo *Echo
+
+	// Pos is where the listener's address stands in the file, for errors that
+	// only binding can find.
+	Pos Position
+}
+
+// Key names the listener's sockets across configurations: whoever serves an
+// address serves the same sockets, whatever the listener is called.
+func (l *Listener) Key() string { return l.Network + "!" + l.Address }
+
+// Sockets returns how many sockets so many event loops need.
+func (l *Listener) Sockets(slots int) int {
+	switch {
+	case l.Accept != AcceptReuseport:
+		return min(slots, 1)
+	case l.Shards == 0:
+		return slots
+	}
+	return min(slots, l.Shards)
+}
+
+// Service returns the name of the listener's service key.
+func (l *Listener) Service() string {
+	switch {
+	case l.HTTP != nil:
+		return "http"
+	case l.TCP != nil:
+		return "tcp"
+	}
+	return "echo"
+}
 
 const (
 	defaultBacklog = 4096
@@ -14,15 +82,10 @@ const (
 	defaultMode = 0o666
 )
 
-var (
-	accepts   = []Accept{AcceptReuseport, AcceptExclusive, AcceptMutex, AcceptShared}
-	steerings = []Steering{SteerHash, SteerCPU, SteerRandom, SteerLoad}
-)
-
-// services are what a listener has one of.
+// services are the keys that a listener has one of.
 var services = []string{"http", "tcp", "echo"}
 
-var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + sentence(services, "and"), fields: []field[Listener]{
+var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", more: "the services are " + yaml.Sentence(services, "and"), fields: []field[Listener]{
 	{"name", nameInto(func(l *Listener) *string { return &l.Name })},
 	{"address", readAddress},
 	{"accept", choiceInto(accepts, func(l *Listener) *Accept { return &l.Accept })},
@@ -34,23 +97,23 @@ var listenerObject = object[Listener]{at: "listeners[]", what: "a listener", mor
 	{"max_connections_per_client", intInto(0, 1<<20, func(l *Listener) *int { return &l.ClientConnections })},
 	{"backlog", intInto(1, 1<<20, func(l *Listener) *int { return &l.Backlog })},
 	{"mode", readMode},
-	{"tls", func(d *decoder, n *node, l *Listener) { l.TLS = d.tls(n) }},
-	{"http", func(d *decoder, n *node, l *Listener) { l.HTTP = d.http(n) }},
-	{"tcp", func(d *decoder, n *node, l *Listener) { l.TCP = d.tcp(n) }},
-	{"echo", func(d *decoder, n *node, l *Listener) {
+	{"tls", func(d *decoder, n *yaml.Node, l *Listener) { l.TLS = d.tls(n) }},
+	{"http", func(d *decoder, n *yaml.Node, l *Listener) { l.HTTP = d.http(n) }},
+	{"tcp", func(d *decoder, n *yaml.Node, l *Listener) { l.TCP = d.tcp(n) }},
+	{"echo", func(d *decoder, n *yaml.Node, l *Listener) {
 		l.Echo = &Echo{}
 		echoObject.read(d, n, l.Echo)
 	}},
 }}
 
 // readListeners reads the list and finds names and addresses given twice.
-func readListeners(d *decoder, n *node, c *Config) {
+func readListeners(d *decoder, n *yaml.Node, c *Config) {
 	items, ok := d.items(n, "begin each listener with - name:")
 	if !ok {
 		return
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - name, address and service", "there are no listeners")
+		d.rep.Add(n.Pos, "add at least one - name, address and service", "there are no listeners")
 	}
 	names, addresses := map[string]Position{}, map[string]Position{}
 	for _, item := range items {
@@ -60,11 +123,8 @@ func readListeners(d *decoder, n *node, c *Config) {
 			continue
 		}
 		d.finishListener(item, g, &l)
-		if l.TLS != nil && l.TCP != nil && len(l.TCP.SNI) > 0 {
-			d.rep.add(l.TLS.Pos, "keep tls: to decrypt here, or sni: to pass connections on as they are", "a listener with tls and with sni")
-		}
 		if l.Name != "" {
-			d.unique(names, l.Name, g.pos("name", item.pos), "listeners have the name "+quote(l.Name))
+			d.unique(names, l.Name, g.pos("name", item.Pos), "listeners have the name "+yaml.Quote(l.Name))
 		}
 		if l.Address != "" {
 			d.unique(addresses, l.Key(), l.Pos, "listeners have the address "+l.Address)
@@ -73,38 +133,32 @@ func readListeners(d *decoder, n *node, c *Config) {
 	}
 }
 
-// unique reports what an earlier one of a list already has.
-func (d *decoder) unique(seen map[string]Position, key string, pos Position, what string) {
-	if first, twice := seen[key]; twice {
-		d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two %s", what)
-		return
-	}
-	seen[key] = pos
-}
-
 // finishListener checks what takes more than one key to know.
-func (d *decoder) finishListener(n *node, g *given, l *Listener) {
+func (d *decoder) finishListener(n *yaml.Node, g *given, l *Listener) {
 	for _, key := range []string{"name", "address"} {
 		if !g.has(key) {
-			d.missing(g, n.pos, "add "+key+":", "a listener without "+key)
+			d.missing(g, n.Pos, "add "+key+":", "a listener without "+key)
 		}
 	}
 	d.oneOf(n, g, services, "keep one; give the other a listener of its own",
 		"a listener has one service, and this one has %s", "a listener without a service")
 	d.accept(g, l)
+	if l.TLS != nil && l.TCP != nil && len(l.TCP.SNI) > 0 {
+		d.rep.Add(l.TLS.Pos, "keep tls: to decrypt here, or sni: to pass connections on as they are", "a listener with tls and with sni")
+	}
 	if l.Network == "unix" && l.DeferAccept {
-		d.rep.add(g.entries["defer_accept"].pos, "remove it", "defer_accept is for TCP only")
+		d.rep.Add(g.entries["defer_accept"].Pos, "remove it", "defer_accept is for TCP only")
 	}
 	if l.Network == "unix" && l.Share {
-		d.rep.add(g.entries["share"].pos, "remove it", "share is for TCP only: a path leads to one socket")
+		d.rep.Add(g.entries["share"].Pos, "remove it", "share is for TCP only: a path leads to one socket")
 	}
 	if l.Network == "unix" && l.ClientConnections > 0 {
-		d.rep.add(g.entries["max_connections_per_client"].pos, "remove it; max_connections bounds all",
+		d.rep.Add(g.entries["max_connections_per_client"].Pos, "remove it; max_connections bounds all",
 			"max_connections_per_client is for TCP only: those at a Unix socket have no address")
 	}
 	if l.Network != "unix" {
 		if l.Network != "" && g.has("mode") {
-			d.rep.add(g.entries["mode"].pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
+			d.rep.Add(g.entries["mode"].Pos, "remove it, or use address: unix:/path", "mode is for Unix sockets only")
 		}
 		return
 	}
@@ -113,86 +167,10 @@ func (d *decoder) finishListener(n *node, g *given, l *Listener) {
 	}
 }
 
-// oneOf wants exactly one of several keys. many has a place for those that there are.
-func (d *decoder) oneOf(n *node, g *given, keys []string, hint, many, none string) {
-	var found []string
-	for _, key := range keys {
-		if g.has(key) {
-			found = append(found, key)
-		}
-	}
-	if len(found) > 1 {
-		d.rep.add(g.entries[found[1]].pos, hint, many, sentence(found, "and"))
-	}
-	if len(found) == 0 {
-		d.missing(g, n.pos, "add "+strings.Join(keys[:len(keys)-1], ":, ")+": or "+keys[len(keys)-1]+":", none)
-	}
-}
-
-// isName tells whether s can be the name of a listener or of an upstream. Every start of a
-// worker asks, so it is no regular expression, which would be made for it each time.
-func isName(s string) bool {
-	for i, c := range []byte(s) {
-		switch {
-		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-		case i > 0 && (c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
-}
-
-// nameInto reads the name of a listener or of an upstream.
-func nameInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		s, ok := d.text(n)
-		if ok && !isName(s) {
-			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
-			return
-		}
-		*at(into) = s
-	}
-}
-
-// accept checks how loops share the listener.
-func (d *decoder) accept(g *given, l *Listener) {
-	if l.Network == "unix" && l.Accept == AcceptReuseport {
-		if g.has("accept") {
-			d.rep.add(g.entries["accept"].value.pos, "remove the key or write exclusive",
-				"a Unix socket can't use accept: reuseport, which balances only IP sockets")
-			return
-		}
-		l.Accept = AcceptExclusive
-	}
-	if l.Accept == AcceptShared {
-		d.rep.warn(g.pos("accept", l.Pos), "accept: exclusive wakes only one",
-			"accept: shared wakes every event loop for each connection, the thundering herd")
-	}
-	if l.Accept != AcceptReuseport {
-		for _, key := range []string{"shards", "steering", "steering_fallback"} {
-			if g.has(key) {
-				d.rep.add(g.entries[key].pos, "remove it", "%s is for accept: reuseport, and with accept: %s there is one socket", key, l.Accept)
-			}
-		}
-		return
-	}
-	if g.has("steering_fallback") && l.Steering != SteerLoad {
-		d.rep.add(g.entries["steering_fallback"].pos, "remove it", "steering_fallback is for steering: load")
-	}
-	if l.Share && l.Steering != SteerHash {
-		d.rep.add(g.entries["share"].pos, "remove share, or steering", "share: true is for steering: hash: others would get no connections by steering: %s", l.Steering)
-	}
-	if l.Steering == SteerLoad && l.Shards != 0 {
-		d.rep.add(g.entries["shards"].pos, "remove shards or choose another steering",
-			"steering: load needs a socket for each event loop, whose load it looks at")
-	}
-}
-
 // readMode reads permissions as chmod(1) does: in octal, 0660 or "660".
-func readMode(d *decoder, n *node, l *Listener) {
-	if n.kind == integer || n.kind == text {
-		v, err := strconv.ParseUint(strings.TrimPrefix(n.text, "0o"), 8, 32)
+func readMode(d *decoder, n *yaml.Node, l *Listener) {
+	if n.Kind == yaml.Int || n.Kind == yaml.Text {
+		v, err := strconv.ParseUint(strings.TrimPrefix(n.Text, "0o"), 8, 32)
 		if err == nil && v > 0 && v <= 0o777 {
 			l.Mode = fs.FileMode(v)
 			return

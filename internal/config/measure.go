@@ -6,24 +6,26 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // maxDuration bounds every duration: a year.
 const maxDuration = 8760 * time.Hour
 
 // durationInto reads a duration with its unit, least or longer.
-func durationInto[T any](least time.Duration, at func(*T) *time.Duration) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
+func durationInto[T any](least time.Duration, at func(*T) *time.Duration) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
 		const want = "a duration with its unit"
-		if n.kind != text {
+		if n.Kind != yaml.Text {
 			hint := "as in 30s, 500ms or 1m30s"
-			if v, ok := n.integer(); ok && v >= 0 {
+			if v, ok := n.Integer(); ok && v >= 0 {
 				hint = fmt.Sprintf("write %ds", v)
 			}
 			d.wrong(n, hint, want)
 			return
 		}
-		v, err := time.ParseDuration(n.text)
+		v, err := time.ParseDuration(n.Text)
 		switch {
 		case err != nil:
 			d.wrong(n, "the units are ms, s, m and h, as in 500ms, 30s, 1m30s or 2h", want)
@@ -53,9 +55,9 @@ var units = []struct {
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
 
 // sizeInto reads a number of bytes: 8192 or 8KiB.
-func sizeInto[T any, I int | int64](low, high int64, at func(*T) *I) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		v, ok := n.size()
+func sizeInto[T any, I int | int64](low, high int64, at func(*T) *I) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		v, ok := size(n)
 		if ok && v >= low && v <= high {
 			*at(into) = I(v)
 			return
@@ -63,7 +65,7 @@ func sizeInto[T any, I int | int64](low, high int64, at func(*T) *I) func(*decod
 		hint := ""
 		if !ok {
 			hint = "write bytes, or a number with KiB, MiB or GiB, as in 8KiB"
-			if plain, ok := strings.CutSuffix(n.text, "/s"); ok && n.kind == text {
+			if plain, ok := strings.CutSuffix(n.Text, "/s"); ok && n.Kind == yaml.Text {
 				hint = "it is a number of bytes in each second: write it without the /s, as in " + shown(plain)
 			}
 		}
@@ -73,18 +75,19 @@ func sizeInto[T any, I int | int64](low, high int64, at func(*T) *I) func(*decod
 
 // shown is a size as somebody meant it, if it is one.
 func shown(s string) string {
-	if _, ok := (&node{kind: text, text: s}).size(); !ok {
+	if _, ok := size(&yaml.Node{Kind: yaml.Text, Text: s}); !ok {
 		return "8KiB"
 	}
 	return s
 }
 
-func (n *node) size() (int64, bool) {
-	if n.kind != text {
-		return n.integer()
+// size returns the value of a number of bytes, with a unit or without.
+func size(n *yaml.Node) (int64, bool) {
+	if n.Kind != yaml.Text {
+		return n.Integer()
 	}
 	for _, u := range units {
-		digits, ok := strings.CutSuffix(n.text, u.suffix)
+		digits, ok := strings.CutSuffix(n.Text, u.suffix)
 		if !ok {
 			continue
 		}

@@ -2,22 +2,28 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // maxFile is how long a configuration file may be, in bytes. The YAML parser
 // takes about a second for the worst file of this length.
 const maxFile = 1 << 20
+
+// builtIn stands for the path of the embedded configuration in messages.
+const builtIn = "(built-in default)"
 
 //go:embed default.yaml
 var defaultYAML []byte
@@ -47,10 +53,12 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// readFile returns the bytes of a configuration file of bounded length.
-func readFile(path string) ([]byte, error) {
-	raw, _, err := readDated(path)
-	return raw, err
+// Read returns the bytes of a configuration file, of bounded length, and their Hash.
+func Read(path string) (raw []byte, hash string, err error) {
+	if raw, _, err = readDated(path); err != nil {
+		return nil, "", err
+	}
+	return raw, Hash(raw), nil
 }
 
 // readDated also returns when the file was written in place, Config.InPlace. It must
@@ -104,48 +112,34 @@ func Hash(raw []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// dialect is what is typical of configurations among YAML files.
+var dialect = yaml.Dialect{
+	Empty:     "the file holds no configuration",
+	EmptyHint: "at least one listener is needed; see docs/CONFIGURATION.md",
+	Hint: func(line string) string {
+		if strings.Contains(line, "address:") && strings.Contains(line, "[") {
+			return `put an IPv6 address in quotes, as in address: "[::1]:8080"`
+		}
+		return ""
+	},
+}
+
 func parse(path string, raw []byte, h *host) (*Config, error) {
-	rep := &report{src: newSource(path, raw)}
+	rep := yaml.NewReport(cmp.Or(path, builtIn), raw)
 	c := defaults()
 	c.Path, c.Raw, c.SHA256 = path, bytes.Clone(raw), Hash(raw)
 
-	if !checkText(rep, raw) {
-		return nil, rep.err()
+	if len(raw) > maxFile {
+		rep.Add(Position{Line: 1, Column: 1}, "", "the configuration is longer than %s", shortSize(maxFile))
+		return nil, rep.Err()
 	}
-	root := parseYAML(rep, bytes.TrimPrefix(raw, []byte("\ufeff")))
-	if root != nil {
+	if root := yaml.Parse(rep, raw, dialect); root != nil {
 		d := &decoder{rep: rep, host: h, path: path, schemas: schemas()}
 		d.config(root, c)
 	}
-	if rep.bad() {
-		return nil, rep.err()
+	if rep.Bad() {
+		return nil, rep.Err()
 	}
-	c.Warnings = rep.sorted(rep.warns, "warnings")
+	c.Warnings = rep.Warnings()
 	return c, nil
-}
-
-// checkText refuses bytes that are no text, before the YAML parser sees them.
-func checkText(rep *report, raw []byte) bool {
-	if len(raw) > maxFile {
-		rep.add(Position{1, 1}, "", "the configuration is longer than %s", shortSize(maxFile))
-		return false
-	}
-	p := Position{1, 1}
-	for rest := raw; len(rest) > 0; {
-		r, size := utf8.DecodeRune(rest)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			rep.add(p, "save the file as UTF-8", "byte 0x%02x is not valid UTF-8", rest[0])
-			return false
-		case r == '\n':
-			p = Position{p.Line + 1, 0}
-		case r == '\r' && bytes.HasPrefix(rest[1:], []byte("\n")), r == '\t':
-		case r < ' ' || r == 0x7f:
-			rep.add(p, `in double quotes it can be written as "\x..`+`"`, "control character 0x%02x", r)
-			return false
-		}
-		p.Column++
-		rest = rest[size:]
-	}
-	return true
 }

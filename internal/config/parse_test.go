@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
 func TestDefault(t *testing.T) {
@@ -47,7 +49,7 @@ listeners:
 		t.Errorf("%+v", c)
 	}
 	a, b := c.Listeners[0], c.Listeners[1]
-	if a.Accept != AcceptReuseport || a.Backlog != 4096 || a.Mode != 0 || a.Pos != (Position{3, 24}) {
+	if a.Accept != AcceptReuseport || a.Backlog != 4096 || a.Mode != 0 || a.Pos != (Position{Line: 3, Column: 24}) {
 		t.Errorf("%+v", a)
 	}
 	h := a.HTTP
@@ -108,15 +110,15 @@ func TestEverything(t *testing.T) {
 func TestText(t *testing.T) {
 	const good = "listeners: [{name: e, address: 127.0.0.1:7, echo: {}}]\n"
 	for text, want := range map[string]string{
-		"":                                     `web.yaml:1:1: the file holds no configuration`,
-		" \n\n":                                `web.yaml:1:1: the file holds no configuration`,
-		"# é\nuser: \xff\n":                    `web.yaml:2:7: byte 0xff is not valid UTF-8`,
-		"a: \x00\n":                            `web.yaml:1:4: control character 0x00`,
-		"a\rb: 1\n":                            `web.yaml:1:2: control character 0x0d`,
-		good + "é: \x1b[31m\n":                 `web.yaml:2:4: control character 0x1b`,
-		strings.Repeat("- ", maxDepth+1) + "x": `web.yaml:1:129: values are nested more than 64 deep`,
-		strings.Repeat("- x\n", maxTokens):     `web.yaml:100001:1: the file has more than 200000 YAML tokens`,
-		strings.Repeat("#", maxFile+1):         `web.yaml:1:1: the configuration is longer than 1MiB`,
+		"":                     `web.yaml:1:1: the file holds no configuration`,
+		" \n\n":                `web.yaml:1:1: the file holds no configuration`,
+		"# é\nuser: \xff\n":    `web.yaml:2:7: byte 0xff is not valid UTF-8`,
+		"a: \x00\n":            `web.yaml:1:4: control character 0x00`,
+		"a\rb: 1\n":            `web.yaml:1:2: control character 0x0d`,
+		good + "é: \x1b[31m\n": `web.yaml:2:4: control character 0x1b`,
+		strings.Repeat("- ", yaml.MaxDepth+1) + "x": `web.yaml:1:129: values are nested more than 64 deep`,
+		strings.Repeat("- x\n", yaml.MaxTokens):     `web.yaml:100001:1: the file has more than 200000 YAML tokens`,
+		strings.Repeat("#", maxFile+1):              `web.yaml:1:1: the configuration is longer than 1MiB`,
 	} {
 		_, err := parseOn(testHost(), text)
 		if err == nil {
@@ -152,6 +154,26 @@ func TestBomb(t *testing.T) {
 	_, err := parseOn(testHost(), text)
 	if err == nil || !strings.Contains(err.(Errors)[0].Message, "") {
 		t.Error("accepted")
+	}
+}
+
+// TestBombOfNothing is one of lists whose items hold nothing: they are counted too.
+func TestBombOfNothing(t *testing.T) {
+	for _, list := range []string{
+		"http: &x {routes: [" + strings.Repeat("~,", 1_500) + "]}",
+		"tls: &x {certificates: [" + strings.Repeat("~,", 1_500) + "]}",
+	} {
+		key, _, _ := strings.Cut(list, ":")
+		text := "listeners:\n- " + list + "\n" + strings.Repeat("- "+key+": *x\n", 1_000)
+		rep := yaml.NewReport("web.yaml", []byte(text))
+		d := &decoder{rep: rep, host: testHost(), schemas: schemas()}
+		d.config(yaml.Parse(rep, []byte(text), dialect), defaults())
+		if !rep.Bad() || d.visits <= yaml.MaxNodes {
+			t.Errorf("%s: accepted with %d visits", key, d.visits)
+		}
+		if most := 2 * yaml.MaxNodes; d.visits > most {
+			t.Errorf("%s: %d visits, of at most %d", key, d.visits, most)
+		}
 	}
 }
 

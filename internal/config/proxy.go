@@ -1,21 +1,54 @@
 package config
 
 import (
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
+
+	"reuseportd/internal/config/yaml"
+)
+
+// Proxy passes requests on to the servers of an upstream.
+type Proxy struct {
+	Upstream string
+	// StripPrefix takes the route's path off the request's.
+	StripPrefix bool
+	// Host is the Host field that is sent: HostPreserve, HostServer or any other text.
+	Host string
+
+	Request, Response HeaderEdit
+
+	ResponseTimeout time.Duration // between two reads from the server: 504
+	TotalTimeout    time.Duration // of an exchange; 0 is no bound
+}
+
+const (
+	HostPreserve = "preserve" // the client's
+	HostServer   = "server"   // the server's address
 )
 
 var proxyObject = object[Proxy]{at: "listeners[].http.routes[].proxy", what: "proxy", fields: []field[Proxy]{
-	{"upstream", func(d *decoder, n *node, p *Proxy) { p.Upstream = d.use(n, true) }},
+	{"upstream", func(d *decoder, n *yaml.Node, p *Proxy) { p.Upstream = d.use(n, true) }},
 	{"strip_prefix", boolInto(func(p *Proxy) *bool { return &p.StripPrefix })},
 	{"host", hostFieldInto(func(p *Proxy) *string { return &p.Host })},
-	{"request_headers", func(d *decoder, n *node, p *Proxy) { requestHeadersObject.read(d, n, &p.Request) }},
-	{"response_headers", func(d *decoder, n *node, p *Proxy) { responseHeadersObject.read(d, n, &p.Response) }},
+	{"request_headers", func(d *decoder, n *yaml.Node, p *Proxy) { requestHeadersObject.read(d, n, &p.Request) }},
+	{"response_headers", func(d *decoder, n *yaml.Node, p *Proxy) { responseHeadersObject.read(d, n, &p.Response) }},
 	{"response_timeout", durationInto(time.Millisecond, func(p *Proxy) *time.Duration { return &p.ResponseTimeout })},
 	{"total_timeout", durationInto(0, func(p *Proxy) *time.Duration { return &p.TotalTimeout })},
 }}
+
+func (d *decoder) proxy(n *yaml.Node) *Proxy {
+	p := &Proxy{Host: HostPreserve, ResponseTimeout: 60 * time.Second}
+	if g := proxyObject.read(d, n, p); g != nil && !g.has("upstream") {
+		d.missing(g, n.Pos, "add upstream: and the name of one", "proxy without upstream")
+	}
+	return p
+}
+
+// HeaderEdit is done to the fields of a message: Remove first, then Set, which also
+// removes what the message had of that name. Names and values are valid.
+type HeaderEdit struct {
+	Set    []Header
+	Remove []string
+}
 
 var (
 	requestHeadersObject  = headerEditObject("request_headers", proxyRequestHeaders)
@@ -24,8 +57,8 @@ var (
 
 func headerEditObject(name string, own map[string]string) object[HeaderEdit] {
 	return object[HeaderEdit]{at: "listeners[].http.routes[].proxy." + name, what: name, fields: []field[HeaderEdit]{
-		{"set", func(d *decoder, n *node, e *HeaderEdit) { e.Set = d.headers(n, own) }},
-		{"remove", func(d *decoder, n *node, e *HeaderEdit) { e.Remove = d.headerNames(n, own) }},
+		{"set", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Set = d.headers(n, own) }},
+		{"remove", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Remove = d.headerNames(n, own) }},
 	}}
 }
 
@@ -55,54 +88,4 @@ func with(a, b map[string]string) map[string]string {
 		}
 	}
 	return all
-}
-
-func (d *decoder) proxy(n *node) *Proxy {
-	p := &Proxy{Host: HostPreserve, ResponseTimeout: 60 * time.Second}
-	if g := proxyObject.read(d, n, p); g != nil && !g.has("upstream") {
-		d.missing(g, n.pos, "add upstream: and the name of one", "proxy without upstream")
-	}
-	return p
-}
-
-// headerNames reads the names of headers.
-func (d *decoder) headerNames(n *node, own map[string]string) []string {
-	items, ok := d.items(n, "as in [Cookie]")
-	if !ok {
-		return nil
-	}
-	var names []string
-	for _, item := range items {
-		if !d.visit(item.pos) {
-			return nil
-		}
-		if s, ok := d.text(item); ok && d.headerName(s, item.pos, own, "removed") {
-			names = append(names, s)
-		}
-	}
-	return names
-}
-
-// hostFieldInto reads the value of a Host field: a name or an address, perhaps with a
-// port (RFC 9110 section 7.2).
-func hostFieldInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		s, ok := d.text(n)
-		if !ok {
-			return
-		}
-		host := s
-		if colon := strings.LastIndexByte(s, ':'); colon >= 0 && !strings.HasSuffix(s, "]") {
-			if _, err := strconv.ParseUint(s[colon+1:], 10, 16); err == nil {
-				host = s[:colon]
-			}
-		}
-		ip, err := netip.ParseAddr(bareIP(host))
-		six := err == nil && ip.Is6() && ip.Zone() == "" && host == "["+bareIP(host)+"]"
-		if !six && (len(host) > 255 || !isHostName(strings.ToLower(host))) {
-			d.wrong(n, "as in app.internal, app.internal:8080 or [::1]:8080", "the host that is sent")
-			return
-		}
-		*at(into) = s
-	}
 }

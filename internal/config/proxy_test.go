@@ -27,9 +27,9 @@ upstreams:
 		t.Error(err, c.Warnings)
 	}
 	want := Upstream{
-		Name: "app", Balance: BalanceRoundRobin, Servers: []Server{{Network: "tcp", Address: "10.0.0.1:80", Weight: 1, Pos: Position{7, 37}}},
+		Name: "app", Balance: BalanceRoundRobin, Servers: []Server{{Network: "tcp", Address: "10.0.0.1:80", Weight: 1, Pos: Position{Line: 7, Column: 37}}},
 		ConnectTimeout: 2 * time.Second, IdleConnections: 64, IdleTimeout: time.Minute, MaxFailures: 3, CoolDown: 10 * time.Second,
-		Retries: 2, ResolveEvery: 10 * time.Second, Pos: Position{7, 12},
+		Retries: 2, ResolveEvery: 10 * time.Second, Pos: Position{Line: 7, Column: 12},
 	}
 	if got := *c.Upstream("app"); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)

@@ -11,18 +11,10 @@ import (
 	"reuseportd/internal/sandbox"
 )
 
-// SandboxUser returns c as the sandbox takes it, nil for nil.
-func (c *Credential) SandboxUser() *sandbox.User {
-	if c == nil {
-		return nil
-	}
-	return &sandbox.User{UID: c.UID, GID: c.GID, Groups: c.Groups}
-}
-
 // reach tries each root and each Unix socket as the workers' user, whom the master is not: what a
-// worker can't reach would be answered with 403 or 502, and nobody would have been told.
+// worker can't reach would be answered with 403 or 502, with no word to the operator.
 func (d *decoder) reach(c *Config) {
-	if d.host == nil || d.host.access == nil || c.Credential == nil || d.rep.bad() {
+	if d.host == nil || d.host.access == nil || c.Credential == nil || d.rep.Bad() {
 		return
 	}
 	t := &trial{d: d, who: c.Credential, user: c.Credential.SandboxUser(), tried: make(map[string]bool)}
@@ -46,7 +38,7 @@ func (d *decoder) reach(c *Config) {
 	}
 }
 
-// trial is the trying of what one configuration names.
+// trial tries the paths that one configuration names.
 type trial struct {
 	d     *decoder
 	who   *Credential
@@ -55,7 +47,7 @@ type trial struct {
 	hung  bool // a file system has not answered: no more is asked
 }
 
-// try asks once for each path. Where a file system doesn't answer the rest goes untried: the master waits for
+// try asks once for each path. After a file system that doesn't answer the rest goes untried: the master waits for
 // one only.
 func (t *trial) try(path string, mode uint32, pos Position) error {
 	if t.hung || t.tried[path] {
@@ -65,7 +57,7 @@ func (t *trial) try(path string, mode uint32, pos Position) error {
 	err := t.d.host.access(t.user, path, mode)
 	if errors.Is(err, sandbox.ErrNoAnswer) {
 		t.hung = true
-		t.d.rep.warn(pos, "", fmt.Sprintf("whether %s can reach %s is not known, nor what comes after it: %v", t.who.User, path, err))
+		t.d.rep.Warn(pos, "", fmt.Sprintf("whether %s can reach %s is not known, nor what comes after it: %v", t.who.User, path, err))
 		return nil
 	}
 	return err
@@ -76,7 +68,7 @@ func (t *trial) root(f *Files) {
 		t.refuse(f.RootPos, "the root "+f.Root, err)
 		return
 	}
-	// What is there for everybody to see says whether files can be read, not only found.
+	// The index shows whether files can be read, not only found.
 	if err := t.try(filepath.Join(f.Root, f.Index), unix.R_OK, f.RootPos); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.refuse(f.RootPos, "the file "+filepath.Join(f.Root, f.Index), err)
 	}
@@ -86,13 +78,13 @@ func (t *trial) socket(s *Server) {
 	switch err := t.try(s.Address, unix.W_OK, s.Pos); {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		t.d.rep.warn(s.Pos, "start the server", s.Address+" is not there yet")
+		t.d.rep.Warn(s.Pos, "start the server", s.Address+" is not there yet")
 	default:
 		t.refuse(s.Pos, "the socket "+s.Address, err)
 	}
 }
 
-// refuse says what a worker can't reach, and what to do.
+// refuse reports what a worker can't reach, and what to do.
 func (t *trial) refuse(pos Position, what string, err error) {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -102,5 +94,5 @@ func (t *trial) refuse(pos Position, what string, err error) {
 	if t.who.Default {
 		hint = "let that user reach it, or name one that does with user:; `user: root` is what earlier releases did without the key"
 	}
-	t.d.rep.add(pos, hint, "workers, which run as %s, can't reach %s: %v", t.who, what, err)
+	t.d.rep.Add(pos, hint, "workers, which run as %s, can't reach %s: %v", t.who, what, err)
 }

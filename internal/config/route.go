@@ -3,51 +3,57 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
-	"time"
+
+	"reuseportd/internal/config/yaml"
 )
+
+// Route is chosen by host, then by the longest path prefix. Exactly one of
+// Respond, Files and Proxy is set.
+type Route struct {
+	// Host is lower case and without a port; "" matches every host.
+	Host string
+	// Path is a prefix that begins with "/". "/a/" matches below it; "/a"
+	// matches "/a" and what is below "/a/", never "/ab".
+	Path string
+
+	Respond *Respond
+	Files   *Files
+	Proxy   *Proxy
+}
 
 var routeObject = object[Route]{at: "listeners[].http.routes[]", what: "a route", fields: []field[Route]{
 	{"host", readHost},
 	{"path", readPath},
-	{"respond", func(d *decoder, n *node, r *Route) { r.Respond = d.respond(n) }},
-	{"files", func(d *decoder, n *node, r *Route) { r.Files = d.files(n) }},
-	{"proxy", func(d *decoder, n *node, r *Route) { r.Proxy = d.proxy(n) }},
+	{"respond", func(d *decoder, n *yaml.Node, r *Route) { r.Respond = d.respond(n) }},
+	{"files", func(d *decoder, n *yaml.Node, r *Route) { r.Files = d.files(n) }},
+	{"proxy", func(d *decoder, n *yaml.Node, r *Route) { r.Proxy = d.proxy(n) }},
 }}
 
-// answers are what a route has one of.
-var answers = []string{"respond", "files", "proxy"}
+// routeKinds are the keys that a route has one of.
+var routeKinds = []string{"respond", "files", "proxy"}
 
-var filesObject = object[Files]{at: "listeners[].http.routes[].files", what: "files", fields: []field[Files]{
-	{"root", readRoot},
-	{"index", readIndex},
-	{"cache", durationInto(0, func(f *Files) *time.Duration { return &f.Cache })},
-}}
-
-func (d *decoder) routes(n *node) []Route {
+func (d *decoder) routes(n *yaml.Node) []Route {
 	items, ok := d.items(n, "begin each route with - path:")
 	if !ok {
 		return nil
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - respond:, - files: or - proxy:", "http without routes")
+		d.rep.Add(n.Pos, "add at least one - respond:, - files: or - proxy:", "http without routes")
 	}
 	routes := make([]Route, 0, len(items))
 	seen := map[[2]string]Position{}
 	for _, item := range items {
 		r := Route{Path: "/"}
-		before := len(d.rep.errs)
+		before := d.rep.Len()
 		g := routeObject.read(d, item, &r)
 		if g == nil {
 			continue
 		}
-		if len(d.rep.errs) == before {
-			d.uniqueRoute(seen, &r, g.pos("path", item.pos))
+		if d.rep.Len() == before {
+			d.uniqueRoute(seen, &r, g.pos("path", item.Pos))
 		}
-		d.oneOf(item, g, answers, "keep one; give the other a route of its own", "a route answers in one way, and this one has %s", "a route that answers nothing")
+		d.oneOf(item, g, routeKinds, "keep one; give the other a route of its own", "a route answers in one way, and this one has %s", "a route that answers nothing")
 		routes = append(routes, r)
 	}
 	return routes
@@ -65,20 +71,11 @@ func (d *decoder) uniqueRoute(seen map[[2]string]Position, r *Route, pos Positio
 	if r.Host != "" {
 		on = "the host " + r.Host
 	}
-	d.rep.add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two routes have the path %s on %s", quote(r.Path), on)
+	d.rep.Add(pos, fmt.Sprintf("the first is on line %d", first.Line), "two routes have the path %s on %s", yaml.Quote(r.Path), on)
 }
 
-// isHostName tells whether s is labels with dots between, in lower case: RFC 1123 section 2.1,
-// and underscores, which are met.
-func isHostName(s string) bool { return hostForm().MatchString(s) }
-
-// hostForm is made when it is first needed, which is not at every start.
-var hostForm = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
-})
-
 // readHost reads a name or an IP address, as a Host field has it without port.
-func readHost(d *decoder, n *node, r *Route) {
+func readHost(d *decoder, n *yaml.Node, r *Route) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -104,7 +101,7 @@ func readHost(d *decoder, n *node, r *Route) {
 }
 
 // readPath reads a prefix, as it looks after percent-decoding.
-func readPath(d *decoder, n *node, r *Route) {
+func readPath(d *decoder, n *yaml.Node, r *Route) {
 	s, ok := d.text(n)
 	if !ok {
 		return
@@ -126,48 +123,4 @@ func readPath(d *decoder, n *node, r *Route) {
 		return
 	}
 	d.wrong(n, hint, "a path prefix")
-}
-
-func (d *decoder) files(n *node) *Files {
-	f := &Files{Index: "index.html"}
-	if g := filesObject.read(d, n, f); g != nil && !g.has("root") {
-		d.missing(g, n.pos, "add root: and the directory to serve", "files without root")
-	}
-	return f
-}
-
-func readRoot(d *decoder, n *node, f *Files) {
-	s, ok := d.text(n)
-	if !ok {
-		return
-	}
-	if !filepath.IsAbs(s) || hasControl(s) {
-		hint := "as in /srv/www"
-		if abs, err := filepath.Abs(filepath.Join(filepath.Dir(d.path), s)); err == nil && s != "" && d.path != "" && d.host != nil {
-			hint = "write " + abs + " if that is meant"
-		}
-		d.wrong(n, hint, "an absolute path")
-		return
-	}
-	f.Root, f.RootPos = filepath.Clean(s), n.pos
-	if d.host == nil {
-		return
-	}
-	if bad := d.host.checkDir(f.Root, "the root"); bad != nil {
-		d.rep.add(n.pos, bad.hint, "%s", bad.message)
-	}
-}
-
-func readIndex(d *decoder, n *node, f *Files) {
-	s, ok := d.text(n)
-	if ok && (s == "" || s == "." || s == ".." || strings.Contains(s, "/") || hasControl(s)) {
-		d.wrong(n, "as in index.html", "the name of a file, without a directory")
-		return
-	}
-	f.Index = s
-}
-
-// hasControl says whether s holds a control character, NUL among them.
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }

@@ -2,35 +2,37 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // text reads text. A bare number or true is refused: whoever means text says
 // so with quotes.
-func (d *decoder) text(n *node) (string, bool) {
-	if n.kind == text {
-		return n.text, true
+func (d *decoder) text(n *yaml.Node) (string, bool) {
+	if n.Kind == yaml.Text {
+		return n.Text, true
 	}
 	hint := ""
-	if n.kind == boolean || n.kind == integer || n.kind == number {
-		hint = fmt.Sprintf("write %q", n.text)
+	if n.Kind == yaml.Bool || n.Kind == yaml.Int || n.Kind == yaml.Float {
+		hint = fmt.Sprintf("write %q", n.Text)
 	}
 	d.wrong(n, hint, "text")
 	return "", false
 }
 
 // boolInto reads true or false.
-func boolInto[T any](at func(*T) *bool) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		if n.kind == boolean {
-			*at(into) = strings.EqualFold(n.text, "true")
+func boolInto[T any](at func(*T) *bool) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		if n.Kind == yaml.Bool {
+			*at(into) = strings.EqualFold(n.Text, "true")
 			return
 		}
 		hint := ""
-		if n.kind == text {
-			switch strings.ToLower(n.text) {
+		if n.Kind == yaml.Text {
+			switch strings.ToLower(n.Text) {
 			case "yes", "on", "y", "true":
 				hint = "write true"
 			case "no", "off", "n", "false":
@@ -42,9 +44,9 @@ func boolInto[T any](at func(*T) *bool) func(*decoder, *node, *T) {
 }
 
 // intInto reads a decimal number between low and high.
-func intInto[T any](low, high int, at func(*T) *int) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		if v, ok := n.integer(); ok && v >= int64(low) && v <= int64(high) {
+func intInto[T any](low, high int, at func(*T) *int) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		if v, ok := n.Integer(); ok && v >= int64(low) && v <= int64(high) {
 			*at(into) = int(v)
 			return
 		}
@@ -52,30 +54,67 @@ func intInto[T any](low, high int, at func(*T) *int) func(*decoder, *node, *T) {
 	}
 }
 
-// integer returns the value of a plain decimal number.
-func (n *node) integer() (int64, bool) {
-	if n.kind != integer {
-		return 0, false
-	}
-	v, err := strconv.ParseInt(strings.ReplaceAll(n.text, "_", ""), 10, 64)
-	return v, err == nil
-}
-
 // choiceInto reads one of a few words.
-func choiceInto[T any, W ~string](choice []W, at func(*T) *W) func(*decoder, *node, *T) {
+func choiceInto[T any, W ~string](choice []W, at func(*T) *W) func(*decoder, *yaml.Node, *T) {
 	words := make([]string, len(choice))
 	for i, w := range choice {
 		words[i] = string(w)
 	}
-	return func(d *decoder, n *node, into *T) {
-		if n.kind == text && slices.Contains(words, n.text) {
-			*at(into) = W(n.text)
+	return func(d *decoder, n *yaml.Node, into *T) {
+		if n.Kind == yaml.Text && slices.Contains(words, n.Text) {
+			*at(into) = W(n.Text)
 			return
 		}
 		hint := ""
-		if near := nearest(n.text, words); near != "" && n.kind == text {
+		if near := yaml.Nearest(n.Text, words); near != "" && n.Kind == yaml.Text {
 			hint = "did you mean " + near + "?"
 		}
-		d.wrong(n, hint, sentence(words, "or"))
+		d.wrong(n, hint, yaml.Sentence(words, "or"))
+	}
+}
+
+// pathInto reads the absolute path of a file that the master reads.
+func pathInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		s, ok := d.text(n)
+		if !ok {
+			return
+		}
+		if !filepath.IsAbs(s) || hasControl(s) {
+			d.wrong(n, "write the path of a file, from / on", "an absolute path")
+			return
+		}
+		*at(into) = filepath.Clean(s)
+	}
+}
+
+// hasControl reports whether s holds a control character, NUL among them.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// isName reports whether s can be the name of a listener or of an upstream. Every start of a
+// worker calls it, so it is no regular expression, which would be compiled each time.
+func isName(s string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
+
+// nameInto reads the name of a listener or of an upstream.
+func nameInto[T any](at func(*T) *string) func(*decoder, *yaml.Node, *T) {
+	return func(d *decoder, n *yaml.Node, into *T) {
+		s, ok := d.text(n)
+		if ok && !isName(s) {
+			d.wrong(n, "use letters, digits, dot, dash and underscore, at most 64", "a short name")
+			return
+		}
+		*at(into) = s
 	}
 }

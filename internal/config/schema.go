@@ -1,18 +1,22 @@
 package config
 
-import "slices"
+import (
+	"slices"
 
-// schema is what an object tells of itself: to hints and to tests.
+	"reuseportd/internal/config/yaml"
+)
+
+// schema is what hints and tests need to know of an object.
 type schema struct {
 	at, what string
 	keys     []string
 }
 
 // schemas lists every object that the decoder knows. The decoder gets it as a
-// value: the tables refer to code of the decoder, so that can't refer to them.
+// value: the tables refer to the decoder's code, which therefore can't refer to them.
 func schemas() []schema {
 	return []schema{
-		topLevel.schema(), sandboxing.schema(), logging.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
+		topLevel.schema(), sandboxObject.schema(), logObject.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
 		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
 		keepaliveObject.schema(), tlsObject.schema(), certificateObject.schema(), clientAuthObject.schema(), ticketsObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
 		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),
@@ -21,9 +25,9 @@ func schemas() []schema {
 
 func (o *object[T]) schema() schema { return schema{o.at, o.what, o.keys()} }
 
-// unknownHint says what an unknown key was likely meant to be.
+// unknownHint returns what an unknown key was likely meant to be.
 func (o *object[T]) unknownHint(d *decoder, key string) string {
-	if near := nearest(key, o.keys()); near != "" {
+	if near := yaml.Nearest(key, o.keys()); near != "" {
 		return "did you mean " + near + "?"
 	}
 	var owners []string
@@ -33,9 +37,9 @@ func (o *object[T]) unknownHint(d *decoder, key string) string {
 		}
 	}
 	if len(owners) > 0 {
-		return key + " belongs in " + sentence(owners, "or")
+		return key + " belongs in " + yaml.Sentence(owners, "or")
 	}
-	hint := "the keys are " + sentence(o.keys(), "and")
+	hint := "the keys are " + yaml.Sentence(o.keys(), "and")
 	if o.more != "" {
 		hint += "; " + o.more
 	}

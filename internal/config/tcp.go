@@ -1,15 +1,26 @@
 package config
 
 import (
-	"fmt"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
+// TCP passes bytes between a client and a server of an upstream.
+type TCP struct {
+	Upstream string // of those that SNI has nothing for; "" if there is none
+	SNI      []SNI  // upstreams by the name that a client's TLS hello asks for; empty if it isn't looked at
+	// IdleTimeout cuts a pair on which nothing moved for so long; TotalTimeout any pair.
+	// 0 is never.
+	IdleTimeout, TotalTimeout time.Duration
+	// AcceptProxy expects a PROXY protocol header before all else that a client sends.
+	AcceptProxy bool
+	NoDelay     bool       // TCP_NODELAY, tcp(7)
+	Keepalive   *Keepalive // nil turns it off
+}
+
 var tcpObject = object[TCP]{at: "listeners[].tcp", what: "tcp", fields: []field[TCP]{
-	{"upstream", func(d *decoder, n *node, t *TCP) { t.Upstream = d.use(n, false) }},
+	{"upstream", func(d *decoder, n *yaml.Node, t *TCP) { t.Upstream = d.use(n, false) }},
 	{"sni", readSNI},
 	{"idle_timeout", durationInto(0, func(t *TCP) *time.Duration { return &t.IdleTimeout })},
 	{"total_timeout", durationInto(0, func(t *TCP) *time.Duration { return &t.TotalTimeout })},
@@ -18,123 +29,11 @@ var tcpObject = object[TCP]{at: "listeners[].tcp", what: "tcp", fields: []field[
 	{"keepalive", readKeepalive},
 }}
 
-// The bounds are the kernel's: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT.
-var keepaliveObject = object[Keepalive]{at: "listeners[].tcp.keepalive", what: "keepalive", fields: []field[Keepalive]{
-	{"idle", secondsInto(32767, func(k *Keepalive) *time.Duration { return &k.Idle })},
-	{"interval", secondsInto(32767, func(k *Keepalive) *time.Duration { return &k.Interval })},
-	{"count", intInto(1, 127, func(k *Keepalive) *int { return &k.Count })},
-}}
-
-func defaultKeepalive() *Keepalive {
-	return &Keepalive{Idle: 60 * time.Second, Interval: 10 * time.Second, Count: 6}
-}
-
 // tcp reads a tcp service; it never returns nil.
-func (d *decoder) tcp(n *node) *TCP {
+func (d *decoder) tcp(n *yaml.Node) *TCP {
 	t := &TCP{IdleTimeout: time.Hour, NoDelay: true, Keepalive: defaultKeepalive()}
 	if g := tcpObject.read(d, n, t); g != nil && !g.has("upstream") && !g.has("sni") {
-		d.missing(g, n.pos, "add upstream: and the name of one", "tcp without upstream")
+		d.missing(g, n.Pos, "add upstream: and the name of one", "tcp without upstream")
 	}
 	return t
-}
-
-// readSNI reads name: upstream lines.
-func readSNI(d *decoder, n *node, t *TCP) {
-	const hint = `as in {"*.eu.example.com": eu, us.example.com: us}`
-	switch {
-	case n.kind != mapping:
-		d.wrong(n, hint, "name: upstream lines")
-		return
-	case len(n.entries) == 0:
-		d.rep.add(n.pos, hint+"; or leave the key out", "sni has no names")
-		return
-	}
-	seen := map[string]Position{}
-	for _, e := range n.entries {
-		if !d.visit(e.pos) {
-			return
-		}
-		name := strings.ToLower(e.key)
-		first, twice := seen[name]
-		switch bad := checkServerName(name); {
-		case bad != nil:
-			d.rep.add(e.pos, bad.hint, "%s", bad.message)
-			continue
-		case twice:
-			d.rep.add(e.pos, fmt.Sprintf("the first is on line %d", first.Line), "the name %s is given twice", quote(name))
-			continue
-		}
-		seen[name] = e.pos
-		d.key = e.key
-		t.SNI = append(t.SNI, SNI{name, d.use(e.value, false)})
-	}
-}
-
-// checkServerName says why no TLS client can ask for a name (RFC 6066 section 3).
-func checkServerName(name string) *flaw {
-	host := strings.TrimPrefix(name, "*.")
-	switch {
-	case name == "*":
-		return &flaw{"* is everybody", "name the upstream of all others with upstream:"}
-	case strings.HasSuffix(host, "."):
-		return &flaw{quote(name) + " ends with a dot, and no client sends one", "leave the dot out"}
-	case strings.Contains(host, "*"):
-		return &flaw{"in " + quote(name) + " the * is not the whole first label", `write "*." before a name, for all below it`}
-	case strings.Contains(host, ":"):
-		return &flaw{quote(name) + " has a port, or is an address", "clients ask for names only: write one without a port"}
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return &flaw{quote(name) + " is an address, and clients ask for names only", "name its upstream with upstream:"}
-	}
-	if len(host) > 253 {
-		return &flaw{"the name has " + strconv.Itoa(len(host)) + " bytes, and 253 are the most", ""}
-	}
-	for label := range strings.SplitSeq(host, ".") {
-		if label == "" || len(label) > 63 {
-			return &flaw{"in " + quote(name) + " a label is empty, or longer than 63 bytes", ""}
-		}
-	}
-	for _, c := range host {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("-_.", c) {
-			return &flaw{
-				quote(name) + " has the character " + quote(string(c)) + ", which no name has",
-				"write a name that isn't ASCII as clients send it: xn--…",
-			}
-		}
-	}
-	return nil
-}
-
-// readKeepalive reads off, or the keys of an object.
-func readKeepalive(d *decoder, n *node, t *TCP) {
-	switch {
-	case n.kind == text && n.text == "off", n.kind == boolean && n.text == "off":
-		t.Keepalive = nil
-	case n.kind == mapping || n.kind == null:
-		t.Keepalive = defaultKeepalive()
-		keepaliveObject.read(d, n, t.Keepalive)
-	default:
-		hint := "as in {idle: 60s, interval: 10s, count: 6}"
-		if n.kind == boolean {
-			hint = "write off, or leave the key out for the default"
-		}
-		d.wrong(n, hint, "off, or idle, interval and count")
-	}
-}
-
-// secondsInto reads a duration that the kernel takes in seconds.
-func secondsInto[T any](most int, at func(*T) *time.Duration) func(*decoder, *node, *T) {
-	whole := durationInto(time.Second, func(v *time.Duration) *time.Duration { return v })
-	return func(d *decoder, n *node, into *T) {
-		var v time.Duration
-		whole(d, n, &v)
-		switch {
-		case v > time.Duration(most)*time.Second:
-			d.wrong(n, "", fmt.Sprintf("from 1s to %ds", most))
-		case v%time.Second != 0:
-			d.wrong(n, "the kernel counts it in seconds", "whole seconds")
-		case v > 0:
-			*at(into) = v
-		}
-	}
 }

@@ -2,11 +2,12 @@ package config
 
 import (
 	"crypto/tls"
-	"path/filepath"
 	"time"
+
+	"reuseportd/internal/config/yaml"
 )
 
-// TLS has a listener's connections encrypted.
+// TLS says how the connections of a listener are encrypted.
 type TLS struct {
 	// Certificates are chosen by the name that a client asks for; the first is for all others. There is one at least.
 	Certificates []Certificate
@@ -40,10 +41,10 @@ type ClientAuth struct {
 var tlsObject = object[TLS]{at: "listeners[].tls", what: "tls", fields: []field[TLS]{
 	{"certificates", readCertificates},
 	{"min_version", readMinVersion},
-	{"client_auth", func(d *decoder, n *node, t *TLS) {
-		t.ClientAuth = &ClientAuth{Require: true, Pos: n.pos}
+	{"client_auth", func(d *decoder, n *yaml.Node, t *TLS) {
+		t.ClientAuth = &ClientAuth{Require: true, Pos: n.Pos}
 		if g := clientAuthObject.read(d, n, t.ClientAuth); g != nil && !g.has("ca") {
-			d.missing(g, n.pos, "add ca: and the file with the certificates that sign clients'", "client_auth without ca")
+			d.missing(g, n.Pos, "add ca: and the file with the certificates that sign clients'", "client_auth without ca")
 		}
 	}},
 	{"handshake_timeout", durationInto(time.Millisecond, func(t *TLS) *time.Duration { return &t.HandshakeTimeout })},
@@ -57,7 +58,7 @@ var certificateObject = object[Certificate]{at: "listeners[].tls.certificates[]"
 }}
 
 var clientAuthObject = object[ClientAuth]{at: "listeners[].tls.client_auth", what: "client_auth", fields: []field[ClientAuth]{
-	{"mode", func(d *decoder, n *node, c *ClientAuth) {
+	{"mode", func(d *decoder, n *yaml.Node, c *ClientAuth) {
 		switch s, ok := d.text(n); {
 		case !ok:
 		case s == "require":
@@ -75,51 +76,51 @@ var ticketsObject = object[TLS]{at: "listeners[].tls.tickets", what: "tickets", 
 	{"rotate", durationInto(time.Minute, func(t *TLS) *time.Duration { return &t.Rotate })},
 }}
 
-// tls reads what has a listener encrypted; it never returns nil.
-func (d *decoder) tls(n *node) *TLS {
-	t := &TLS{MinVersion: tls.VersionTLS12, HandshakeTimeout: 10 * time.Second, Tickets: true, Rotate: 12 * time.Hour, Pos: n.pos}
+// tls reads how a listener is encrypted; it never returns nil.
+func (d *decoder) tls(n *yaml.Node) *TLS {
+	t := &TLS{MinVersion: tls.VersionTLS12, HandshakeTimeout: 10 * time.Second, Tickets: true, Rotate: 12 * time.Hour, Pos: n.Pos}
 	if g := tlsObject.read(d, n, t); g != nil && !g.has("certificates") {
-		d.missing(g, n.pos, "add certificates: with - {cert: FILE, key: FILE}", "tls without certificates")
+		d.missing(g, n.Pos, "add certificates: with - {cert: FILE, key: FILE}", "tls without certificates")
 	}
 	return t
 }
 
-func readCertificates(d *decoder, n *node, t *TLS) {
+func readCertificates(d *decoder, n *yaml.Node, t *TLS) {
 	items, ok := d.items(n, "begin each with - cert:")
 	if !ok {
 		return
 	}
 	if len(items) == 0 {
-		d.rep.add(n.pos, "add at least one - {cert: FILE, key: FILE}", "tls without certificates")
+		d.rep.Add(n.Pos, "add at least one - {cert: FILE, key: FILE}", "tls without certificates")
 	}
 	for _, item := range items {
-		c := Certificate{Pos: item.pos}
+		c := Certificate{Pos: item.Pos}
 		g := certificateObject.read(d, item, &c)
 		if g == nil {
 			continue
 		}
 		for _, key := range []string{"cert", "key"} {
 			if !g.has(key) {
-				d.missing(g, item.pos, "a certificate is cert: FILE and key: FILE, which may be the same file", "a certificate without "+key)
+				d.missing(g, item.Pos, "a certificate is cert: FILE and key: FILE, which may be the same file", "a certificate without "+key)
 			}
 		}
 		t.Certificates = append(t.Certificates, c)
 	}
 }
 
-func readMinVersion(d *decoder, n *node, t *TLS) {
+func readMinVersion(d *decoder, n *yaml.Node, t *TLS) {
 	switch {
-	case n.text == "1.2" && n.kind != mapping && n.kind != sequence:
+	case n.Text == "1.2" && n.Kind != yaml.Mapping && n.Kind != yaml.Sequence:
 		t.MinVersion = tls.VersionTLS12
-	case n.text == "1.3" && n.kind != mapping && n.kind != sequence:
+	case n.Text == "1.3" && n.Kind != yaml.Mapping && n.Kind != yaml.Sequence:
 		t.MinVersion = tls.VersionTLS13
 	default:
 		d.wrong(n, "earlier versions are not spoken (RFC 8996)", `"1.2" or "1.3"`)
 	}
 }
 
-func readMaxHandshakes(d *decoder, n *node, t *TLS) {
-	if n.kind == text && n.text == "auto" {
+func readMaxHandshakes(d *decoder, n *yaml.Node, t *TLS) {
+	if n.Kind == yaml.Text && n.Text == "auto" {
 		t.MaxHandshakes = 0
 		return
 	}
@@ -127,29 +128,14 @@ func readMaxHandshakes(d *decoder, n *node, t *TLS) {
 }
 
 // readTickets reads off, or the keys of an object.
-func readTickets(d *decoder, n *node, t *TLS) {
+func readTickets(d *decoder, n *yaml.Node, t *TLS) {
 	switch {
-	case n.text == "off" && (n.kind == text || n.kind == boolean):
+	case n.Text == "off" && (n.Kind == yaml.Text || n.Kind == yaml.Bool):
 		t.Tickets = false
-	case n.kind == mapping || n.kind == null:
+	case n.Kind == yaml.Mapping || n.Kind == yaml.Null:
 		ticketsObject.read(d, n, t)
 	default:
 		d.wrong(n, "write off, or leave the key out for the default", "off, or rotate")
-	}
-}
-
-// pathInto reads the absolute path of a file that the master reads.
-func pathInto[T any](at func(*T) *string) func(*decoder, *node, *T) {
-	return func(d *decoder, n *node, into *T) {
-		s, ok := d.text(n)
-		if !ok {
-			return
-		}
-		if !filepath.IsAbs(s) || hasControl(s) {
-			d.wrong(n, "write the path of a file, from / on", "an absolute path")
-			return
-		}
-		*at(into) = filepath.Clean(s)
 	}
 }
 

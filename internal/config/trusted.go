@@ -1,23 +1,24 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"reuseportd/internal/config/yaml"
+)
 
 // readTrusted reads ranges of addresses; a bare address is a range of one.
-func readTrusted(d *decoder, n *node, h *HTTP) {
+func readTrusted(d *decoder, n *yaml.Node, h *HTTP) {
 	items, ok := d.items(n, "as in [10.0.0.0/8]")
 	if !ok {
 		return
 	}
 	for _, item := range items {
-		if !d.visit(item.pos) {
-			return
-		}
 		if s, ok := d.text(item); !ok {
 			continue
 		} else if p, hint := parseRange(s); hint == "" {
 			h.TrustedProxies = append(h.TrustedProxies, p)
 		} else {
-			d.rep.add(item.pos, hint, "%s is not a range of addresses", quote(s))
+			d.rep.Add(item.Pos, hint, "%s is not a range of addresses", yaml.Quote(s))
 		}
 	}
 }

@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"reuseportd/internal/config/yaml"
+)
 
 // Balance is how a server is chosen among those of an upstream.
 type Balance string
@@ -11,6 +16,8 @@ const (
 	BalanceRandom     Balance = "random"            // of two at random, the one with fewer in use
 	BalanceHash       Balance = "hash"              // always the same one for a key, as long as it is there
 )
+
+var balances = []Balance{BalanceRoundRobin, BalanceLeast, BalanceRandom, BalanceHash}
 
 // Upstream is a named pool of servers that connections and requests go to.
 type Upstream struct {
@@ -40,80 +47,100 @@ type Upstream struct {
 	Pos Position
 }
 
-// Server is one address of an upstream, or all that a name stands for.
-type Server struct {
-	// Network is tcp or unix. Address is canonical: "10.0.0.1:80", "[::1]:80", a
-	// path, or "name:80" in lower case, which is to be looked up.
-	Network string
-	Address string
-	Named   bool
-
-	Weight         int // 1 or more
-	MaxConnections int // in use at the same time, by all workers together; 0 is no bound
-	Backup         bool
-
-	Pos Position
-}
-
-// Check is how servers are asked whether they are well: by a TCP connection, or by
-// an HTTP request if Path is set.
-type Check struct {
-	Interval, Timeout time.Duration
-	Rise, Fall        int // in a row, until it counts as up or down
-
-	Path       string
-	Host       string // the field that is sent; "" is the server's address
-	StatusFrom int    // the statuses that are well, both ends included
-	StatusTo   int
-}
-
-// TCP passes bytes between a client and a server of an upstream.
-type TCP struct {
-	Upstream string // "" if there is none for whom SNI has nothing
-	SNI      []SNI  // upstreams by the name that a client's TLS hello asks for; empty if it isn't looked at
-	// IdleTimeout cuts a pair on which nothing moved for so long; TotalTimeout any pair.
-	// 0 is never.
-	IdleTimeout, TotalTimeout time.Duration
-	// AcceptProxy has each client begin with a PROXY protocol header.
-	AcceptProxy bool
-	NoDelay     bool       // TCP_NODELAY, tcp(7)
-	Keepalive   *Keepalive // nil turns it off
-}
-
-// SNI says which upstream is meant by a name.
-type SNI struct {
-	Name     string // in lower case; "*." before it stands for one label or more
-	Upstream string
-}
-
-// Keepalive is TCP's own: TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT, tcp(7).
-type Keepalive struct {
-	Idle, Interval time.Duration // whole seconds
-	Count          int
-}
-
-// Proxy passes requests on to the servers of an upstream.
-type Proxy struct {
-	Upstream string
-	// StripPrefix takes the route's path off the request's.
-	StripPrefix bool
-	// Host is the Host field that is sent: HostPreserve, HostServer or any other text.
-	Host string
-
-	Request, Response HeaderEdit
-
-	ResponseTimeout time.Duration // between two reads from the server: 504
-	TotalTimeout    time.Duration // of an exchange; 0 is no bound
-}
-
 const (
-	HostPreserve = "preserve" // the client's
-	HostServer   = "server"   // the server's address
+	maxServers = 256
+	maxWeight  = 1000
 )
 
-// HeaderEdit is done to the fields of a message: Remove first, then Set, which also
-// removes what the message had of that name. Names and values are valid.
-type HeaderEdit struct {
-	Set    []Header
-	Remove []string
+var upstreamObject = object[Upstream]{at: "upstreams[]", what: "an upstream", fields: []field[Upstream]{
+	{"name", nameInto(func(u *Upstream) *string { return &u.Name })},
+	{"balance", choiceInto(balances, func(u *Upstream) *Balance { return &u.Balance })},
+	{"hash", readHash},
+	{"servers", func(d *decoder, n *yaml.Node, u *Upstream) { u.Servers = d.servers(n) }},
+	{"connect_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.ConnectTimeout })},
+	{"idle_connections", intInto(0, 1<<16, func(u *Upstream) *int { return &u.IdleConnections })},
+	{"idle_timeout", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.IdleTimeout })},
+	{"max_failures", intInto(0, 1000, func(u *Upstream) *int { return &u.MaxFailures })},
+	{"cool_down", durationInto(time.Millisecond, func(u *Upstream) *time.Duration { return &u.CoolDown })},
+	{"slow_start", durationInto(0, func(u *Upstream) *time.Duration { return &u.SlowStart })},
+	{"retries", intInto(0, maxServers, func(u *Upstream) *int { return &u.Retries })},
+	{"resolve_every", durationInto(100*time.Millisecond, func(u *Upstream) *time.Duration { return &u.ResolveEvery })},
+	{"send_proxy", readSendProxy},
+	{"check", func(d *decoder, n *yaml.Node, u *Upstream) { u.Check = d.healthCheck(n) }},
+}}
+
+var hashObject = object[Upstream]{at: "upstreams[].hash", what: "hash", fields: []field[Upstream]{
+	{"header", func(d *decoder, n *yaml.Node, u *Upstream) {
+		if s, ok := d.text(n); ok && d.headerName(s, n.Pos, nil, "") {
+			u.HashHeader = s
+		}
+	}},
+}}
+
+func defaultUpstream() Upstream {
+	return Upstream{
+		Balance:         BalanceRoundRobin,
+		ConnectTimeout:  2 * time.Second,
+		IdleConnections: 64,
+		IdleTimeout:     60 * time.Second,
+		MaxFailures:     3,
+		CoolDown:        10 * time.Second,
+		Retries:         2,
+		ResolveEvery:    10 * time.Second,
+	}
+}
+
+// readUpstreams reads the list and finds names given twice.
+func readUpstreams(d *decoder, n *yaml.Node, c *Config) {
+	items, ok := d.items(n, "begin each upstream with - name:")
+	if !ok {
+		return
+	}
+	names := map[string]Position{}
+	for _, item := range items {
+		u := defaultUpstream()
+		g := upstreamObject.read(d, item, &u)
+		if g == nil {
+			continue
+		}
+		u.Pos = g.pos("name", item.Pos)
+		for _, key := range []string{"name", "servers"} {
+			if !g.has(key) {
+				d.missing(g, item.Pos, "add "+key+":", "an upstream without "+key)
+			}
+		}
+		if g.has("hash") && u.Balance != BalanceHash {
+			d.rep.Add(g.entries["hash"].Pos, "remove it, or write balance: hash", "hash is for balance: hash, and this upstream has balance: %s", u.Balance)
+		}
+		if u.Name != "" {
+			d.unique(names, u.Name, u.Pos, "upstreams have the name "+yaml.Quote(u.Name))
+		}
+		c.Upstreams = append(c.Upstreams, u)
+	}
+}
+
+// readHash reads what the key is made of: client, or a header's name.
+func readHash(d *decoder, n *yaml.Node, u *Upstream) {
+	switch {
+	case n.Kind == yaml.Text && n.Text == "client":
+	case n.Kind == yaml.Mapping && len(n.Entries) > 0:
+		hashObject.read(d, n, u)
+	default:
+		hint := ""
+		if n.Kind == yaml.Text && isToken(n.Text) {
+			hint = fmt.Sprintf("write hash: {header: %s} if that is meant", n.Text)
+		}
+		d.wrong(n, hint, "client or {header: NAME}")
+	}
+}
+
+func readSendProxy(d *decoder, n *yaml.Node, u *Upstream) {
+	var word string
+	choiceInto([]string{"none", "v1", "v2"}, func(s *string) *string { return s })(d, n, &word)
+	switch word {
+	case "v1":
+		u.SendProxy = 1
+	case "v2":
+		u.SendProxy = 2
+	}
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"reuseportd/internal/config/yaml"
 )
 
 // use is a place that names an upstream.
@@ -14,10 +16,10 @@ type use struct {
 
 // use reads the name of an upstream. Whether there is one shows when all has been read:
 // upstreams may stand behind listeners.
-func (d *decoder) use(n *node, http bool) string {
+func (d *decoder) use(n *yaml.Node, http bool) string {
 	s, ok := d.text(n)
 	if ok {
-		d.uses = append(d.uses, use{s, n.pos, http})
+		d.uses = append(d.uses, use{s, n.Pos, http})
 	}
 	return s
 }
@@ -30,9 +32,9 @@ func (d *decoder) upstreams(c *Config) {
 		up := c.Upstream(u.name)
 		switch {
 		case up == nil:
-			d.rep.add(u.pos, unknownUpstream(u.name, c), "there is no upstream named %s", quote(u.name))
+			d.rep.Add(u.pos, unknownUpstream(u.name, c), "there is no upstream named %s", yaml.Quote(u.name))
 		case u.http && up.SendProxy != 0:
-			d.rep.add(u.pos, "take send_proxy off it, or make another upstream without",
+			d.rep.Add(u.pos, "take send_proxy off it, or make another upstream without",
 				"upstream %s has send_proxy, which is for tcp only", up.Name)
 		}
 	}
@@ -41,7 +43,7 @@ func (d *decoder) upstreams(c *Config) {
 	}
 	for i := range c.Upstreams {
 		if u := &c.Upstreams[i]; u.Name != "" && !used[u.Name] {
-			d.rep.warn(u.Pos, "remove it, or name it in a tcp: or a proxy:", "nothing uses the upstream "+u.Name)
+			d.rep.Warn(u.Pos, "remove it, or name it in a tcp: or a proxy:", "nothing uses the upstream "+u.Name)
 		}
 	}
 }
@@ -66,7 +68,7 @@ func (d *decoder) noCircle(c *Config, l *Listener) {
 func (d *decoder) noCircleTo(up *Upstream, l *Listener) {
 	for _, s := range up.Servers {
 		if s.Address != "" && s.Address == l.Address && (s.Network == "unix") == (l.Network == "unix") && !s.Named {
-			d.rep.add(s.Pos, "write the address of the server behind it",
+			d.rep.Add(s.Pos, "write the address of the server behind it",
 				"this is the address of the listener %s itself, whose connections would go round for ever", l.Name)
 		}
 	}
@@ -79,7 +81,7 @@ func unknownUpstream(name string, c *Config) string {
 			names = append(names, n)
 		}
 	}
-	switch near := nearest(name, names); {
+	switch near := yaml.Nearest(name, names); {
 	case near != "":
 		return "did you mean " + near + "?"
 	case strings.Contains(name, ":"):
@@ -89,5 +91,5 @@ func unknownUpstream(name string, c *Config) string {
 	case len(names) == 1:
 		return "the only one is " + names[0]
 	}
-	return "the upstreams are " + sentence(names, "and")
+	return "the upstreams are " + yaml.Sentence(names, "and")
 }

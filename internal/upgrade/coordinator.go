@@ -16,6 +16,7 @@ import (
 
 	"reuseportd/internal/cgroup"
 	"reuseportd/internal/config"
+	"reuseportd/internal/config/watch"
 	"reuseportd/internal/control"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/material"
@@ -71,7 +72,7 @@ type coordinator struct {
 	announced bool         // this master is the one that is known
 	owner     bool         // the runtime directory is this master's to clean up
 	upgrade   *upgrade     // the latest attempt
-	watcher   *config.Watcher
+	watcher   *watch.Watcher
 	unwatch   context.CancelFunc
 	// fileWatcher looks at the materials; nil until there are some.
 	fileWatcher  *material.Watcher
@@ -236,7 +237,7 @@ func (co *coordinator) setLog(out *logging.Output, c config.Log) {
 
 // changes returns the channel that tells of a changed file, nil when it is not
 // watched.
-func (co *coordinator) changes() <-chan config.Change {
+func (co *coordinator) changes() <-chan watch.Change {
 	if co.watcher == nil {
 		return nil
 	}
@@ -257,7 +258,8 @@ func (co *coordinator) watch(conf *config.Config, known string) {
 	default:
 		ctx, cancel := context.WithCancel(context.Background())
 		co.unwatch = cancel
-		co.watcher = config.Watch(ctx, conf.Path, config.WatchOptions{
+		co.watcher = watch.New(ctx, conf.Path, watch.Options{
+			Read:  config.Read,
 			Known: known,
 			OnError: func(err error) {
 				co.post(func() { co.log.Warn().Err(err).Msg("watching the configuration file") })

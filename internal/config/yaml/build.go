@@ -1,4 +1,4 @@
-package config
+package yaml
 
 import (
 	"github.com/goccy/go-yaml/ast"
@@ -9,49 +9,48 @@ import (
 // keys, refuses what a configuration has no use for, and finds keys that were
 // given twice.
 type builder struct {
-	rep     *report
-	anchors map[string]*node // complete ones only, so no node can hold itself
+	rep     *Report
+	anchors map[string]*Node // complete ones only, so no node can hold itself
 	nodes   int              // entries and items so far, merged ones included
 }
 
 // build returns the node of n; it never returns nil.
-func (b *builder) build(n ast.Node, depth int) *node {
+func (b *builder) build(n ast.Node, depth int) *Node {
 	if n == nil {
-		return &node{kind: null, pos: Position{1, 1}}
+		return &Node{Kind: Null, Pos: Position{1, 1}}
 	}
 	pos := at(n.GetToken())
-	if depth > maxDepth {
-		return b.refuse(pos, "", "values are nested more than %d deep", maxDepth)
+	if depth > MaxDepth {
+		return b.refuse(pos, "", "values are nested more than %d deep", MaxDepth)
 	}
 	if !b.count(pos) {
-		return &node{pos: pos}
+		return &Node{Pos: pos}
 	}
 	switch n := n.(type) {
 	case *ast.NullNode:
-		return &node{kind: null, pos: pos}
+		return &Node{Kind: Null, Pos: pos}
 	case *ast.BoolNode:
-		return scalar(boolean, n.Token)
+		return scalar(Bool, n.Token)
 	case *ast.IntegerNode:
-		return scalar(integer, n.Token)
+		return scalar(Int, n.Token)
 	case *ast.FloatNode:
-		return scalar(number, n.Token)
+		return scalar(Float, n.Token)
 	case *ast.InfinityNode:
-		return scalar(number, n.Token)
+		return scalar(Float, n.Token)
 	case *ast.NanNode:
-		return scalar(number, n.Token)
+		return scalar(Float, n.Token)
 	case *ast.StringNode:
-		quoted := n.Token.Type == token.DoubleQuoteType || n.Token.Type == token.SingleQuoteType
-		return &node{kind: text, pos: pos, text: n.Value, quoted: quoted}
+		return &Node{Kind: Text, Pos: pos, Text: n.Value}
 	case *ast.LiteralNode:
-		return &node{kind: text, pos: pos, text: n.Value.Value, quoted: true}
+		return &Node{Kind: Text, Pos: pos, Text: n.Value.Value}
 	case *ast.MappingNode:
 		return b.mapping(n.Values, n, depth)
 	case *ast.MappingValueNode:
 		return b.mapping([]*ast.MappingValueNode{n}, n, depth)
 	case *ast.SequenceNode:
-		seq := &node{kind: sequence, pos: pos}
+		seq := &Node{Kind: Sequence, Pos: pos}
 		for _, v := range n.Values {
-			seq.items = append(seq.items, b.build(v, depth+1))
+			seq.Items = append(seq.Items, b.build(v, depth+1))
 		}
 		return seq
 	case *ast.AnchorNode:
@@ -67,26 +66,26 @@ func (b *builder) build(n ast.Node, depth int) *node {
 	return b.refuse(pos, "", "a %s is not used here", n.Type())
 }
 
-func scalar(k kind, t *token.Token) *node {
-	return &node{kind: k, pos: at(t), text: t.Value}
+func scalar(k Kind, t *token.Token) *Node {
+	return &Node{Kind: k, Pos: at(t), Text: t.Value}
 }
 
 // refuse reports an error and returns the node that stands for it.
-func (b *builder) refuse(pos Position, hint, format string, args ...any) *node {
-	b.rep.add(pos, hint, format, args...)
-	return &node{pos: pos}
+func (b *builder) refuse(pos Position, hint, format string, args ...any) *Node {
+	b.rep.Add(pos, hint, format, args...)
+	return &Node{Pos: pos}
 }
 
-// count says whether there is room for one more node.
+// count reports whether there is room for one more node.
 func (b *builder) count(pos Position) bool {
 	b.nodes++
-	if b.nodes == maxNodes+1 {
-		b.rep.add(pos, "", "the file holds more than %d values", maxNodes)
+	if b.nodes == MaxNodes+1 {
+		b.rep.Add(pos, "", "the file holds more than %d values", MaxNodes)
 	}
-	return b.nodes <= maxNodes
+	return b.nodes <= MaxNodes
 }
 
-func (b *builder) alias(n *ast.AliasNode) *node {
+func (b *builder) alias(n *ast.AliasNode) *Node {
 	name := ""
 	if n.Value != nil {
 		name = n.Value.GetToken().Value
@@ -95,5 +94,5 @@ func (b *builder) alias(n *ast.AliasNode) *node {
 		return v
 	}
 	return b.refuse(at(n.GetToken()), "an anchor is set with &"+name+" and ends before it is used",
-		"no anchor named %s was set above", quote(name))
+		"no anchor named %s was set above", Quote(name))
 }

@@ -1,4 +1,4 @@
-package config
+package watch
 
 import "time"
 
@@ -11,7 +11,7 @@ type debounce struct {
 	since time.Time        // the first event that wasn't acted on
 }
 
-// event notes one more event.
+// event records one more event.
 func (d *debounce) event() {
 	if d.since.IsZero() {
 		d.since = time.Now()
@@ -19,8 +19,8 @@ func (d *debounce) event() {
 	d.c = d.after(max(0, min(d.quiet, d.most-time.Since(d.since))))
 }
 
-// in has it fire after a time, unless an event comes before.
+// in makes c fire after a time, unless an event comes before.
 func (d *debounce) in(wait time.Duration) { d.c = d.after(wait) }
 
-// done notes that the events so far were acted on.
+// done records that the events so far were acted on.
 func (d *debounce) done() { d.c, d.since = nil, time.Time{} }

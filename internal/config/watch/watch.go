@@ -1,4 +1,14 @@
-package config
+// Package watch reports when the content of a file changes: written in place, replaced, or meant by another symlink on
+// its way, as certbot and Kubernetes do.
+//
+// It owns when to look and when a file is whole; what reading and comparing mean is its caller's (Options.Read). It
+// never parses a content, and never makes its caller wait for a file system: one goroutine does all reading.
+//
+// How it works: the directories of all entries on the way to the file are watched (chain.go, dirs.go), which wakes the
+// watcher once it has been quiet for a while (debounce.go); it reads, and compares hashes. Content that is new is held
+// back until it is likely whole (settle.go), for which a second inotify instance reports how it was written (writes.go).
+// A poll now and then finds what showed no event.
+package watch
 
 import (
 	"context"
@@ -8,15 +18,17 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Change is a content of the configuration file that differs from the last
-// one known. It is not parsed: it may be wrong.
+// Change is a content of the file that differs from the last one known. It may be anything: nobody has parsed it.
 type Change struct {
-	SHA256 string
-	Raw    []byte
+	Hash    string
+	Content []byte
 }
 
-// WatchOptions are the times of a Watcher. Zero takes the default.
-type WatchOptions struct {
+// Options say what a Watcher reads and when. A time of zero takes the default.
+type Options struct {
+	// Read returns the content of the file and its hash. It may take as long as the file system does; an error is no
+	// change.
+	Read func(path string) (content []byte, hash string, err error)
 	// Known is the hash of the content that is in use already.
 	Known string
 	// Quiet is how long the file must be left alone before it is read (100 ms).
@@ -29,7 +41,7 @@ type WatchOptions struct {
 	// Poll is how often the file is read without any event (10 s): a bind
 	// mount or a network file system may show none.
 	Poll time.Duration
-	// OnError hears what hinders watching; polling goes on. It is called from a
+	// OnError is told what hinders watching; polling goes on. It is called from a
 	// goroutine of its own, so it may wait for the one that calls SetKnown. It
 	// may be nil.
 	OnError func(error)
@@ -38,7 +50,7 @@ type WatchOptions struct {
 	poll  <-chan time.Time                     // tests only
 }
 
-// Watcher tells when the content of a file changes.
+// Watcher reports when the content of a file changes.
 type Watcher struct {
 	// C receives changes, only the latest when the reader is slow. It is closed
 	// when the context ends.
@@ -49,13 +61,12 @@ type Watcher struct {
 	done   <-chan struct{}
 }
 
-// SetKnown says which content is in use now, such as after a reload by hand:
-// once it has returned the watcher doesn't tell of it, and tells of any other. It doesn't wait for a watcher that
-// waits for the file. It must not be called by several goroutines at a time.
-func (w *Watcher) SetKnown(sha256 string) {
+// SetKnown says which content is in use, such as after a reload by hand: once it has returned, that content is no
+// change, and any other is. It doesn't wait for a file system. It must not be called by several goroutines at a time.
+func (w *Watcher) SetKnown(hash string) {
 	for {
 		select {
-		case w.known <- sha256:
+		case w.known <- hash:
 			return
 		case <-w.known: // the latest counts
 		case <-w.done:
@@ -64,19 +75,19 @@ func (w *Watcher) SetKnown(sha256 string) {
 	}
 }
 
-// Watch watches a file until ctx ends. A file that is missing, empty or
+// New watches a file until ctx ends. A file that is missing, empty or
 // unreadable is no change and ends nothing.
-func Watch(ctx context.Context, path string, o WatchOptions) *Watcher {
+func New(ctx context.Context, path string, o Options) *Watcher {
 	c := make(chan Change)
 	w := &Watcher{C: c, known: make(chan string, 1), opened: make(chan struct{}), done: ctx.Done()}
-	l := newWatchLoop(path, o.withDefaults())
+	l := newLoop(path, o.withDefaults())
 	l.out, l.setKnown = c, w.known
-	go l.tell()
+	go l.report()
 	go l.run(ctx, w.opened)
 	return w
 }
 
-func (o WatchOptions) withDefaults() WatchOptions {
+func (o Options) withDefaults() Options {
 	set := func(v *time.Duration, to time.Duration) {
 		if *v <= 0 {
 			*v = to
@@ -95,10 +106,10 @@ func (o WatchOptions) withDefaults() WatchOptions {
 	return o
 }
 
-// watchLoop is the state of one Watcher; only run touches it.
-type watchLoop struct {
+// loop is the state of one Watcher; only run touches it.
+type loop struct {
 	path     string
-	o        WatchOptions
+	o        Options
 	known    string
 	out      chan<- Change
 	setKnown <-chan string
@@ -118,11 +129,11 @@ type watchLoop struct {
 }
 
 // run is the whole life of a watcher.
-func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
+func (l *loop) run(ctx context.Context, opened chan<- struct{}) {
 	defer close(l.out)
 	defer close(l.errs)
 	defer l.close()
-	l.open() // which can take long, as all that asks for the file
+	l.open() // takes as long as the file system does
 	close(opened)
 	poll := l.o.poll
 	if poll == nil {
@@ -132,7 +143,7 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 	}
 	for {
 		select {
-		case hash := <-l.setKnown: // before what it is about is told of
+		case hash := <-l.setKnown: // before the change that it is about is offered
 			l.know(hash)
 		default:
 		}
@@ -145,7 +156,7 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 				l.wait.event()
 			}
 		case err := <-l.errors():
-			l.fail(fmt.Errorf("watch %s: %w", l.path, err))
+			l.failed(fmt.Errorf("watch %s: %w", l.path, err))
 			l.look() // events may have been lost in an overflow
 		case <-l.wait.c:
 			l.wait.done()
@@ -153,16 +164,16 @@ func (l *watchLoop) run(ctx context.Context, opened chan<- struct{}) {
 		case <-poll:
 			l.look()
 		case out <- change:
-			l.known, l.pending = change.SHA256, nil
-			l.settled(change.Raw)
+			l.known, l.pending = change.Hash, nil
+			l.settled(change.Content)
 		case hash := <-l.setKnown:
 			l.know(hash)
 		}
 	}
 }
 
-// know is told which content is in use.
-func (l *watchLoop) know(hash string) {
+// know takes in which content is in use.
+func (l *loop) know(hash string) {
 	l.pending = nil
 	if hash != l.known {
 		l.known, l.inUse = hash, nil
@@ -171,49 +182,48 @@ func (l *watchLoop) know(hash string) {
 }
 
 // offer returns where to send which change; a nil channel when there is none.
-func (l *watchLoop) offer() (chan<- Change, Change) {
+func (l *loop) offer() (chan<- Change, Change) {
 	if l.pending == nil {
 		return nil, Change{}
 	}
 	return l.out, *l.pending
 }
 
-// look reads the file and makes its content pending when it is news, and whole. The
+// look reads the file and makes its content pending if it is new and whole. The
 // directories are watched first, so that a change after reading is an event.
-func (l *watchLoop) look() {
+func (l *loop) look() {
 	l.rewatch()
 	how := l.writes.drain(l.entries)
-	raw, err := readFile(l.path)
+	raw, hash, err := l.o.Read(l.path)
 	if err != nil {
 		return // being replaced, or gone: whatever comes will be seen
 	}
 	l.pending = nil
-	hash := Hash(raw)
 	if hash == l.known {
 		l.settled(raw)
 		return
 	}
 	if again := l.settle.look(time.Now(), raw, l.inUse, how); again > 0 {
-		l.tellOfWriting()
+		l.reportWriting()
 		l.wait.in(min(max(again, l.o.Quiet), l.o.MaxDelay)) // a close alone wakes nobody
 		return
 	}
 	if len(raw) > 0 {
-		l.pending = &Change{SHA256: hash, Raw: raw}
+		l.pending = &Change{Hash: hash, Content: raw}
 	}
 }
 
-// settled says that the file holds what is in use.
-func (l *watchLoop) settled(raw []byte) {
+// settled records that the file holds what is in use.
+func (l *loop) settled(raw []byte) {
 	l.inUse = raw
 	l.settle.reset()
 	l.writes.forget()
 }
 
-// tellOfWriting says that a file is not taken as it is written to without an end.
-func (l *watchLoop) tellOfWriting() {
+// reportWriting reports a file that is not taken because it is written to without an end.
+func (l *loop) reportWriting() {
 	if l.settle.lasts() > 3*mostBy*l.settle.base {
-		l.fail(fmt.Errorf("%s is written to again and again, and not taken before it is left alone: "+
+		l.failed(fmt.Errorf("%s is written to again and again, and not taken before it is left alone: "+
 			"write a new file beside it and rename that, or run `reuseportd reload`", l.path))
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package yaml
 
 import (
 	"fmt"
@@ -7,14 +7,14 @@ import (
 )
 
 // mapping builds a mapping. The first of two equal keys counts.
-func (b *builder) mapping(values []*ast.MappingValueNode, n ast.Node, depth int) *node {
-	m := &node{kind: mapping, pos: at(n.GetToken())}
+func (b *builder) mapping(values []*ast.MappingValueNode, n ast.Node, depth int) *Node {
+	m := &Node{Kind: Mapping, Pos: at(n.GetToken())}
 	seen := map[string]Position{}
-	var merges []*node
+	var merges []*Node
 	for i, v := range values {
 		pos := at(v.Key.GetToken())
 		if f, ok := n.(*ast.MappingNode); i == 0 && (!ok || !f.IsFlowStyle) {
-			m.pos = pos // the parser's place of a block mapping is its first colon
+			m.Pos = pos // the parser's place of a block mapping is its first colon
 		}
 		if v.Key.IsMergeKey() {
 			merges = append(merges, b.build(v.Value, depth+1))
@@ -26,11 +26,11 @@ func (b *builder) mapping(values []*ast.MappingValueNode, n ast.Node, depth int)
 		}
 		value := b.build(v.Value, depth+1)
 		if first, twice := seen[key]; twice {
-			b.rep.add(pos, fmt.Sprintf("it was first given on line %d", first.Line), "duplicate key %s", quote(key))
+			b.rep.Add(pos, fmt.Sprintf("it was first given on line %d", first.Line), "duplicate key %s", Quote(key))
 			continue
 		}
 		seen[key] = pos
-		m.entries = append(m.entries, entry{key, pos, value})
+		m.Entries = append(m.Entries, Entry{key, pos, value})
 	}
 	for _, from := range merges {
 		b.merge(m, from, seen)
@@ -46,34 +46,34 @@ func (b *builder) key(k ast.MapKeyNode) (string, bool) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.InfinityNode, *ast.NanNode:
 		return k.GetToken().Value, true
 	}
-	b.rep.add(at(k.GetToken()), "write key: value", "this can't be a key")
+	b.rep.Add(at(k.GetToken()), "write key: value", "this can't be a key")
 	return "", false
 }
 
 // merge adds the entries of `<<: *anchor` that m doesn't have itself.
-func (b *builder) merge(m, from *node, seen map[string]Position) {
-	switch from.kind {
-	case invalid:
-	case mapping:
-		for _, e := range from.entries {
-			if _, ok := seen[e.key]; ok {
+func (b *builder) merge(m, from *Node, seen map[string]Position) {
+	switch from.Kind {
+	case Invalid:
+	case Mapping:
+		for _, e := range from.Entries {
+			if _, ok := seen[e.Key]; ok {
 				continue
 			}
-			if !b.count(e.pos) {
+			if !b.count(e.Pos) {
 				return
 			}
-			seen[e.key] = e.pos
-			m.entries = append(m.entries, e)
+			seen[e.Key] = e.Pos
+			m.Entries = append(m.Entries, e)
 		}
-	case sequence:
-		for _, item := range from.items {
-			if item.kind == sequence {
-				b.rep.add(item.pos, "", "a merge key (<<) takes an alias of a mapping or a list of them")
+	case Sequence:
+		for _, item := range from.Items {
+			if item.Kind == Sequence {
+				b.rep.Add(item.Pos, "", "a merge key (<<) takes an alias of a mapping or a list of them")
 				continue
 			}
 			b.merge(m, item, seen)
 		}
 	default:
-		b.rep.add(from.pos, "write <<: *name", "a merge key (<<) takes an alias of a mapping, not %s", from.describe())
+		b.rep.Add(from.Pos, "write <<: *name", "a merge key (<<) takes an alias of a mapping, not %s", from.Describe())
 	}
 }

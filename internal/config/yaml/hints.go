@@ -1,19 +1,23 @@
-package config
+package yaml
 
 import "strings"
 
-// tabInIndent says whether a line is indented with a tab.
+// tabInIndent reports whether a line is indented with a tab.
 func tabInIndent(line string) bool {
 	return strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t")
 }
 
 // syntaxHint guesses what was meant by a line that isn't valid YAML.
-func syntaxHint(line, msg string) string {
+func (words Dialect) syntaxHint(line, msg string) string {
+	typical := ""
+	if words.Hint != nil {
+		typical = words.Hint(line)
+	}
 	switch {
 	case tabInIndent(line):
 		return "indent with spaces; YAML allows no tabs there"
-	case strings.Contains(line, "address:") && strings.Contains(line, "["):
-		return `put an IPv6 address in quotes, as in address: "[::1]:8080"`
+	case typical != "":
+		return typical
 	case strings.Contains(msg, "mapping value is not allowed"):
 		return "check the indentation here and on the next line; text with a colon and a space in it needs quotes"
 	case strings.Contains(msg, "non-map value"):
@@ -26,8 +30,8 @@ func syntaxHint(line, msg string) string {
 	return ""
 }
 
-// nearest returns the one of known that s was most likely meant to be, or "".
-func nearest(s string, known []string) string {
+// Nearest returns the one of known that s was most likely meant to be, or "".
+func Nearest(s string, known []string) string {
 	plain := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
 	}
@@ -70,8 +74,8 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// sentence joins names as in "a, b and c".
-func sentence(names []string, last string) string {
+// Sentence joins names as in "a, b and c".
+func Sentence(names []string, last string) string {
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}

@@ -1,4 +1,4 @@
-package config
+package watch
 
 import (
 	"fmt"
@@ -7,37 +7,37 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-func newWatchLoop(path string, o WatchOptions) *watchLoop {
-	return &watchLoop{
+func newLoop(path string, o Options) *loop {
+	return &loop{
 		path: path, o: o, known: o.Known, dirs: map[string]bool{}, errs: make(chan error, 16),
 		settle: settling{base: o.Settle}, wait: debounce{quiet: o.Quiet, most: o.MaxDelay, after: o.after},
 	}
 }
 
-// fail tells of an error, once while it stays the same. It never waits.
-func (l *watchLoop) fail(err error) {
+// failed passes an error on to OnError, once while it stays the same. It never waits.
+func (l *loop) failed(err error) {
 	if err.Error() == l.last {
 		return
 	}
 	l.last = err.Error()
 	select {
 	case l.errs <- err:
-	default: // OnError is far behind, and has heard enough
+	default: // OnError is far behind: this one adds nothing
 	}
 }
 
-// tell hands errors to OnError until the loop ends.
-func (l *watchLoop) tell() {
+// report calls OnError with each error until the loop ends.
+func (l *loop) report() {
 	for err := range l.errs {
 		l.o.OnError(err)
 	}
 }
 
 // open begins to watch and looks at what is there already.
-func (l *watchLoop) open() {
+func (l *loop) open() {
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
-		l.fail(fmt.Errorf("watch %s: %w; polling only", l.path, err))
+		l.failed(fmt.Errorf("watch %s: %w; polling only", l.path, err))
 	} else {
 		l.fs = fs
 		l.writes, _ = newWrites() // without it a file is taken by its times
@@ -45,30 +45,30 @@ func (l *watchLoop) open() {
 	l.look()
 }
 
-func (l *watchLoop) close() {
+func (l *loop) close() {
 	if l.fs != nil {
 		l.fs.Close()
 	}
 	l.writes.close()
 }
 
-func (l *watchLoop) events() <-chan fsnotify.Event {
+func (l *loop) events() <-chan fsnotify.Event {
 	if l.fs == nil {
 		return nil
 	}
 	return l.fs.Events
 }
 
-func (l *watchLoop) errors() <-chan error {
+func (l *loop) errors() <-chan error {
 	if l.fs == nil {
 		return nil
 	}
 	return l.fs.Errors
 }
 
-// concerns says whether an event is about the chain and not about a neighbour,
-// such as a log file in the same directory.
-func (l *watchLoop) concerns(ev fsnotify.Event) bool {
+// concerns reports whether an event is about the chain and not about a neighbour,
+// such as a log file in the same directory: that wakes the watcher, but nothing is read for it.
+func (l *loop) concerns(ev fsnotify.Event) bool {
 	name := filepath.Clean(ev.Name)
 	if l.dirs[name] && (ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename)) {
 		return true // the directory itself is gone, and its watch with it
@@ -78,7 +78,7 @@ func (l *watchLoop) concerns(ev fsnotify.Event) bool {
 
 // rewatch watches the directories of the chain as it is now. It looks again
 // until the chain stays the same, since it may change before it is watched.
-func (l *watchLoop) rewatch() {
+func (l *loop) rewatch() {
 	if l.fs == nil {
 		return
 	}
@@ -93,7 +93,7 @@ func (l *watchLoop) rewatch() {
 			// to another directory by now. Adding the same one changes nothing.
 			if err := l.fs.Add(dir); err != nil {
 				delete(dirs, dir)
-				l.fail(fmt.Errorf("watch %s: %w", dir, err))
+				l.failed(fmt.Errorf("watch %s: %w", dir, err))
 				continue
 			}
 			l.writes.add(dir)
@@ -101,7 +101,7 @@ func (l *watchLoop) rewatch() {
 		}
 		for dir := range l.dirs {
 			if !dirs[dir] {
-				_ = l.fs.Remove(dir) // it may be gone already
+				_ = l.fs.Remove(dir) // it may be gone
 				l.writes.remove(dir)
 			}
 		}

@@ -1,4 +1,4 @@
-package config
+package watch
 
 import (
 	"context"
@@ -7,19 +7,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"go.uber.org/goleak"
 )
 
 // long is for what must not decide a test: it ends a failing one.
 const long = time.Minute
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // watched starts a watcher that only events can wake, and waits until it
 // knows what the file holds now.
-func watched(t *testing.T, path string, o WatchOptions) *Watcher {
+func watched(t *testing.T, path string, o Options) *Watcher {
 	t.Helper()
 	if o.Poll == 0 {
 		o.Poll = time.Hour
@@ -30,8 +35,11 @@ func watched(t *testing.T, path string, o WatchOptions) *Watcher {
 	if o.Settle == 0 {
 		o.Settle = time.Nanosecond // the next look takes it
 	}
+	if o.Read == nil {
+		o.Read = readFile
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := Watch(ctx, path, o)
+	w := New(ctx, path, o)
 	<-w.opened
 	t.Cleanup(func() {
 		cancel()
@@ -52,9 +60,9 @@ func expect(t *testing.T, w *Watcher, want string) {
 			if !ok {
 				t.Fatalf("closed before %q", want)
 			}
-			if string(c.Raw) == want {
-				if c.SHA256 != hashOf(want) {
-					t.Errorf("hash %s of %q", c.SHA256, want)
+			if string(c.Content) == want {
+				if c.Hash != hashOf(want) {
+					t.Errorf("hash %s of %q", c.Hash, want)
 				}
 				return
 			}
@@ -64,7 +72,12 @@ func expect(t *testing.T, w *Watcher, want string) {
 	}
 }
 
-func hashOf(text string) string { return Hash([]byte(text)) }
+func hashOf(text string) string { return "hash of " + text }
+
+func readFile(path string) ([]byte, string, error) {
+	raw, err := os.ReadFile(path)
+	return raw, hashOf(string(raw)), err
+}
 
 func TestWatch(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path string){
@@ -103,7 +116,7 @@ func TestWatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "r.yaml")
 			write(t, path, "one")
-			w := watched(t, path, WatchOptions{Known: hashOf("one")})
+			w := watched(t, path, Options{Known: hashOf("one")})
 			change(t, path)
 			expect(t, w, "two")
 			write(t, path, "three") // still watched, wherever it is now
@@ -128,7 +141,7 @@ func TestWatchConfigMap(t *testing.T) {
 	publish("1", "one")
 	path := filepath.Join(dir, "r.yaml")
 	symlink(t, "..data/r.yaml", path)
-	w := watched(t, path, WatchOptions{Known: hashOf("one")})
+	w := watched(t, path, Options{Known: hashOf("one")})
 	publish("2", "two")
 	remove(t, filepath.Join(dir, "..v1"))
 	expect(t, w, "two")
@@ -147,7 +160,7 @@ func TestWatchTarget(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.yaml")
 	symlink(t, filepath.Join(links, "current", "r.yaml"), path)
 
-	w := watched(t, path, WatchOptions{Known: hashOf("one")})
+	w := watched(t, path, Options{Known: hashOf("one")})
 	symlink(t, b, filepath.Join(links, "next"))
 	rename(t, filepath.Join(links, "next"), filepath.Join(links, "current"))
 	expect(t, w, "two")
@@ -160,7 +173,7 @@ func TestWatchDirectory(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "etc")
 	path := filepath.Join(dir, "r.yaml")
-	w := watched(t, path, WatchOptions{})
+	w := watched(t, path, Options{})
 	for _, text := range []string{"one", "two"} {
 		next := filepath.Join(parent, "next")
 		if err := os.Mkdir(next, 0o755); err != nil {
@@ -178,7 +191,7 @@ func TestWatchPoll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.yaml")
 	poll := make(chan time.Time)
 	quiet := func(time.Duration) <-chan time.Time { return nil } // events lead to nothing
-	w := watched(t, path, WatchOptions{poll: poll, after: quiet})
+	w := watched(t, path, Options{poll: poll, after: quiet})
 	poll <- time.Now() // missing: not the end
 	write(t, path, "")
 	poll <- time.Now() // empty: about to be written
@@ -189,7 +202,7 @@ func TestWatchPoll(t *testing.T) {
 	poll <- time.Now() // nothing new
 	select {
 	case c := <-w.C:
-		t.Errorf("told of %q again", c.Raw)
+		t.Errorf("told of %q again", c.Content)
 	default:
 	}
 	// A slow reader gets the latest only.
@@ -199,8 +212,8 @@ func TestWatchPoll(t *testing.T) {
 	poll <- time.Now()
 	poll <- time.Now()
 	poll <- time.Now() // taken: the one before was looked at to its end
-	if c := <-w.C; string(c.Raw) != "three" {
-		t.Errorf("told of %q", c.Raw)
+	if c := <-w.C; string(c.Content) != "three" {
+		t.Errorf("told of %q", c.Content)
 	}
 }
 
@@ -211,14 +224,14 @@ func TestWatchKnown(t *testing.T) {
 	write(t, path, "one")
 	poll := make(chan time.Time)
 	quiet := func(time.Duration) <-chan time.Time { return nil }
-	w := watched(t, path, WatchOptions{Known: hashOf("one"), poll: poll, after: quiet})
+	w := watched(t, path, Options{Known: hashOf("one"), poll: poll, after: quiet})
 	write(t, path, "two")
 	poll <- time.Now()
 	w.SetKnown(hashOf("two")) // a reload by hand was quicker
 	poll <- time.Now()
 	select {
 	case c := <-w.C:
-		t.Errorf("told of %q, which is in use", c.Raw)
+		t.Errorf("told of %q, which is in use", c.Content)
 	default:
 	}
 	write(t, path, "one")
@@ -236,14 +249,14 @@ func TestWatchHalf(t *testing.T) {
 		armed <- struct{}{}
 		return quiet
 	}
-	w := watched(t, path, WatchOptions{Known: hashOf("one"), after: after})
+	w := watched(t, path, Options{Known: hashOf("one"), after: after})
 	write(t, path, "half a ")
 	<-armed // the watcher has seen it and waits for quiet
 	write(t, path, "half a file and the rest")
 	quiet <- time.Now()
 	quiet <- time.Now() // the same again: it is left alone
-	if c := <-w.C; string(c.Raw) != "half a file and the rest" {
-		t.Errorf("told of %q", c.Raw)
+	if c := <-w.C; string(c.Content) != "half a file and the rest" {
+		t.Errorf("told of %q", c.Content)
 	}
 }
 
@@ -270,11 +283,53 @@ func TestMaxDelay(t *testing.T) {
 	})
 }
 
+// TestNeighbours: writes beside the file, such as those of logs, are no reason to read it.
+func TestNeighbours(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "r.yaml")
+	write(t, path, "one")
+	var woken atomic.Int32
+	after := func(d time.Duration) <-chan time.Time {
+		woken.Add(1)
+		return time.After(d)
+	}
+	w := watched(t, path, Options{Known: hashOf("one"), after: after})
+	for i := range 100 {
+		write(t, filepath.Join(dir, fmt.Sprintf("log%d", i)), "line")
+	}
+	write(t, path+"~", "two")
+	rename(t, path+"~", path) // a move: it is whole
+	expect(t, w, "two")
+	if n := woken.Load(); n > 10 {
+		t.Errorf("%d events of one change and its neighbours were taken for the file's", n)
+	}
+}
+
+// TestHungFileSystem: a read that doesn't return holds up nobody who uses the watcher.
+func TestHungFileSystem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.yaml")
+	reading, answer := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var once sync.Once
+	w := New(ctx, path, Options{Read: func(path string) ([]byte, string, error) {
+		once.Do(func() { close(reading) })
+		<-answer
+		return readFile(path)
+	}})
+	<-reading
+	w.SetKnown(hashOf("one"))
+	w.SetKnown(hashOf("two"))
+	cancel()
+	close(answer)
+	for range w.C { // until it is closed
+	}
+}
+
 func TestConcerns(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.yaml")
 	write(t, path, "")
-	l := newWatchLoop(path, WatchOptions{}.withDefaults())
+	l := newLoop(path, Options{Read: readFile}.withDefaults())
 	l.open()
 	defer l.close()
 	for name, want := range map[string]bool{"r.yaml": true, "access.log": false, "r.yaml~": false} {
@@ -287,17 +342,17 @@ func TestConcerns(t *testing.T) {
 // TestWatchErrors: a directory that can't be watched is told of once, and
 // whoever hears of it may be busy with SetKnown.
 func TestWatchErrors(t *testing.T) {
-	l := newWatchLoop("x", WatchOptions{})
+	l := newLoop("x", Options{})
 	for range 100 {
-		l.fail(errors.New("one"))
+		l.failed(errors.New("one"))
 	}
 	for i := range 100 {
-		l.fail(fmt.Errorf("%d", i))
+		l.failed(fmt.Errorf("%d", i))
 	}
 	close(l.errs)
 	var heard []string
 	l.o.OnError = func(err error) { heard = append(heard, err.Error()) }
-	l.tell()
+	l.report()
 	if len(heard) != cap(l.errs) || heard[0] != "one" || heard[1] != "0" {
 		t.Error(heard)
 	}
@@ -335,6 +390,13 @@ func symlink(t *testing.T, target, path string) {
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

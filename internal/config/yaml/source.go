@@ -1,23 +1,18 @@
-package config
+package yaml
 
 import (
 	"strings"
 	"unicode"
 )
 
-// builtIn stands for the path of the embedded configuration in messages.
-const builtIn = "(built-in default)"
-
-// source is a configuration's text, cut into lines for messages.
+// source is a text, cut into lines for messages.
 type source struct {
 	path  string
 	lines []string
 }
 
-func newSource(path string, raw []byte) *source {
-	if path == "" {
-		path = builtIn
-	}
+// Lines cuts a text into lines, without their endings. There is at least one.
+func Lines(raw []byte) []string {
 	lines := strings.Split(string(raw), "\n")
 	if n := len(lines); n > 1 && lines[n-1] == "" {
 		lines = lines[:n-1]
@@ -25,7 +20,7 @@ func newSource(path string, raw []byte) *source {
 	for i := range lines {
 		lines[i] = strings.TrimSuffix(lines[i], "\r")
 	}
-	return &source{path: path, lines: lines}
+	return lines
 }
 
 // clamp moves a position into the text, so that a message never points at

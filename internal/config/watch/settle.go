@@ -1,32 +1,32 @@
-package config
+package watch
 
 import (
 	"bytes"
 	"time"
 )
 
-// fate is what is known of how a file came to what it holds.
-type fate int
+// origin is what is known of how the content came into the file.
+type origin int
 
 const (
-	unknown  fate = iota // nothing: no event came, as on a network file system
-	replaced             // it was moved to its place, or a symlink was: it was whole before
-	writing              // somebody who writes to it has it open
-	written              // it was written in place, and closed
+	unknown  origin = iota // no event came, as on a network file system
+	replaced               // the file was moved into its place, or a symlink was: it was whole before
+	writing                // somebody who writes to it has it open
+	written                // it was written in place, and closed
 )
 
 const (
-	// growsBy is how much longer a file is left alone that only got longer or shorter than what
-	// is in use: that is how it looks when half of it has been written.
+	// growsBy is how much longer to leave a file alone of which what is in use is the beginning, or the other way
+	// round: a file that is half written looks like that.
 	growsBy = 3
 	// gapsBy is how many times the longest pause that its writer has made so far.
 	gapsBy = 4
-	// mostBy bounds both, and is how long a file that somebody has open is waited for after
-	// its last change.
+	// mostBy bounds both, and is how long after its last change a file is taken that somebody has
+	// open.
 	mostBy = 10
 )
 
-// settling decides when a file that is written in place is whole. Nobody says so: a writer that
+// settling decides when a file that is written in place is whole. No event says so: a writer that
 // opens it for each line closes it each time, and one that keeps it open may never close it.
 // So it must be left alone for a while, which grows with the pauses that were seen.
 type settling struct {
@@ -38,9 +38,9 @@ type settling struct {
 	gap     time.Duration // the longest between two changes
 }
 
-// look is told what the file holds, what is in use (nil if that isn't known) and how it was written. It returns
+// look takes what the file holds, what is in use (nil if that isn't known) and how it was written, and returns
 // how much longer to leave the file alone, 0 if it is to be taken.
-func (s *settling) look(now time.Time, raw, inUse []byte, how fate) time.Duration {
+func (s *settling) look(now time.Time, raw, inUse []byte, how origin) time.Duration {
 	switch {
 	case s.begun.IsZero():
 		s.begun, s.changed, s.raw = now, now, raw
@@ -62,7 +62,7 @@ func (s *settling) look(now time.Time, raw, inUse []byte, how fate) time.Duratio
 	return max(0, need-now.Sub(s.changed))
 }
 
-// reset says that the file holds what is in use.
+// reset begins anew: the file holds what is in use.
 func (s *settling) reset() { *s = settling{base: s.base} }
 
 // lasts returns how long the file has been changing, 0 while it is left alone.

@@ -1,13 +1,13 @@
-package config
+package yaml
 
 import (
 	"fmt"
 	"strings"
 )
 
-// Error is one thing that is wrong with a configuration.
+// Error is one thing that is wrong with a file.
 type Error struct {
-	// Path is the file, or "(built-in default)".
+	// Path is the file, as messages name it.
 	Path string
 	// Line and Column count from 1, Column in characters. Line is 0 where an
 	// error has no place, such as a file that can't be read.
@@ -49,7 +49,7 @@ func (e Error) Text() string {
 	return b.String()
 }
 
-// Errors is everything that was found wrong with one configuration, in the
+// Errors is everything that was found wrong with one file, in the
 // order of the file. It is never empty when returned as an error.
 type Errors []Error
 

@@ -1,4 +1,4 @@
-package config
+package watch
 
 import (
 	"fmt"
@@ -51,7 +51,7 @@ func TestSettling(t *testing.T) {
 	for _, c := range []struct {
 		what       string
 		raw, inUse string
-		how        fate
+		how        origin
 		want       time.Duration
 	}{
 		{"moved to its place", "b", "a", replaced, 0},
@@ -72,8 +72,8 @@ func TestSettling(t *testing.T) {
 	}
 }
 
-// TestWritesFate asks the kernel how a file came to what it holds.
-func TestWritesFate(t *testing.T) {
+// TestOrigin asks the kernel how a file came to what it holds.
+func TestOrigin(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.yaml")
 	w, err := newWrites()
@@ -83,7 +83,7 @@ func TestWritesFate(t *testing.T) {
 	defer w.close()
 	w.add(dir)
 	entries := map[string]bool{path: true}
-	is := func(want fate, what string) {
+	is := func(want origin, what string) {
 		t.Helper()
 		if got := w.drain(entries); got != want {
 			t.Errorf("%s: %d, want %d", what, got, want)

@@ -1,4 +1,4 @@
-package config
+package watch
 
 import (
 	"bytes"
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writes knows whether a file was moved to its place, is being written or was closed, inotify(7):
-// fsnotify tells neither of close_write nor a move from a creation. It is asked, and wakes nobody:
-// that is fsnotify's part. A nil *writes knows nothing.
+// writes records whether a file was moved into its place, is being written or was closed, inotify(7):
+// fsnotify reports no close_write, and a move as a creation. It is read by each look and wakes nobody:
+// that is left to fsnotify. A nil *writes knows nothing.
 type writes struct {
 	fd   int
 	wds  map[string]int32 // by directory
 	dirs map[int32]string
-	how  fate
+	how  origin
 }
 
 const writesMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ONLYDIR
@@ -35,7 +35,7 @@ func (w *writes) close() {
 	}
 }
 
-// add watches a directory, or the other one that its path leads to by now.
+// add watches a directory; if its path has come to mean another one, that.
 func (w *writes) add(dir string) {
 	if w == nil {
 		return
@@ -62,7 +62,7 @@ func (w *writes) remove(dir string) {
 	}
 }
 
-// forget says that what the file holds is in use, however it came to it.
+// forget drops what is known: the file holds what is in use, whoever wrote it.
 func (w *writes) forget() {
 	if w != nil {
 		w.how = unknown
@@ -70,8 +70,8 @@ func (w *writes) forget() {
 }
 
 // drain reads the events so far and returns how the last of them leaves the file that entries lead
-// to. What the file holds is to be read after, so that what is written meanwhile is seen by its content.
-func (w *writes) drain(entries map[string]bool) fate {
+// to. The file must be read afterwards, so that a write in between shows in its content.
+func (w *writes) drain(entries map[string]bool) origin {
 	if w == nil {
 		return unknown
 	}
@@ -98,7 +98,7 @@ func (w *writes) drain(entries map[string]bool) fate {
 	}
 }
 
-// event is about an entry of the chain.
+// event takes in an event on an entry of the chain.
 func (w *writes) event(path string, mask uint32) {
 	switch {
 	case mask&unix.IN_MOVED_TO != 0:
