@@ -50,6 +50,7 @@ var loads = []load{
 	{name: "bulk", title: "TCP passed on, 4 streams of iperf3", doors: []door{doorBulk}, once: bulk, cold: true, times: 1},
 	{name: "tcp", title: "TCP passed on to an echo, 100 bytes each way, 64 connections", doors: []door{doorTCP}, once: tcp, times: 2},
 	{name: "tcp-latency", title: "Latency of an echo of 100 bytes behind a TCP proxy at half of saturation, on 64 kept connections", doors: []door{doorTCP}, once: latency(echoFlow), prepare: saturate(echoFlow), finish: added, times: 1, extra: time.Second / 4},
+	{name: "tls", title: "Requests over TLS 1.3, ECDSA P-256", doors: []door{doorTLS}, once: encrypted, times: 3},
 	reloadLoad("reload", "small requests", smallFlow),
 	reloadLoad("reload-fresh", "small requests on a connection each", freshFlow),
 	reloadLoad("reload-proxied", "requests passed on", proxiedFlow),

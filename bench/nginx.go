@@ -52,18 +52,22 @@ func nginxOf(workers int, stream, static string) func(context.Context, place) (*
 		if err := ownBinary(n.Server, p.dir); err != nil {
 			return nil, err
 		}
-		a, err := addresses(4)
+		a, err := addresses(5)
 		if err != nil {
 			return nil, err
 		}
 		c := &contender{Server: n.Server, doors: map[door]string{
 			doorSmall: n.Address, doorChurn: n.Address, doorProxied: a[0], doorStatic: a[1],
 		}}
+		cert, key := pairOf(p.site)
+		if workers > 1 {
+			c.doors[doorTLS] = a[4]
+		}
 		if stream == "" && workers > 1 {
 			c.doors[doorFairFile] = a[1]
 		}
 		n.NoFile = p.nofile
-		n.HTTP = fmt.Sprintf(nginxHTTP, p.behind.http, a[0], a[1], p.site, static)
+		n.HTTP = fmt.Sprintf(nginxHTTP, p.behind.http, a[0], a[1], p.site, static) + fmt.Sprintf(nginxTLS, a[4], cert, key, p.site)
 		if _, err := os.Stat(rig.NginxStream); err == nil {
 			c.doors[doorBulk], c.doors[doorTCP] = a[2], a[3]
 			n.Head = "load_module " + rig.NginxStream + ";\n"

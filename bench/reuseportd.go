@@ -37,15 +37,16 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := addresses(4)
+		a, err := addresses(5)
 		if err != nil {
 			return nil, err
 		}
-		r.Tail = fmt.Sprintf(reuseportdConf, a[0], p.site, a[1], a[2], a[3],
+		cert, key := pairOf(p.site)
+		r.Tail = fmt.Sprintf(reuseportdTLS, a[4], cert, key, p.site) + fmt.Sprintf(reuseportdConf, a[0], p.site, a[1], a[2], a[3],
 			p.behind.http, p.behind.bulk, p.behind.echo(), l.threads)
 		c := &contender{Server: r.Server, doors: map[door]string{
 			doorSmall: r.Address, doorChurn: r.Address,
-			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
+			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3], doorTLS: a[4],
 		}}
 		c.reload = hangUp(r.Master)
 		c.lastCut = func(ctx context.Context) (uint64, error) {

@@ -31,5 +31,5 @@ func newSite(dir string) (string, error) {
 			return "", err
 		}
 	}
-	return dir, nil
+	return dir, writePair(dir)
 }
