@@ -67,6 +67,7 @@ var many = []door{doorPipelined, doorIdle}
 // entrants are in the order of columns. One that is made twice under its name is two servers with different doors.
 var entrants = []entrant{
 	{ours, reuseportd(loops{workers, 1}), append([]door{doorScaling, doorModels, doorFair}, many...)},
+	{ours, encrypting, nil},
 	{"reuseportd with defer_accept", deferring, nil},
 	{"reuseportd, 1 loop", only(doorScaling, reuseportd(loops{1, 1})), nil},
 	{"reuseportd, 1 process × 2 loops", only(doorModels, reuseportd(loops{1, workers})), nil},

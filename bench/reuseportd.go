@@ -37,16 +37,15 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := addresses(5)
+		a, err := addresses(4)
 		if err != nil {
 			return nil, err
 		}
-		cert, key := pairOf(p.site)
-		r.Tail = fmt.Sprintf(reuseportdTLS, a[4], cert, key, p.site) + fmt.Sprintf(reuseportdConf, a[0], p.site, a[1], a[2], a[3],
+		r.Tail = fmt.Sprintf(reuseportdConf, a[0], p.site, a[1], a[2], a[3],
 			p.behind.http, p.behind.bulk, p.behind.echo(), l.threads)
 		c := &contender{Server: r.Server, doors: map[door]string{
 			doorSmall: r.Address, doorChurn: r.Address,
-			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3], doorTLS: a[4],
+			doorStatic: a[0], doorFairFile: a[0], doorProxied: a[1], doorBulk: a[2], doorTCP: a[3],
 		}}
 		c.reload = hangUp(r.Master)
 		c.lastCut = func(ctx context.Context) (uint64, error) {
@@ -60,6 +59,21 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 		}
 		return c, r.Configure(l.workers, drain)
 	}
+}
+
+// encrypting is apart, for builds that -beside names may have no TLS.
+func encrypting(ctx context.Context, p place) (*contender, error) {
+	r, err := rig.NewReuseportd(ctx, p.dir, p.binary)
+	if err != nil {
+		return nil, err
+	}
+	a, err := rig.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	cert, key := pairOf(p.site)
+	r.Tail = fmt.Sprintf(reuseportdTLS, a, cert, key, p.site)
+	return &contender{Server: r.Server, doors: map[door]string{doorTLS: a}}, r.Configure(workers, time.Second)
 }
 
 func deferring(ctx context.Context, p place) (*contender, error) {
