@@ -65,3 +65,7 @@ func (c *Conn) ResetOnClose() {
 		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 }
+
+// AckNow has the kernel acknowledge what has come, if it has put that off: TCP_QUICKACK, tcp(7). It means nothing to a
+// Unix socket.
+func (c *Conn) AckNow() { _ = unix.SetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }

@@ -76,7 +76,7 @@ func rules(pid uint32) []rule {
 		// (SO_ATTACH_REUSEPORT_CBPF) would take new connections from all other workers.
 		{unix.SYS_SETSOCKOPT, [][]test{
 			option(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE, unix.SO_BROADCAST),
-			option(unix.IPPROTO_TCP, unix.TCP_NODELAY, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT),
+			option(unix.IPPROTO_TCP, unix.TCP_NODELAY, unix.TCP_QUICKACK, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT),
 			option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY),
 		}, unix.EPERM},
 		// An owner (F_SETOWN, F_SETSIG) would be sent any signal, past the rule for kill.

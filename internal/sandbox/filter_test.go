@@ -89,6 +89,7 @@ func TestFilter(t *testing.T) {
 		{"a resolver's socket", unix.SYS_SOCKET, []uint64{unix.AF_INET6, unix.SOCK_DGRAM | unix.SOCK_NONBLOCK, unix.IPPROTO_UDP}, allow},
 		{"linger", unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_LINGER}, allow},
 		{"no delay", unix.SYS_SETSOCKOPT, []uint64{5, unix.IPPROTO_TCP, unix.TCP_NODELAY}, allow},
+		{"acknowledge now", unix.SYS_SETSOCKOPT, []uint64{5, unix.IPPROTO_TCP, unix.TCP_QUICKACK}, allow},
 		{"an IPv6 socket of a resolver", unix.SYS_SETSOCKOPT, []uint64{5, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}, allow},
 		{"steer others' connections", unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF}, fails(unix.EPERM)},
 		{"end the steering", unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF}, fails(unix.EPERM)},

@@ -321,6 +321,11 @@ func (t *Conn) finish() error {
 		k.Resumed++
 	}
 	t.endShake()
+	if !state.DidResume || state.Version == tls.VersionTLS13 {
+		// The last word is the client's, and nothing answers it. A client that has Nagle's algorithm on keeps its request until
+		// that is acknowledged, which the kernel puts off.
+		t.c.AckNow()
+	}
 	return nil
 }
 
