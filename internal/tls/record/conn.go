@@ -45,18 +45,17 @@ const (
 
 // Conn is the record layer of one connection. It is not safe for concurrent use.
 type Conn struct {
+	suite   *suite
+	room    *Room
+	in, out half
+
 	version, id uint16
-	suite       *suite
+	credit      uint32 // bytes of data since the last that was taken off updates
+	burst       uint16 // bytes that were sealed since data came last
+	useless     uint8
+	updates     uint8
 	client      bool // it is the client's end
-	in, out     half
-
-	useless uint8
-	updates uint8
-	credit  uint32 // bytes of data since the last that was taken off updates
-	burst   uint32 // bytes that were sealed since data came last
-	ended   bool   // close_notify was sent
-
-	room *Room
+	ended       bool // close_notify was sent
 }
 
 // ErrTooMuch says that a peer sends what brings nothing.
@@ -119,7 +118,7 @@ func (c *Conn) Warm() {
 }
 
 // Warmed reports whether Warm has nothing to do.
-func (c *Conn) Warmed() bool { return c.in.aead != nil && c.out.aead != nil }
+func (c *Conn) Warmed() bool { return c.in.ready != nil && c.out.ready != nil }
 
 // Cool gives back what Warm made.
 func (c *Conn) Cool() {

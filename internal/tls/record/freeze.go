@@ -52,7 +52,7 @@ func (c *Conn) form(r *pack.Record) {
 	r.Int(&updates, maxUpdates)
 	r.Int(&credit, updateEvery)
 	r.Int(&burst, smallFirst)
-	c.useless, c.updates, c.credit, c.burst = uint8(useless), uint8(updates), uint32(credit), uint32(burst)
+	c.useless, c.updates, c.credit, c.burst = uint8(useless), uint8(updates), uint32(credit), uint16(burst)
 }
 
 func number16(r *pack.Record, v *uint16) {

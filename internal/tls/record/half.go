@@ -12,13 +12,18 @@ type half struct {
 	// secret is the traffic secret of TLS 1.3; of TLS 1.2 the key, then the salt.
 	secret []byte
 	seq    uint64
-	aead   cipher.AEAD // nil while it is cold
-	salt   [12]byte    // with aead
+	*ready // nil while it is cold
+}
+
+// ready is what seals and opens.
+type ready struct {
+	aead cipher.AEAD
+	salt [12]byte
 }
 
 // warm makes what seals and opens, if it isn't there.
 func (h *half) warm(version uint16, s *suite) {
-	if h.aead != nil {
+	if h.ready != nil {
 		return
 	}
 	key, salt := h.secret[:min(s.key, len(h.secret))], h.secret[min(s.key, len(h.secret)):]
@@ -31,15 +36,16 @@ func (h *half) warm(version uint16, s *suite) {
 	if err != nil {
 		panic(err) // a key has the length that its suite says: New and Thaw see to it
 	}
-	h.aead = aead
-	clear(h.salt[:])
+	h.ready = &ready{aead: aead}
 	copy(h.salt[:], salt)
 }
 
 // cool gives back what can be made again.
 func (h *half) cool() {
-	h.aead = nil
-	clear(h.salt[:])
+	if h.ready != nil {
+		clear(h.salt[:])
+		h.ready = nil
+	}
 }
 
 // next is the key update of TLS 1.3 (RFC 8446 section 7.2).

@@ -17,8 +17,7 @@ func (c *Conn) Seal(raw, head, tail []byte) []byte {
 		b := tail[:min(len(tail), size-len(a))]
 		raw = c.seal(raw, typeData, a, b)
 		head, tail = head[len(a):], tail[len(b):]
-		c.burst += uint32(min(len(a)+len(b), smallFirst))
-		c.burst = min(c.burst, smallFirst)
+		c.burst = uint16(min(int(c.burst)+len(a)+len(b), smallFirst))
 		if c.version == tls.VersionTLS13 && c.out.seq >= updateAfter {
 			raw = c.update(raw, false)
 		}

@@ -71,9 +71,25 @@ type Loop struct {
 	warm   *Warm
 	most   int                                // handshakes at the same time
 	failed func(c *eventloop.Conn, why error) // must not block
-	active []*Conn                            // whose handshakes are under way
-	queue  []*Conn                            // that wait for one of them to be done
+	active []*shaking                         // handshakes that are under way
+	queue  []*shaking                         // that wait for one of them to be done
 	asked  bool                               // makePlaces is to be called
+	infos  map[Info]*Info                     // of sessions, of which most are alike
+}
+
+// maxInfos bounds those that are remembered.
+const maxInfos = 1024
+
+// info returns what is known of a session, as one of all that know the same.
+func (l *Loop) info(i Info) *Info {
+	if p := l.infos[i]; p != nil {
+		return p
+	}
+	if len(l.infos) >= maxInfos {
+		clear(l.infos)
+	}
+	l.infos[i] = &i
+	return &i
 }
 
 // Options are what a Loop is made of.
@@ -86,11 +102,15 @@ type Options struct {
 
 // New makes the transports of a listener in a loop.
 func New(l *eventloop.Loop, o Options) *Loop {
-	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed}
+	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed, infos: make(map[Info]*Info)}
 }
 
 // New implements eventloop.Transports.
-func (l *Loop) New(c *eventloop.Conn) eventloop.Transport { return &Conn{l: l, c: c} }
+func (l *Loop) New(c *eventloop.Conn) eventloop.Transport {
+	t := &Conn{l: l, c: c}
+	t.shaking = &shaking{t: t}
+	return t
+}
 
 // Thaw implements eventloop.Transports.
 func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Transport, error) {
@@ -101,14 +121,13 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 	if err != nil {
 		return nil, err
 	}
-	t := &Conn{l: l, c: c, rec: rec}
+	info := Info{Version: rec.Version(), Suite: rec.Suite()}
 	r := pack.Reading(rest)
-	t.info.form(r)
+	info.form(r)
 	if err := r.End(); err != nil {
 		return nil, err
 	}
-	t.info.Version, t.info.Suite = rec.Version(), rec.Suite()
-	return t, nil
+	return &Conn{l: l, c: c, rec: rec, info: l.info(info)}, nil
 }
 
 // form is what travels of what the keys don't say.
@@ -124,17 +143,21 @@ func (i *Info) form(r *pack.Record) {
 
 // Conn is the transport of one connection.
 type Conn struct {
-	l     *Loop
-	c     *eventloop.Conn
-	rec   *record.Conn     // nil before the handshake is done
-	shake *handshake.Shake // nil before it has begun, and when it is done
+	l       *Loop
+	c       *eventloop.Conn
+	rec     *record.Conn // nil before the handshake is done
+	info    *Info        // likewise
+	shaking *shaking     // nil from then on
+}
 
-	since int64 // when the handshake last went on, nanoseconds
-	place int   // in Loop.active
+// shaking is a connection before its keys.
+type shaking struct {
+	t     *Conn
+	shake *handshake.Shake // nil before it has begun
+	since int64            // when it last went on, nanoseconds
+	place int              // in Loop.active
 
 	queued, working, freed, stalled bool
-
-	info Info
 }
 
 // Of returns the transport of a connection, nil if it has no TLS.
@@ -144,7 +167,7 @@ func Of(c *eventloop.Conn) *Conn {
 }
 
 // Info returns what is known of the session. It must not be changed.
-func (t *Conn) Info() *Info { return &t.info }
+func (t *Conn) Info() *Info { return t.info }
 
 // Covers reports whether a request for a host, in lower case and without port, belongs on this connection: the certificate of the
 // name that the client asked for is the host's, too (RFC 9110 section 15.5.20).
@@ -171,8 +194,9 @@ var unexpected = []byte{21, 3, 1, 0, 2, 2, 10}
 
 // Shake implements eventloop.Transport.
 func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
-	if t.shake == nil {
-		if len(in) == 0 || t.queued {
+	h := t.shaking
+	if h.shake == nil {
+		if len(in) == 0 || h.queued {
 			return raw, 0, false, nil
 		}
 		switch _, err := hello.Parse(in); {
@@ -181,26 +205,26 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 		case errors.Is(err, hello.ErrNotTLS):
 			return t.notTLS(raw, in)
 		}
-		if !t.enter() {
+		if !h.enter() {
 			return raw, 0, false, nil
 		}
-		t.shake = handshake.Server(t.l.shared.conf.Load())
+		h.shake = handshake.Server(t.l.shared.conf.Load())
 	}
-	if t.working {
+	if h.working {
 		return raw, 0, false, nil
 	}
-	if t.stalled {
+	if h.stalled {
 		err = errStalled
 		t.fail(err)
 		return raw, 0, false, err
 	}
-	t.since = t.l.loop.Monotonic()
-	raw, n, state, err := t.shake.Step(raw, in)
+	h.since = t.l.loop.Monotonic()
+	raw, n, state, err := h.shake.Step(raw, in)
 	switch state {
 	case handshake.Works:
-		t.work()
+		h.work()
 	case handshake.Done:
-		err = t.finish()
+		err = t.finish(h)
 		return raw, n, err == nil, err
 	case handshake.Failed:
 		t.fail(err)
@@ -224,17 +248,17 @@ func (t *Conn) notTLS(raw, in []byte) ([]byte, int, bool, error) {
 }
 
 // enter takes one of the places for handshakes, or waits for one.
-func (t *Conn) enter() bool {
-	l := t.l
+func (h *shaking) enter() bool {
+	l := h.t.l
 	if len(l.active) >= l.most {
-		t.queued = true
-		l.queue = append(l.queue, t)
+		h.queued = true
+		l.queue = append(l.queue, h)
 		l.loop.Count().ShakesWaited++
 		l.makePlacesSoon()
 		return false
 	}
-	t.place = len(l.active)
-	l.active = append(l.active, t)
+	h.place = len(l.active)
+	l.active = append(l.active, h)
 	return true
 }
 
@@ -253,10 +277,10 @@ func (l *Loop) makePlacesSoon() {
 func (l *Loop) makePlaces() {
 	l.asked = false
 	n, now := len(l.queue), l.loop.Monotonic()
-	for _, t := range l.active {
-		if n > 0 && !t.working && now-t.since >= int64(patience) {
-			t.stalled = true
-			t.c.Wake()
+	for _, h := range l.active {
+		if n > 0 && !h.working && now-h.since >= int64(patience) {
+			h.stalled = true
+			h.t.c.Wake()
 			n--
 		}
 	}
@@ -266,18 +290,18 @@ func (l *Loop) makePlaces() {
 }
 
 // leave gives the place to who waits for one.
-func (l *Loop) leave(t *Conn) {
+func (l *Loop) leave(h *shaking) {
 	last := len(l.active) - 1
-	l.active[t.place] = l.active[last]
-	l.active[t.place].place = t.place
+	l.active[h.place] = l.active[last]
+	l.active[h.place].place = h.place
 	l.active[last] = nil
 	l.active = l.active[:last]
 	for len(l.queue) > 0 && len(l.active) < l.most {
-		t := l.queue[0]
+		next := l.queue[0]
 		l.queue = l.queue[1:]
-		if !t.freed {
-			t.queued = false
-			t.c.Wake()
+		if !next.freed {
+			next.queued = false
+			next.t.c.Wake()
 			break
 		}
 	}
@@ -287,40 +311,42 @@ func (l *Loop) leave(t *Conn) {
 }
 
 // work has a signature made on a goroutine of its own.
-func (t *Conn) work() {
-	t.working = true
-	job, l := t.shake.Job(), t.l
+func (h *shaking) work() {
+	h.working = true
+	job, l := h.shake.Job(), h.t.l
 	go func() {
 		job()
 		l.loop.Post(func() {
-			t.working = false
-			if !t.freed {
-				t.c.Wake()
+			h.working = false
+			if !h.freed {
+				h.t.c.Wake()
 			}
 		})
 	}()
 }
 
 // finish takes over from the handshake.
-func (t *Conn) finish() error {
-	rec, state, err := t.shake.Result(&t.l.warm.room)
+func (t *Conn) finish(h *shaking) error {
+	rec, state, err := h.shake.Result(&t.l.warm.room)
 	if err != nil {
 		t.fail(err)
 		return err
 	}
 	t.rec = rec
-	t.info = Info{
+	info := Info{
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
 		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
 	}
 	if len(state.VerifiedChains) > 0 {
-		t.info.Subject = state.PeerCertificates[0].Subject.String()
+		info.Subject = state.PeerCertificates[0].Subject.String()
 	}
+	t.info = t.l.info(info)
 	k := t.l.loop.Count()
 	if k.Handshakes++; state.DidResume {
 		k.Resumed++
 	}
-	t.endShake()
+	h.end()
+	t.shaking = nil
 	if !state.DidResume || state.Version == tls.VersionTLS13 {
 		// The last word is the client's, and nothing answers it. A client that has Nagle's algorithm on keeps its request until
 		// that is acknowledged, which the kernel puts off.
@@ -329,14 +355,14 @@ func (t *Conn) finish() error {
 	return nil
 }
 
-// endShake ends the coroutine and gives its place to another.
-func (t *Conn) endShake() {
-	if t.shake == nil {
+// end ends the coroutine and gives its place to another.
+func (h *shaking) end() {
+	if h.shake == nil {
 		return
 	}
-	t.shake.Close()
-	t.shake = nil
-	t.l.leave(t)
+	h.shake.Close()
+	h.shake = nil
+	h.t.l.leave(h)
 }
 
 func (t *Conn) fail(err error) {
@@ -370,14 +396,17 @@ func (t *Conn) End(raw []byte) []byte {
 // Freeze implements eventloop.Transport.
 func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) {
 	r := pack.Writing(t.rec.Freeze(b))
-	t.info.form(r)
+	info := *t.info
+	info.form(r)
 	return Kind, r.Written()
 }
 
 // Free implements eventloop.Transport.
 func (t *Conn) Free() {
-	t.freed = true
-	t.endShake()
+	if h := t.shaking; h != nil {
+		h.freed = true
+		h.end()
+	}
 	if t.rec != nil {
 		t.rec.Wipe()
 	}
