@@ -40,8 +40,7 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 		return none, ErrNoAnswer
 	}
 	done, gone := make(chan result), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
+	go onOtherThread(func() {
 		var r result
 		self, err := fileSelf()
 		if r.err = err; err == nil {
@@ -60,7 +59,7 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 				drop(r.value)
 			}
 		}
-	}()
+	})
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -72,6 +71,24 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 		var none T
 		return none, ErrNoAnswer
 	}
+}
+
+// onOtherThread calls f locked to a thread that isn't the process's first. A change of identity makes the kernel forget the
+// thread's signal for its parent's death (PR_SET_PDEATHSIG(2const)), and the one that our parent asked for is the first thread's.
+func onOtherThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	placed := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(placed)
+		f()
+	}()
+	<-placed // the first thread is ours until f has another
+	runtime.UnlockOSThread()
 }
 
 // fileSelf is who the process is.
