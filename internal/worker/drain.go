@@ -6,10 +6,9 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// drain ends the worker when it has no lease and no connection left, and in any
-// case at the deadline, for which it needs no master.
-// With heirs, its connections are handed over. Asked again it has the time that is
-// said then: 0 ends it.
+// drain makes the worker exit when it has no lease and no connection left, and at the
+// latest after timeout, with or without a master. With heirs, its connections are handed
+// over. A second call sets a new timeout; 0 ends the worker at once.
 func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	w.deadline, w.drainUntil = time.After(timeout), time.Now().Add(timeout)
 	if w.draining {
@@ -45,10 +44,11 @@ func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	}, func(error) { w.wakeIfEmpty() })
 }
 
-// stopGrace is how long an idle kept connection has for a request that is on its way when the service stops: it is answered.
+// stopGrace is how long an idle kept connection stays open when the service stops, so that a request that is already under
+// way is answered.
 const stopGrace = time.Second
 
-// closeIdle closes after a time, and every now and then from there on, the idle connections of clients.
+// closeIdle closes clients' idle connections after a time, and from then on again and again.
 func (w *worker) closeIdle(after time.Duration) {
 	time.AfterFunc(after, func() {
 		w.mail.post(func() {
@@ -60,8 +60,8 @@ func (w *worker) closeIdle(after time.Duration) {
 	})
 }
 
-// awaitHeirs sets the time until which heirs may take what there is: half of what is
-// left. The other half is for clients to be told.
+// awaitHeirs sets how long heirs may take connections: half of the time that is left. In
+// the other half, clients are told to close.
 func (w *worker) awaitHeirs() { w.giveUp = time.After(time.Until(w.drainUntil) / 2) }
 
 // stay ends the handover of all loops.
@@ -72,14 +72,14 @@ func (w *worker) stay() {
 	}
 }
 
-// wake is called by a draining loop that has become empty, on its goroutine.
+// wake is called by a draining loop when it has become empty, on the loop's goroutine.
 func (w *worker) wake() {
 	w.mail.post(w.wakeIfEmpty)
 }
 
-// wakeIfEmpty ends the worker if nothing is left. A loop may have accepted since
-// it said that it was empty, so all are asked again; one that is empty still takes
-// nothing from others any more.
+// wakeIfEmpty ends the worker if nothing is left. A loop may have accepted connections
+// since it reported that it was empty, so all are asked again. From then on a loop that
+// is still empty takes nothing from other workers.
 func (w *worker) wakeIfEmpty() {
 	if !w.draining || w.leases > 0 || w.exit {
 		return
@@ -106,7 +106,7 @@ func (w *worker) wakeIfEmpty() {
 	})
 }
 
-// cut ends what the drain timeout found unfinished.
+// cut cuts what is still open at the drain timeout.
 func (w *worker) cut() {
 	open := make([]int, len(w.loops))
 	w.onLoops(func(lp *loop) error {
@@ -128,7 +128,7 @@ func (w *worker) cut() {
 		w.log.Warn().Int("connections", total).Msg("drain_timeout has passed; what was open is cut")
 		w.leave("drain_timeout", 0)
 	})
-	// A loop that hangs must not keep the worker beyond its time.
+	// A loop that hangs must not keep the worker alive.
 	time.AfterFunc(2*time.Second, func() {
 		w.mail.post(func() { w.leave("drain_timeout; a loop hangs", 1) })
 	})
