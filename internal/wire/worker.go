@@ -108,8 +108,8 @@ type Ward struct {
 	Slot       int    `json:"slot"` // of the loop that takes
 }
 
-// Grant lets the giver offer N more descriptors. With N 0 the taker says that it is full,
-// and Why.
+// Grant lets the giver offer Room more descriptors. If Room is 0 the taker is full, and
+// Why says why.
 type Grant struct {
 	Room int    `json:"room"`
 	Why  string `json:"why,omitempty"` // why it is full

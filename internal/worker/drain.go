@@ -93,7 +93,7 @@ func (w *worker) wakeIfEmpty() {
 			}
 		}
 		if lp.Open() == 0 {
-			lp.dismissAll()
+			lp.endWards()
 		}
 		return nil
 	}, func(error) {
@@ -101,7 +101,7 @@ func (w *worker) wakeIfEmpty() {
 			open += n
 		}
 		if open == 0 && w.leases <= 0 {
-			w.leave("drained", 0)
+			w.end("drained", 0)
 		}
 	})
 }
@@ -126,11 +126,11 @@ func (w *worker) cut() {
 			total += n
 		}
 		w.log.Warn().Int("connections", total).Msg("drain_timeout has passed; what was open is cut")
-		w.leave("drain_timeout", 0)
+		w.end("drain_timeout", 0)
 	})
 	// A loop that hangs must not keep the worker alive.
 	time.AfterFunc(2*time.Second, func() {
-		w.mail.post(func() { w.leave("drain_timeout; a loop hangs", 1) })
+		w.mail.post(func() { w.end("drain_timeout; a loop hangs", 1) })
 	})
 }
 
@@ -140,10 +140,10 @@ func (w *worker) broken(lp *loop, err error) {
 		return
 	}
 	w.log.Error().Err(err).Int("slot", lp.slot).Msg("an event loop is broken; the worker ends, to be replaced")
-	w.leave("broken event loop", 1)
+	w.end("broken event loop", 1)
 }
 
-func (w *worker) leave(reason string, status int) {
+func (w *worker) end(reason string, status int) {
 	if w.exit {
 		return
 	}

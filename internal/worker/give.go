@@ -69,7 +69,7 @@ func (lp *loop) hear(id uint64, port *wire.Port) {
 		err = lp.heard(id, m)
 	}
 	if err != nil { // mostly: the heir has gone
-		lp.bereave(id, true)
+		lp.heirLost(id, true)
 	}
 }
 
@@ -94,7 +94,7 @@ func (lp *loop) heard(id uint64, m wire.Message) error {
 		lp.answered(id, b)
 	case wire.KindUnknown:
 		lp.warn("the next generation's release does not know this handover; connections end here", 0, "")
-		lp.bereave(id, false)
+		lp.heirLost(id, false)
 		lp.stay()
 	}
 	return nil
@@ -200,7 +200,7 @@ func (lp *loop) answered(id uint64, b wire.Answer) {
 }
 
 // heirLost removes an heir, and keeps the connections that it had not answered for.
-func (lp *loop) bereave(id uint64, again bool) {
+func (lp *loop) heirLost(id uint64, again bool) {
 	back := lp.giving.rule.Leave(id)
 	if port := lp.giving.heirs[id]; port != nil {
 		lp.Unwatch(port.FD())

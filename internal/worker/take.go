@@ -30,7 +30,7 @@ func (lp *loop) ward(port *wire.Port) error {
 	wd := &ward{port: port}
 	lp.wards = append(lp.wards, wd)
 	if err := lp.Watch(port.FD(), func() { lp.take(wd) }); err != nil {
-		lp.dismiss(wd)
+		lp.endWard(wd)
 		return err
 	}
 	lp.grant(wd, takeWindow)
@@ -50,7 +50,7 @@ func (lp *loop) take(wd *ward) {
 		_ = wd.port.Send(wire.KindAnswer, wire.Answer{None: true, Reason: err.Error()})
 		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0})
 	case err != nil:
-		lp.dismiss(wd)
+		lp.endWard(wd)
 	case m.Kind == wire.KindOffer:
 		lp.takeOffer(wd, m)
 	default:
@@ -60,7 +60,7 @@ func (lp *loop) take(wd *ward) {
 
 // endWard closes a channel. The giver, if it lives, goes on with what it has offered and
 // got no answer for.
-func (lp *loop) dismiss(wd *ward) {
+func (lp *loop) endWard(wd *ward) {
 	lp.w.ungrant(wd, wd.granted)
 	lp.Unwatch(wd.port.FD())
 	wd.port.Close()
@@ -68,9 +68,9 @@ func (lp *loop) dismiss(wd *ward) {
 }
 
 // endWards closes all channels: from here on the loop takes nothing.
-func (lp *loop) dismissAll() {
+func (lp *loop) endWards() {
 	for len(lp.wards) > 0 {
-		lp.dismiss(lp.wards[0])
+		lp.endWard(lp.wards[0])
 	}
 }
 
@@ -101,7 +101,7 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	// If the giver has died, the connections are ours: nobody else can serve them. If it
 	// lives and can't be told, it goes on with them when the channel ends.
 	if err := wd.port.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
-		lp.dismiss(wd)
+		lp.endWard(wd)
 		for _, c := range conns {
 			lp.Discard(c)
 		}
