@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// key makes the places of clients in the table another secret in each service, so that nobody
-// can choose addresses that share one.
+// key is the secret of a service from which clients' places in the table are derived, so that
+// nobody can choose addresses that share a place.
 type key [2]uint64
 
 func newKey() (k key, err error) {
@@ -51,7 +51,7 @@ func (k key) sum(words ...uint64) uint64 {
 	return v0 ^ v1 ^ v2 ^ v3
 }
 
-// text is sum of a string.
+// text is like sum, for a string.
 func (k key) text(s string) uint64 {
 	words := []uint64{uint64(len(s))}
 	for len(s) > 0 {
@@ -62,14 +62,14 @@ func (k key) text(s string) uint64 {
 	return k.sum(words...)
 }
 
-// client is a client at a listener, as it stands in the table.
+// client is a client at a listener, in the form in which the table has it.
 type client struct {
 	mark uint64    // 40 bits, not 0: with its sets, no two clients share it in practice
 	set  [2]uint64 // where it can be
 }
 
-// client returns the client of an address: an IPv4 address, or the /64 of an IPv6 one, which is what
-// one customer is given at least (RFC 6177).
+// client returns the client of an address: an IPv4 address, or the /64 of an IPv6 one, the least
+// that one customer is given (RFC 6177).
 func (k key) client(listener uint64, a netip.Addr) client {
 	a = a.Unmap()
 	var h uint64

@@ -24,15 +24,15 @@ func (t *Table) row(i int) *row {
 	return (*row)(unsafe.Pointer(&t.cells[i*rowSize]))
 }
 
-// Row is a loop's part of a table.
+// Row is the part of a table that belongs to one loop.
 type Row struct {
 	table *Table
 	own   *row
 	moves *atomic.Uint64
 }
 
-// Row makes the row of a loop that begins ready, with nothing counted. Rows of a table are made
-// one after the other.
+// Row makes an empty row for a loop that is starting. A table's rows must be made one after
+// another.
 func (t *Table) Row(i int) (*Row, error) {
 	if i < 0 || i >= Rows {
 		return nil, fmt.Errorf("table of clients: no row %d, there are %d", i, Rows)
@@ -52,8 +52,8 @@ func (t *Table) Row(i int) (*Row, error) {
 
 // Bound is how many connections each client may have at a listener, as one loop keeps it.
 //
-// Invariant: no client has more than that let in by any number of loops, since each counts
-// itself first and then looks at the sum: the last to count itself sees all.
+// Invariant: loops together never let in more than n connections of a client. Each counts
+// its own first and then adds up, so the last one sees them all.
 type Bound struct {
 	row      *Row
 	listener uint64
@@ -65,12 +65,12 @@ func (r *Row) Bound(listener string, n int) *Bound {
 	return &Bound{row: r, listener: r.table.key.text(listener), max: uint64(n)}
 }
 
-// Enter counts a connection in unless its client has as many as it may: then ok is
-// false. A seat is to be given to Leave, 0 says that there was no room to count the connection.
+// Enter counts a connection, unless its client has as many as it may: then ok is false. The
+// seat is for Leave; 0 says that there was no room to count the connection.
 //
-// A connection that goes to another loop is counted at both ends for a moment. If any was on its
-// way meanwhile, doubt says that the sum may have been too high. If any set out for or came to a loop
-// while the rows were read, it may have been counted at neither, and nobody is let in for that.
+// A connection that goes to another loop is counted at both ends for a moment. doubt says that one
+// was on its way meanwhile, so that the sum may be too high. If one left or arrived while the rows
+// were read, it may have been counted at neither end, so that no client is let in either.
 func (b *Bound) Enter(a netip.Addr) (seat uint16, ok, doubt bool) {
 	c := b.row.table.key.client(b.listener, a)
 	before, moving := b.row.table.moving()
@@ -93,23 +93,24 @@ func (b *Bound) enter(c *client) (seat uint16, ok bool) {
 	return seat, true
 }
 
-// Depart says that a connection that is counted is on its way, and Settle that it is no more.
+// Depart says that a counted connection is on its way to another loop.
 func (b *Bound) Depart() { b.row.moves.Add(1<<countBits + 1) }
 
 // Settle undoes Depart.
 func (b *Bound) Settle() {
-	if word := b.row.moves.Load(); word&maxCount != 0 { // else somebody has spoilt it
+	if word := b.row.moves.Load(); word&maxCount != 0 { // otherwise somebody has spoilt it
 		b.row.moves.Store(word - 1)
 	}
 }
 
-// Join counts in a connection that has been let in before.
+// Join counts a connection that another loop has let in.
 func (b *Bound) Join(a netip.Addr) (seat uint16) {
 	c := b.row.table.key.client(b.listener, a)
 	return b.row.sit(&c)
 }
 
-// Leave counts a connection out, which another bound of the row may have counted in.
+// Leave stops counting a connection, which another bound of the same row may have
+// counted.
 func (b *Bound) Leave(seat uint16) {
 	i := uint64(seat) - 1
 	if i >= slots {
@@ -125,7 +126,8 @@ func (b *Bound) Leave(seat uint16) {
 	}
 }
 
-// sit adds one to a client's count, in the emptier of its sets if it has none yet.
+// sit adds one to a client's count. If the client has no slot yet it takes one in the
+// emptier of its two sets.
 func (r *Row) sit(c *client) uint16 {
 	var free, best uint64
 	room := 0
@@ -164,7 +166,7 @@ func (t *Table) each(f func(i int)) {
 	}
 }
 
-// count adds up what all loops have of a client.
+// count adds up the connections of a client in all loops.
 func (t *Table) count(c *client) (sum uint64) {
 	t.each(func(i int) {
 		r := t.row(i)
@@ -179,7 +181,8 @@ func (t *Table) count(c *client) (sum uint64) {
 	return sum
 }
 
-// moving reports whether a connection is on its way; stamp changes with each that sets out.
+// moving reports whether a connection is on its way. stamp changes with each one that
+// leaves or arrives.
 func (t *Table) moving() (stamp uint64, moving bool) {
 	t.each(func(i int) {
 		word := t.moves[i].Load()

@@ -1,12 +1,13 @@
 // Package clients counts the connections that each client address has at a listener, over all
 // loops, workers and generations, in memory that they share.
 //
-// It owns the layout of that memory and the rule by which a bound is kept. Each loop writes to
-// a row of its own and reads those of the others, so what a killed loop had is freed with its
-// row. A worker that is taken over can spoil the counts, whereby clients are let in or turned away
-// wrongly; it can't make anybody wait or fail: there are no locks, each search has
-// an end, and no index is read from the memory. Where a client's address comes from is not the
-// package's affair.
+// It owns the layout of that memory and the rule by which a bound is kept. It must never lock,
+// wait, or use an index that it has read from the memory.
+//
+// Each loop writes to a row of its own and reads those of the others, so what a killed loop had
+// counted is freed with its row. A worker that an attacker controls can falsify the counts, so
+// that clients are let in or refused wrongly. It can't make others wait or fail, since there are
+// no locks and each search has an end.
 package clients
 
 import (
@@ -21,11 +22,11 @@ import (
 )
 
 const (
-	// Rows is how many loops there can be: a row for each page of a ledger.
+	// Rows is the largest number of loops: there is a row for each page of a ledger.
 	Rows = 4096
 	ways = 8
 	sets = 4096
-	// slots bounds the clients that a loop can count at a time.
+	// slots is how many clients a loop can count at the same time.
 	slots = sets * ways
 
 	rowSize   = slots * 8
@@ -36,7 +37,7 @@ const (
 // version is the meaning of the words of a table.
 const version = 1
 
-// Table is the memory. What nobody has touched costs nothing.
+// Table is the mapped memory. Pages that nobody has touched cost nothing.
 type Table struct {
 	fd  int
 	key key
@@ -47,24 +48,25 @@ type Table struct {
 
 // head is the first pages of the memory.
 type head struct {
-	// words has a bit for each word of used that may have one. None is taken away.
+	// words has a bit for each word of used that may be other than zero. Bits are never
+	// cleared.
 	words atomic.Uint64
 	_     [7]uint64
-	// used has a bit for each row that may hold other than zeros: only those are read.
+	// used has a bit for each row that may hold anything but zeros: only those are read.
 	used [Rows / 64]atomic.Uint64
 	_    [512 - 8 - Rows/64]uint64
-	// moves has for each row how many of its connections ever began to go to or come from another
+	// moves has, for each row, how many of its connections ever left for or came from another
 	// loop, and in the lowest bits how many are on their way.
 	moves [Rows]atomic.Uint64
 }
 
-// A seat is a uint16, and 0 is none; this doesn't compile if that can't be.
+// A seat is a uint16, and 0 means none; this doesn't compile if the numbers don't fit.
 const (
 	_ = uint16(slots)
 	_ = uint(headSize - unsafe.Sizeof(head{}))
 )
 
-// New makes a table that has counted nobody.
+// New makes an empty table.
 func New() (*Table, error) {
 	k, err := newKey()
 	if err != nil {
@@ -77,9 +79,9 @@ func New() (*Table, error) {
 	return open(fd, k)
 }
 
-// Adopt returns the table of a received descriptor, which it owns from here on and closes if it
-// fails. format is Format of whoever had it, who is to be believed: nothing in the memory can keep it
-// from being used. Adopt refuses memory whose size is not sealed or another one.
+// Adopt maps the table of a received descriptor, which it takes over, and closes if it fails. format
+// is the sender's Format, and is believed: nothing in the memory can prevent its use. Adopt refuses
+// memory that is not sealed or has another size.
 func Adopt(fd int, format string) (*Table, error) {
 	size, err := memfd.Size(fd)
 	if err == nil && size != tableSize {
@@ -106,8 +108,9 @@ func open(fd int, k key) (*Table, error) {
 	return &Table{fd: fd, key: k, mem: mem, head: (*head)(unsafe.Pointer(&mem[0]))}, nil
 }
 
-// Format says what the words of the table mean, the key of their hashes included. It is for
-// those who may write to the table, and not kept in it: a worker could change it there.
+// Format says what the words of the table mean, and includes the key of their hashes. It is
+// passed on to processes that use the table, and not stored in it, where a worker could
+// change it.
 func (t *Table) Format() string { return fmt.Sprintf("%d %016x %016x", version, t.key[0], t.key[1]) }
 
 func parse(format string) (k key, err error) {
@@ -121,9 +124,9 @@ func parse(format string) (k key, err error) {
 // FD returns the descriptor, close-on-exec, to lend to another process. It stays the table's.
 func (t *Table) FD() int { return t.fd }
 
-// ClearRows frees what n loops from the row first on had counted, and their memory. The master
-// calls it when their pages of the ledger are reserved, when their worker has died and when
-// they are folded: no loop may use the rows.
+// ClearRows sets n rows from first on to zero, and frees their memory. The master calls it
+// when the rows' pages of the ledger are reserved, when their worker has died and when they
+// are folded: no loop may use the rows.
 func (t *Table) ClearRows(first, n int) {
 	if first < 0 || n < 1 || first > Rows-n {
 		return
@@ -132,13 +135,13 @@ func (t *Table) ClearRows(first, n int) {
 		t.used[i/64].And(^(uint64(1) << (i % 64)))
 		t.moves[i].Store(t.moves[i].Load() &^ maxCount)
 	}
-	// Whatever the bits say, which a worker may have changed. Nothing can be against it: the
-	// memory is not sealed against writing.
+	// Done whatever the bits say, since a worker may have changed them. It can't fail, since
+	// the memory is not sealed against writing.
 	_ = unix.Fallocate(t.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, headSize+int64(first)*rowSize, int64(n)*rowSize)
 }
 
-// Close lets go of the memory. Closing twice is harmless. Nobody may use the table's rows any
-// more.
+// Close unmaps the memory. Closing twice is harmless. The table's rows can't be used after
+// it.
 func (t *Table) Close() error {
 	if t.mem == nil {
 		return nil

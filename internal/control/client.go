@@ -22,14 +22,14 @@ import (
 // maxResponse bounds what a client reads: thousands of workers fit in it.
 const maxResponse = 16 << 20
 
-// ErrNoMaster is in the error of a client that found nobody to ask.
+// ErrNoMaster is wrapped by the error of a client that finds no master.
 var ErrNoMaster = errors.New("no reuseportd runs")
 
-// ErrUnknownOutcome is in the error of a request for a change whose answer did
-// not come: the change may have been made or not.
+// ErrUnknownOutcome is wrapped by the error of a request for a change whose answer did
+// not come: the change may or may not have been made.
 var ErrUnknownOutcome = errors.New("the outcome is unknown")
 
-// RefusedError is the master's refusal of a request, in its own words.
+// RefusedError is the master's refusal of a request, with the master's text.
 type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
@@ -38,11 +38,11 @@ func (e *RefusedError) Error() string { return e.Text }
 type Client struct {
 	conn *net.UnixConn
 	r    *bufio.Reader
-	pid  int      // of the master, 0 if it is not to be had
-	file *os.File // that came with what was read last
+	pid  int      // of the master, 0 if unknown
+	file *os.File // received with the last answer
 }
 
-// receiver reads from the connection and keeps what file comes along.
+// receiver reads from the connection and keeps the file that comes with an answer.
 type receiver struct{ c *Client }
 
 func (r receiver) Read(p []byte) (int, error) {
@@ -74,13 +74,14 @@ func (r receiver) Read(p []byte) (int, error) {
 var dialPatience = 5 * time.Second
 
 // Dial connects to the master that uses the directory at a path. The directory is checked as
-// its master checks it, unless unsafe says otherwise: else anybody who can put a socket
-// there could answer.
+// its master checks it, unless unsafe is set; otherwise anybody who can put a socket there
+// could answer.
 func Dial(path string, unsafe bool) (*Client, error) {
 	return DialContext(context.Background(), path, unsafe)
 }
 
-// DialContext is Dial that waits for a place in the socket's queue only until ctx ends.
+// DialContext is like Dial, but waits for a place in the socket's queue only until ctx
+// ends.
 func DialContext(ctx context.Context, path string, unsafe bool) (*Client, error) {
 	dir, err := rundir.Open(path, rundir.Options{Client: true, Unsafe: unsafe})
 	if err != nil {
@@ -90,13 +91,13 @@ func DialContext(ctx context.Context, path string, unsafe bool) (*Client, error)
 	return DialIn(ctx, dir)
 }
 
-// DialIn is DialContext for an open directory.
+// DialIn is like DialContext, for an open directory.
 func DialIn(ctx context.Context, dir *rundir.Dir) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	began := time.Now()
 	conn, pid, err := connect(dir)
-	for errors.Is(err, unix.EAGAIN) { // many connect just now
+	for errors.Is(err, unix.EAGAIN) { // the socket's queue is full at the moment
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s: the master has taken no clients for %s: %s", SocketPath(dir.Path()),
@@ -138,13 +139,13 @@ func connect(dir *rundir.Dir) (*net.UnixConn, int, error) {
 	return uc, int(cred.Pid), nil
 }
 
-// writtenPID returns what the PID file says, 0 if that is not to be had.
+// writtenPID returns the PID in the PID file, 0 if it can't be read.
 func writtenPID(dir *rundir.Dir) int {
 	text, err := dir.ReadFile(PIDFile, 32)
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text))) // 0 is no process
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text))) // 0: none
 	return pid
 }
 
@@ -162,7 +163,7 @@ func explainDial(err error, dir string) error {
 	}
 }
 
-// owner names the user whom the master in dir answers, as far as can be seen.
+// owner names the user whose requests the master in dir answers, if that can be seen.
 func owner(dir string) string {
 	for _, path := range []string{SocketPath(dir), dir} {
 		var st unix.Stat_t
@@ -178,14 +179,14 @@ func owner(dir string) string {
 }
 
 // PID returns the master's process, as the kernel names it: whoever listens at the
-// control socket. It is 0 where that has no number here (another PID namespace).
+// control socket. It is 0 if the process has no number here (another PID namespace).
 func (c *Client) PID() int { return c.pid }
 
 // Close ends the conversation.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Do asks and waits for the answer until ctx ends. A refusal is returned as a
-// *RefusedError; a change that failed is an answer, with its Receipt.
+// Do sends a request and waits for the answer until ctx ends. A refusal is returned as a
+// *RefusedError; a change that failed is not an error, but an answer with its Receipt.
 func (c *Client) Do(ctx context.Context, req Request) (Response, error) {
 	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -193,8 +194,8 @@ func (c *Client) Do(ctx context.Context, req Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
-	// A refusal may stand there before anything was asked, and then the write
-	// fails; so read even so.
+	// A refusal may be there before anything was asked, and then the write fails; so read in
+	// any case.
 	_, writeErr := c.conn.Write(append(line, '\n'))
 	line, err = c.readResponse()
 	if err != nil {
@@ -238,7 +239,7 @@ type lostError struct {
 func (e *lostError) Error() string   { return e.text }
 func (e *lostError) Unwrap() []error { return e.causes }
 
-// explainDo says for a person why no answer to req came.
+// explainDo makes the error, for a person, that says why no answer to req came.
 func (c *Client) explainDo(ctx context.Context, req Request, err error) error {
 	e := &lostError{causes: []error{err}}
 	switch {

@@ -19,8 +19,8 @@ func watchHangup(conn *net.UnixConn) (gone <-chan struct{}, stop func()) {
 	_ = conn.SetReadDeadline(time.Time{})
 	go func() {
 		defer close(ended)
-		// Read calls again at each event of the socket. What it sends meanwhile stays
-		// where it is: it is the next request.
+		// Read calls isHungUp again at each event of the socket. What the client sends
+		// meanwhile stays in the socket: it is the next request.
 		if raw.Read(isHungUp) == nil {
 			close(hungUp)
 		}

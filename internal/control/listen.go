@@ -22,12 +22,12 @@ const PIDFile = "reuseportd.pid"
 // SocketPath returns the control socket of the master that uses dir.
 func SocketPath(dir string) string { return filepath.Join(dir, SocketName) }
 
-// Listen makes the control socket in dir, mode 0600, in place of one that a
-// dead master left. The caller must hold the directory's lock: that is what
-// tells a dead master's socket from a living one's.
+// Listen makes the control socket in dir, mode 0600, in place of one that a dead master
+// left. The caller must hold the directory's lock, which shows that the master that left
+// the socket is dead.
 //
-// As the lock's file can be removed, a socket where somebody of this user, or root,
-// listens is left alone all the same.
+// Since the lock's file can be removed, a socket at which this user or root listens is
+// left alone even so.
 func Listen(dir *rundir.Dir) (*net.UnixListener, error) {
 	if pid, alive := listening(dir); alive {
 		return nil, fmt.Errorf("control socket %s: process %d listens there and is alive (%s), though the directory's lock was free: "+
@@ -45,20 +45,20 @@ func Listen(dir *rundir.Dir) (*net.UnixListener, error) {
 	return FromFD(fd)
 }
 
-// listening reports whether somebody who may be this service's master listens at the control
-// socket, and who.
+// listening reports whether a process that may be this service's master listens at the
+// control socket, and which.
 func listening(dir *rundir.Dir) (pid int, alive bool) {
 	conn, pid, err := connect(dir)
 	if err != nil {
-		return writtenPID(dir), errors.Is(err, unix.EAGAIN) // more clients wait than it takes
+		return writtenPID(dir), errors.Is(err, unix.EAGAIN) // its queue is full
 	}
 	cred, err := peerCred(conn)
 	_ = conn.Close()
 	return pid, err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
 }
 
-// FromFD makes a listener of a descriptor that an earlier master passed on. It
-// owns fd from then on, and closes it when it fails.
+// FromFD makes a listener from a descriptor that an earlier master passed on. It takes
+// over fd, and closes it if it fails.
 func FromFD(fd int) (*net.UnixListener, error) {
 	f := os.NewFile(uintptr(fd), SocketName)
 	if f == nil {
@@ -78,8 +78,8 @@ func FromFD(fd int) (*net.UnixListener, error) {
 	return ul, nil
 }
 
-// ownListener has the kernel name this process to clients (SO_PEERCRED), in place of the
-// master that listened first. unix(7)
+// ownListener makes the kernel name this process to clients (SO_PEERCRED, unix(7)),
+// instead of the master that listened first.
 func ownListener(l *net.UnixListener) error {
 	raw, err := l.SyscallConn()
 	if err != nil {

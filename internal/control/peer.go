@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkPeer says why the process at the other end may not speak to this
-// master. The socket's mode already keeps others out; this holds as well when
-// somebody changed the mode, or passed a descriptor on.
+// checkPeer returns an error if the process at the other end may not use this master's
+// control socket. The socket's mode already keeps others out; this check holds even if
+// somebody has changed the mode or passed a descriptor on.
 func checkPeer(conn *net.UnixConn) error {
 	cred, err := peerCred(conn)
 	if err != nil {
@@ -19,7 +19,7 @@ func checkPeer(conn *net.UnixConn) error {
 	return allow(cred.Uid, uint32(os.Geteuid()))
 }
 
-// checkSame is checkPeer for what only the master's own user may ask.
+// checkSame is like checkPeer, for requests that only the master's own user may make.
 func checkSame(conn *net.UnixConn) error {
 	cred, err := peerCred(conn)
 	if err != nil {
@@ -31,7 +31,7 @@ func checkSame(conn *net.UnixConn) error {
 	return nil
 }
 
-// allow lets root and the master's own user in.
+// allow returns an error unless uid is root or own, the master's user.
 func allow(uid, own uint32) error {
 	switch {
 	case uid == 0 || uid == own:

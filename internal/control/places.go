@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// maxClients bounds the clients that are asking at the same time, and likewise those
-// that wait for an answer. A person needs one; the bound keeps a script gone wild
-// from using up descriptors.
+// maxClients bounds the clients that are asking at the same time, and likewise those that
+// wait for an answer. A person needs one; the bound keeps a runaway script from using up
+// descriptors.
 const maxClients = 64
 
 // client is one connection to the control socket. Its fields belong to its places.
 type client struct {
 	conn    *net.UnixConn
-	command string             // that it waits for
-	cancel  context.CancelFunc // of the request that is handled; nil while none is
+	command string             // the command that it waits for
+	cancel  context.CancelFunc // of the request that is being handled; nil if none is
 	shed    bool               // its place went to another client
 }
 
-// places are the clients that are served. Nobody is turned away: where there is no
-// place the client that has had its own for longest loses it. So clients that are
-// silent, stopped or wait for ever never keep out `status` and `stop`.
+// places are the clients that are served. No client is refused: if there is no place, the
+// client that has had its place for longest loses it. So clients that are silent or
+// stopped, or wait for ever, never keep out `status` and `stop`.
 type places struct {
 	mu     sync.Mutex
 	closed bool
-	// asking have not asked yet, waiting have no answer yet; both oldest first.
-	// Invariant: a client is in at most one of them, each has at most maxClients,
-	// and asking is empty once closed is set.
+	// asking clients have not sent a request yet, waiting ones have no answer yet; both
+	// oldest first. Invariant: a client is in at most one of them, each has at most
+	// maxClients, and asking is empty once closed is set.
 	asking, waiting []*client
 }
 
@@ -38,7 +38,7 @@ type places struct {
 func (p *places) ask(c *client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(c)
+	p.remove(c)
 	if p.closed || c.shed {
 		return false
 	}
@@ -54,7 +54,7 @@ func (p *places) ask(c *client) bool {
 	return true
 }
 
-// closing reports whether c's reading may have been interrupted by the end of the
+// closing reports whether a read from c may have been interrupted by the end of the
 // service or by the loss of its place.
 func (p *places) closing(c *client) bool {
 	p.mu.Lock()
@@ -62,13 +62,13 @@ func (p *places) closing(c *client) bool {
 	return p.closed || c.shed
 }
 
-// wait gives c, which has asked, a place in which to wait for its answer. It returns the
-// context of that, and whether c may wait: a request that has been read is answered
-// even when the server is leaving, unless its reading was what the end interrupted.
+// wait gives c, which has asked, a place in which to wait for its answer. It returns a
+// context for the request, and whether c may wait. A request that has been read is
+// answered even if the server is ending, unless that end interrupted the reading.
 func (p *places) wait(c *client, parent context.Context, command string) (context.Context, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(c)
+	p.remove(c)
 	if p.closed || c.shed {
 		return nil, false
 	}
@@ -82,8 +82,8 @@ func (p *places) wait(c *client, parent context.Context, command string) (contex
 	return ctx, true
 }
 
-// shedWaiting takes the place of the client that has waited longest; of one that waits
-// for the end of the service only if all do.
+// shedWaiting takes the place of the client that has waited longest. Those that wait for
+// the end of the service come last.
 func (p *places) shedWaiting() {
 	i := max(0, slices.IndexFunc(p.waiting, func(c *client) bool { return c.command != "stop" }))
 	c := p.waiting[i]
@@ -96,8 +96,8 @@ func (p *places) shedWaiting() {
 	}
 }
 
-// answer gives c responseTimeout to read the answer that has come, and reports whether it is to
-// have it: its place may have gone to another one.
+// answer gives c responseTimeout to read its answer. It returns false if c's place has gone to
+// another client.
 func (p *places) answer(c *client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,16 +113,16 @@ func (p *places) answer(c *client) bool {
 func (p *places) leave(c *client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(c)
+	p.remove(c)
 }
 
-func (p *places) drop(c *client) {
+func (p *places) remove(c *client) {
 	same := func(d *client) bool { return d == c }
 	p.asking = slices.DeleteFunc(p.asking, same)
 	p.waiting = slices.DeleteFunc(p.waiting, same)
 }
 
-// close interrupts the clients that wait for no answer, and lets no more in.
+// close interrupts the clients that haven't sent a request, and lets no more in.
 func (p *places) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,10 +133,10 @@ func (p *places) close() {
 	p.asking = nil
 }
 
-// interrupt ends what is read from a client, and what is written to it.
+// interrupt ends reads from and writes to a client.
 func (c *client) interrupt() { c.conn.SetDeadline(time.Unix(1, 0)) }
 
-// refusal is what a client is told that is not answered.
+// refusal is the text for a client that gets no answer.
 func (c *client) refusal() string {
 	if !c.shed {
 		return ErrSuperseded

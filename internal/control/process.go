@@ -19,7 +19,7 @@ type Process struct {
 }
 
 // LookAt reads /proc/PID/stat. The error is fs.ErrNotExist if there is no such process, or
-// none that can be seen from here.
+// it can't be seen from here.
 func LookAt(pid int) (Process, error) {
 	if pid <= 0 {
 		return Process{}, os.ErrNotExist
@@ -54,7 +54,7 @@ func parseStat(text string) (state byte, ticks uint64, err error) {
 // Held reports whether the process can't go on by itself: it is stopped, traced or dead.
 func (p Process) Held() bool { return strings.IndexByte("TtZX", p.State) >= 0 }
 
-// String says it for a person.
+// String describes the process for a person.
 func (p Process) String() string {
 	how := fmt.Sprintf("is alive (state %c)", p.State)
 	switch p.State {
@@ -70,7 +70,7 @@ func (p Process) String() string {
 	return fmt.Sprintf("its process %d %s; it was started at %s", p.PID, how, p.Started.Format("2006-01-02 15:04:05"))
 }
 
-// describe says what can be seen of the master with a PID, 0 if that isn't known.
+// describe says what can be seen of the master with a PID; 0: unknown.
 func describe(pid int) string {
 	p, err := LookAt(pid)
 	switch {

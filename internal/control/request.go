@@ -34,8 +34,8 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	return line[:len(line)-1], nil
 }
 
-// ParseRequest reads one line. Members that it doesn't know are left alone: a
-// client may be newer than the master it asks.
+// ParseRequest reads one line. Unknown members are ignored: a client may be newer than
+// the master.
 func ParseRequest(line []byte) (Request, error) {
 	var req Request
 	if err := json.Unmarshal(line, &req); err != nil {
@@ -52,7 +52,7 @@ func ParseRequest(line []byte) (Request, error) {
 	return Request{}, fmt.Errorf("unknown command %.40q: there are %s", req.Command, strings.Join(Commands, ", "))
 }
 
-// checkCause keeps what goes into logs and onto terminals plain.
+// checkCause returns an error unless a text may be shown in logs and on terminals.
 func checkCause(cause string) error {
 	if len(cause) > maxCause {
 		return fmt.Errorf("the cause has %d bytes, more than %d", len(cause), maxCause)

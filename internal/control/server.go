@@ -20,25 +20,25 @@ var (
 	requestTimeout = 5 * time.Second
 	// responseTimeout bounds how long it may take to read the answer.
 	responseTimeout = 5 * time.Second
-	// answerGrace is how long requests in progress may go on after Serve was
-	// told to end.
+	// answerGrace is how long requests in progress may go on after Serve's context has
+	// ended.
 	answerGrace = 5 * time.Second
 )
 
-// Handler answers requests. Handle is called from many goroutines and may
-// block for as long as the change takes. Its context ends when the client's place is
-// given to another one, and when the master is leaving and has waited in vain for the
-// answer; req.Gone is closed when the client hangs up. Handle must return soon after.
+// Handler answers requests. Handle is called from many goroutines and may block for as
+// long as the change takes. Its context ends when the client's place is given to another
+// one, and when answerGrace is over. req.Gone is closed when the client hangs up. Handle
+// must return soon after.
 type Handler interface {
 	Handle(ctx context.Context, req Request) Response
 }
 
-// Serve answers clients on l until ctx ends, then closes l, lets the requests
-// in progress have their answers, and returns nil. If l is closed before, those who have
-// come are served to their ends. It never removes the socket from the file system: the
-// next master serves on the same one.
+// Serve answers clients on l until ctx ends, then closes l, lets the requests in progress
+// have their answers, and returns nil. If l is closed before, it serves the clients that
+// have connected, then returns. It never removes the socket from the file system, since
+// the next master serves on the same one.
 func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
-	_ = ownListener(l) // else clients are told of an earlier master's process
+	_ = ownListener(l) // otherwise clients are told an earlier master's PID
 	s := &server{h: h}
 	// Requests outlive ctx by answerGrace: an upgrade's last act is to answer
 	// the client that asked for it.
@@ -50,7 +50,7 @@ func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 
 	err := s.accept(ctx, l)
 	if errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
-		s.finish(ctx) // another socket is in its place
+		s.finish(ctx) // another socket has replaced this one
 		err = nil
 	}
 	l.Close()
@@ -61,7 +61,7 @@ func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 	return err
 }
 
-// finish waits until all who have come are served, or ctx ends.
+// finish waits until all connected clients are served, or ctx ends.
 func (s *server) finish(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
@@ -90,7 +90,7 @@ func (s *server) accept(ctx context.Context, l *net.UnixListener) error {
 		case ctx.Err() != nil:
 			return nil
 		case temporary(err):
-			// Out of descriptors or memory: the queue keeps the client.
+			// Out of descriptors or memory: the client stays in the queue.
 			select {
 			case <-ctx.Done():
 				return nil
@@ -124,7 +124,7 @@ func (s *server) client(c *client) {
 		line, err := readLine(r)
 		if err != nil && !s.places.closing(c) {
 			if text := explainRead(err, len(line)); text != "" {
-				respond(c.conn, Response{Error: text})
+				answer(c.conn, Response{Error: text})
 			}
 			return
 		}
@@ -133,7 +133,7 @@ func (s *server) client(c *client) {
 			err = checkSame(c.conn)
 		}
 		if err != nil && !s.places.closing(c) {
-			respond(c.conn, Response{Error: err.Error()})
+			answer(c.conn, Response{Error: err.Error()})
 			return
 		}
 		ctx, ok := s.places.wait(c, s.ctx, req.Command)
@@ -144,12 +144,12 @@ func (s *server) client(c *client) {
 			return
 		}
 	}
-	// The end of the service and a request may have crossed: its client must
-	// not be left to guess whether it was begun.
+	// A request and the end of the service may have crossed: the client must learn that the
+	// request was not begun.
 	refuse(c.conn, c.refusal())
 }
 
-// handle has one request answered and reports whether the client took it.
+// handle answers one request, and reports whether the client has taken the answer.
 func (s *server) handle(ctx context.Context, c *client, req Request) bool {
 	gone, stop := watchHangup(c.conn)
 	req.Gone = gone
@@ -164,14 +164,14 @@ func (s *server) handle(ctx context.Context, c *client, req Request) bool {
 	return send(c.conn, line, resp)
 }
 
-// explainRead says what to answer to a request that could not be read, with
-// got bytes of it read; "" is nothing.
+// explainRead returns what to answer to a request that could not be read, after got
+// bytes; "": nothing.
 func explainRead(err error, got int) string {
 	switch {
 	case errors.Is(err, errTooLong):
 		return err.Error()
 	case got == 0:
-		return "" // gone, or silent: neither awaits an answer
+		return "" // gone or silent: it expects no answer
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("the request was not complete after %s; it is one line of JSON", requestTimeout)
 	default:
@@ -179,8 +179,8 @@ func explainRead(err error, got int) string {
 	}
 }
 
-// respond writes one answer and reports whether the client took it.
-func respond(conn *net.UnixConn, resp Response) bool {
+// answer sends one response, and reports whether the client has taken it.
+func answer(conn *net.UnixConn, resp Response) bool {
 	return write(conn, resp, responseTimeout)
 }
 
@@ -194,13 +194,14 @@ func write(conn *net.UnixConn, resp Response, timeout time.Duration) bool {
 func encode(resp Response) []byte {
 	line, err := json.Marshal(resp)
 	if err != nil {
-		// A NaN or an infinity in a receipt is the only way here.
+		// Only a NaN or an infinity in a receipt can lead here.
 		line, _ = json.Marshal(Response{Error: "the answer can't be written as JSON: " + err.Error()})
 	}
 	return append(line, '\n')
 }
 
-// send sends a line with what file goes beside it, which it closes, up to the deadline.
+// send sends a line together with the response's file, which it then closes. It waits
+// until the connection's deadline.
 func send(conn *net.UnixConn, line []byte, resp Response) bool {
 	defer closeFile(resp)
 	var err error
@@ -218,9 +219,9 @@ func closeFile(resp Response) {
 	}
 }
 
-// refuse answers without having read, and closes. The client may not have sent
-// its request yet: closing only the writing side, and reading what is there,
-// keeps the refusal from being lost in a reset. It never blocks for long.
+// refuse answers without having read a request, and closes. The client may not have sent
+// its request yet, and a reset would destroy the answer: so refuse closes only its
+// writing side, and reads what is there. It never blocks for long.
 func refuse(conn *net.UnixConn, text string) {
 	defer conn.Close()
 	const patience = 100 * time.Millisecond

@@ -1,16 +1,15 @@
-// Package custody is the form in which what a service consists of goes from
-// one holder to a master: from the master before it (an upgrade or a
-// takeover), or from the workers that a killed master has left (adoption).
+// Package custody is the form in which the parts of a service go to a new master: from
+// the master before it (an upgrade or a takeover), or from the workers that a killed
+// master has left (adoption).
 //
-// It owns the bodies of wire.KindHello, KindCustody and KindCustodyEnd and what
-// arrives of them. What is made of it is the master's affair.
+// It owns the bodies of wire.KindHello, KindCustody and KindCustodyEnd. It must never act
+// on them: that is the master's concern.
 //
-// Parts come one behind the other, End ends them. From a master they come in two
-// lots. The first, in answer to Hello, is what doesn't change while the next
-// master gets ready: sockets, lock, control socket. The second, in answer to
-// Commit, is the workers as they are at that moment. Descriptors are duplicates:
-// until the next master says that it is ready, nothing has been given up. A worker
-// sends one lot, of itself.
+// Parts come one after another, and End follows the last. A master sends two lots. The
+// first, in answer to Hello, is what doesn't change while the next master gets ready:
+// sockets, lock, control socket. The second, in answer to Commit, is the workers as they
+// are at that moment. Descriptors are duplicates: until the next master says that it is
+// ready, the sender gives nothing up. A worker sends one lot, about itself.
 package custody
 
 import (
@@ -22,7 +21,7 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// Hello is the next master's first word.
+// Hello is the next master's first message.
 type Hello struct {
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
@@ -45,8 +44,8 @@ const (
 	FileBoard     = "board"     // of upstreams; older masters and workers have none
 	FileClients   = "clients"   // the clients.Table; likewise
 	FileImage     = "image"     // the sender's binary
-	FileConfig    = "config"    // what to serve in place of the file's content
-	FileMaterials = "materials" // sealed memfd of a material.Set: a worker's, or what no file has; older masters skip it
+	FileConfig    = "config"    // the configuration to serve, in place of the file's content
+	FileMaterials = "materials" // sealed memfd with a material.Set: a worker's, or contents that are in no file; older masters skip it
 	FileLoad      = "load:"     // + ID of a generation: its load.Table; older masters skip it
 )
 
@@ -55,12 +54,12 @@ type Shards struct {
 	Key      string `json:"key"`
 	First    int    `json:"first"`
 	Total    int    `json:"total"`
-	Retiring *int   `json:"retiring,omitempty"` // the first of those that go
+	Retiring *int   `json:"retiring,omitempty"` // the first of those that are being retired
 	// Unordered says that the kernel's order is another one.
 	Unordered bool `json:"unordered,omitempty"`
 }
 
-// Generation is a generation that is not gone. It comes with a sealed memfd of its
+// Generation is a generation that still exists. It comes with a sealed memfd of its
 // configuration's bytes.
 type Generation struct {
 	ID         uint64             `json:"id"`
@@ -69,11 +68,12 @@ type Generation struct {
 	Deadline   time.Time          `json:"deadline"`
 	Base       eventloop.Counters `json:"base"` // when the drain began
 	HandedOver time.Time          `json:"handed_over"`
-	Conf       *config.Config     `json:"conf"` // but for Raw
+	Conf       *config.Config     `json:"conf"` // without Raw
 }
 
-// Worker comes with its pidfd and, from a master, before that its control channel;
-// a worker that sends it itself is at the other end of it. One in back-off has neither.
+// Worker comes with its pidfd and, if a master sends it, with its control channel before
+// that. (A worker that sends it itself is at the other end of that channel.) A worker in
+// back-off has neither.
 type Worker struct {
 	Generation uint64                  `json:"generation"`
 	Index      int                     `json:"index"`
@@ -85,35 +85,35 @@ type Worker struct {
 	Restarts   int                     `json:"restarts"`
 	Leases     []Lease                 `json:"leases"`
 	Waiting    map[uint64][]wire.Lease `json:"waiting"`
-	Sandbox    *control.Sandbox        `json:"sandbox,omitempty"` // from a master: what is in force
+	Sandbox    *control.Sandbox        `json:"sandbox,omitempty"` // sent by a master: what is in force
 }
 
-// Lease is one that a worker has or is about to have.
+// Lease is a lease that a worker has or is being lent.
 type Lease struct {
 	wire.Lease
 	Acknowledged bool `json:"acknowledged"`
 }
 
-// End ends a lot and carries the numbers that go on.
+// End ends a lot, and carries what belongs to the service as a whole.
 type End struct {
 	LastID   uint64             `json:"last_id"`
 	Seq      uint64             `json:"seq"`
 	Receipts []*control.Receipt `json:"receipts"`
-	Loaded   time.Time          `json:"loaded"`  // when the serving configuration was
-	Action   string             `json:"action"`  // of the change: upgrade, takeover or rollback
+	Loaded   time.Time          `json:"loaded"`  // when the serving configuration was loaded
+	Action   string             `json:"action"`  // the change: upgrade, takeover or rollback
 	Cause    string             `json:"cause"`   // of it
-	Started  time.Time          `json:"started"` // when it was asked for
+	Started  time.Time          `json:"started"` // when the change was asked for
 	Refused  string             `json:"refused"`
-	// LedgerFormat and BoardFormat are stats.Format and upstream.Format of the sender: a worker may
-	// have written anything into the memory itself. Older masters send none.
+	// LedgerFormat and BoardFormat are the sender's stats.Format and upstream.Format. They aren't
+	// read from the memory, where a worker may have written anything. Older masters send none.
 	LedgerFormat string `json:"ledger_format,omitempty"`
 	BoardFormat  string `json:"board_format,omitempty"`
-	// ClientsFormat is clients.Table.Format, without which the table is of no use.
+	// ClientsFormat is clients.Table.Format. Without it the table can't be used.
 	ClientsFormat string `json:"clients_format,omitempty"`
 }
 
-// Essence is what a master needs to know of a generation's configuration. Another
-// release's services need not be understood: only workers read them, from Raw.
+// Essence returns what a master needs of a generation's configuration. It leaves out the
+// services, which may be another release's: only workers read them, from Raw.
 func Essence(c *config.Config) *config.Config {
 	e := *c
 	e.Raw = nil
@@ -132,8 +132,8 @@ func Essence(c *config.Config) *config.Config {
 	return &e
 }
 
-// roots are the directories that routes serve files from, to which a worker that replaces another
-// is confined, and the files that it is sent.
+// roots returns routes reduced to the directories from which they serve files, to which a
+// respawned worker is confined, and the files that it is sent.
 func roots(routes []config.Route) (kept []config.Route) {
 	for _, r := range routes {
 		if r.Files != nil {

@@ -4,9 +4,8 @@ package handover
 
 import "reuseportd/internal/pack"
 
-// Format is the form in which this release writes items. A release reads its own
-// and all earlier ones. It changes whenever an earlier release would misread what
-// is written.
+// Format is the form in which this release writes items. A release reads its own and all
+// earlier ones. It changes when an earlier release would misread what is written.
 const Format = 3
 
 // formatOf returns the form in which items are written: the oldest that can express
@@ -24,7 +23,7 @@ func formatOf(items []Item) int {
 	return format
 }
 
-// appendLater and readLater are for what later formats add behind each item.
+// appendLater and readLater are for what later formats add after each item.
 func appendLater(b []byte) []byte { return b }
 
 func readLater(*pack.Reader, int) {}

@@ -4,8 +4,8 @@ package handover
 
 import "reuseportd/internal/pack"
 
-// Format is that of a release to come, with a text behind each item. Tests build
-// a binary with it, so as to go from one format to the next and back.
+// Format is that of an imaginary next release, which writes a text after each item. Tests
+// build a binary with it, to go from one format to the next and back.
 const Format = 4
 
 func formatOf([]Item) int { return Format }

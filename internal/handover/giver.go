@@ -2,8 +2,8 @@ package handover
 
 import "slices"
 
-// Giver decides what a draining worker offers to whom, and knows what becomes of
-// it. T is a connection as its caller sees it.
+// Giver decides what a draining worker offers to which heir, and records what has been
+// offered. T is a connection as its caller sees it.
 //
 // Invariant: a T that went into Offer comes out exactly once, of Answer, Unsent or
 // Leave.
@@ -16,9 +16,9 @@ type Giver[T any] struct {
 type heir[T any] struct {
 	id         uint64
 	generation uint64
-	room       int // descriptors that it still lets itself be offered
+	room       int // descriptors that it may still be offered
 	full       bool
-	offers     []offer[T] // not answered, oldest first
+	offers     []offer[T] // without an answer, oldest first
 }
 
 type offer[T any] struct {
@@ -40,8 +40,8 @@ func (g *Giver[T]) find(id uint64) *heir[T] {
 	return nil
 }
 
-// Grant notes that an heir takes n descriptors more. 0 says that it is full and
-// will take none beyond what it has granted.
+// Grant records that an heir takes n more descriptors. 0 says that it is full, and takes
+// none beyond those it has granted before.
 func (g *Giver[T]) Grant(id uint64, n int) {
 	if h := g.find(id); h != nil {
 		h.room += n
@@ -49,14 +49,14 @@ func (g *Giver[T]) Grant(id uint64, n int) {
 	}
 }
 
-// latest tells whether an heir is of the newest generation: the others drain by
-// now themselves.
+// latest reports whether an heir is of the newest generation: the others are draining
+// themselves.
 func (g *Giver[T]) latest(h *heir[T]) bool {
 	return !slices.ContainsFunc(g.heirs, func(o *heir[T]) bool { return o.generation > h.generation })
 }
 
-// Pick chooses the heir that is offered the next connections, of at most n
-// descriptors, which are taken off its room: the one with the most of it.
+// Pick chooses the heir for the next offer: the one with the most room. It returns n, the
+// descriptors that may be offered, at most most, and subtracts them from the heir's room.
 func (g *Giver[T]) Pick(most int) (id uint64, n int, ok bool) {
 	var best *heir[T]
 	for _, h := range g.heirs {
@@ -72,8 +72,8 @@ func (g *Giver[T]) Pick(most int) (id uint64, n int, ok bool) {
 	return best.id, n, true
 }
 
-// Offer notes that items are about to be offered. unused of what Pick took is
-// given back. It fails when the heir has left meanwhile.
+// Offer records that items are about to be offered. unused is how much of what Pick
+// subtracted is not needed. ok is false if the heir has left meanwhile.
 func (g *Giver[T]) Offer(id uint64, items []T, unused int) (seq uint64, ok bool) {
 	h := g.find(id)
 	if h == nil {
@@ -88,7 +88,7 @@ func (g *Giver[T]) Offer(id uint64, items []T, unused int) (seq uint64, ok bool)
 	return g.seq, true
 }
 
-// Unsent takes back an offer that could not be sent, with the room that it took.
+// Unsent takes back an offer that could not be sent, and restores n of the heir's room.
 func (g *Giver[T]) Unsent(id, seq uint64, n int) []T {
 	_, kept := g.Answer(id, seq, true, nil)
 	if h := g.find(id); h != nil {
@@ -97,9 +97,9 @@ func (g *Giver[T]) Unsent(id, seq uint64, n int) []T {
 	return kept
 }
 
-// Answer tells who owns what was offered: taken are the heir's from here on, kept
-// are the giver's again. A second answer to an offer means nothing. An heir answers
-// in the order of the offers, and with seq 0 the oldest, whose number it can't read.
+// Answer returns who owns what was offered: taken are the heir's, kept are the giver's
+// again. A second answer to an offer is ignored. An heir answers in the order of the
+// offers; with seq 0 it answers the oldest one, whose number it couldn't read.
 func (g *Giver[T]) Answer(id, seq uint64, all bool, refused []int) (taken, kept []T) {
 	h := g.find(id)
 	if h == nil {
@@ -127,8 +127,8 @@ func (g *Giver[T]) Answer(id, seq uint64, all bool, refused []int) (taken, kept 
 	return taken, kept
 }
 
-// Leave forgets an heir, which is dead, and returns what it did not answer for:
-// that is the giver's again.
+// Leave removes an heir, which is dead, and returns what it had not answered for: that is
+// the giver's again.
 func (g *Giver[T]) Leave(id uint64) (back []T) {
 	h := g.find(id)
 	if h == nil {
@@ -141,7 +141,7 @@ func (g *Giver[T]) Leave(id uint64) (back []T) {
 	return back
 }
 
-// Full tells whether there are heirs and none of them has room.
+// Full reports whether there are heirs and none of them has room.
 func (g *Giver[T]) Full() bool {
 	some := false
 	for _, h := range g.heirs {

@@ -10,8 +10,8 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// MaxFDs is the most descriptors of connections that one offer carries; the
-// message has one of its own beside them.
+// MaxFDs is the most descriptors of connections that one offer carries; the message has
+// one more of its own.
 const MaxFDs = wire.MaxFDs - 1
 
 // Item is one connection in an offer.
@@ -23,8 +23,8 @@ type Item struct {
 // ErrFormat is a format that is newer than this release's.
 var ErrFormat = errors.New("unknown format")
 
-// Encode writes items down, and returns their descriptors in the order in which they
-// must travel, and the format.
+// Encode writes items, and returns their descriptors in the order in which they must
+// travel, and the format.
 func Encode(items []Item) (b []byte, fds []int, format int) {
 	format = formatOf(items)
 	for i := range items {
@@ -59,14 +59,14 @@ func appendParcel(b []byte, p *eventloop.Parcel) []byte {
 	return pack.Uint(b, uint64(len(p.Files)))
 }
 
-// Decode reads items of some format, whose byte strings lie in b, and gives each
-// the descriptors that are its own.
+// Decode reads items in a format, and gives each its descriptors. The items' byte strings
+// are slices of b.
 func Decode(format int, b []byte, fds []int) ([]Item, error) {
 	if format < 1 || format > Format {
 		return nil, fmt.Errorf("%w %d: this release knows up to %d", ErrFormat, format, Format)
 	}
 	items := make([]Item, 0, len(fds))
-	key := "" // of the item before, as most are of one listener
+	key := "" // of the previous item; most items are of the same listener
 	d := decoder{Reader: pack.NewReader(b), fds: fds}
 	for d.Len() > 0 {
 		key = same(key, d.Bytes())
@@ -90,12 +90,12 @@ func Decode(format int, b []byte, fds []int) ([]Item, error) {
 	return items, nil
 }
 
-// decoder reads parcels, whose descriptors are the next ones.
+// decoder reads parcels. Each takes the next descriptors.
 type decoder struct {
 	*pack.Reader
 	fds   []int
-	short bool   // there were too few of them
-	kind  string // of the parcel before, as most are of one kind
+	short bool   // there were too few descriptors
+	kind  string // of the previous parcel; most are of the same kind
 }
 
 func (d *decoder) take() int {
@@ -124,7 +124,7 @@ func (d *decoder) parcel(p *eventloop.Parcel) {
 	}
 }
 
-// same returns b as a string, which is s if it is the same.
+// same returns b as a string. If that equals s it returns s, without an allocation.
 func same(s string, b []byte) string {
 	if string(b) == s {
 		return s

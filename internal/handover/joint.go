@@ -5,11 +5,11 @@ import (
 	"reuseportd/internal/pack"
 )
 
-// joined tells whether an item is more than one connection.
+// joined reports whether an item is more than one connection.
 func (it *Item) joined() bool { return it.Partner != nil }
 
-// appendJoint writes down what a connection has of a pair: what it passes, and its
-// partner.
+// appendJoint writes what a connection in a pair has beyond others: what it passes, and
+// its partner.
 func appendJoint(b []byte, p *eventloop.Parcel) []byte {
 	if p.Partner == nil {
 		return pack.Uint(b, 0)

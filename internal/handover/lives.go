@@ -8,9 +8,9 @@ import (
 	"reuseportd/internal/pack"
 )
 
-// EncodeLives writes down how old each item's connection is and how many requests it has had. That
-// travels beside the items and not in them: a release that doesn't know it takes the connections
-// all the same, and begins to count anew.
+// EncodeLives writes how old each item's connection is and how many requests it has had. That
+// travels beside the items and not in them, so a release that doesn't know it still takes the
+// connections, and counts from zero.
 func EncodeLives(items []Item) []byte {
 	var b []byte
 	for i := range items {
@@ -20,8 +20,8 @@ func EncodeLives(items []Item) []byte {
 	return b
 }
 
-// DecodeLives reads what EncodeLives wrote of the same items. Nothing is what an earlier release
-// writes.
+// DecodeLives reads what EncodeLives wrote for the same items. An earlier release sends nothing,
+// so b may be empty.
 func DecodeLives(b []byte, items []Item) error {
 	if len(b) == 0 {
 		return nil

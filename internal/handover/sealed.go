@@ -12,7 +12,7 @@ func (it *Item) sealed() bool {
 	return it.Transport != 0 || it.Partner != nil && it.Partner.Transport != 0
 }
 
-// appendSeals writes down what a connection and its partner have of transports.
+// appendSeals writes the transports of a connection and of its partner.
 func appendSeals(b []byte, p *eventloop.Parcel) []byte {
 	for ; p != nil; p = p.Partner {
 		if b = pack.Uint(b, uint64(p.Transport)); p.Transport == 0 {

@@ -1,9 +1,8 @@
-// Package load is the memory in which the event loops of a generation tell how they
-// do, and in which the kernel reads it to choose the loop for a new connection.
+// Package load is the memory in which the event loops of a generation publish their load,
+// and from which the kernel reads it to choose the loop for a new connection.
 //
-// It owns the layout of that memory, which three write: the loops, the master and
-// the program that steers (internal/shard). It must never be in the way of a loop: it
-// is memory and nothing else.
+// It owns the layout of that memory, which has three writers: the loops, the master, and
+// the program that steers (internal/shard). It must never make a loop wait or allocate.
 package load
 
 import (
@@ -17,8 +16,8 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// Entry is the memory of one slot: a cache line that its loop writes, and one for the
-// others.
+// Entry is the memory of one slot: one cache line that its loop writes, and one for the
+// other writers.
 type Entry struct {
 	eventloop.Load
 	_ [4]uint64
@@ -26,11 +25,11 @@ type Entry struct {
 	// Served says that the slot's loop accepts from its shards, 1, or does not
 	// (yet, or any more), 0. The master writes it.
 	Served uint64
-	// Due is how many connections were steered to the slot and had not been accepted
-	// when the latest was: less those that were since, which Load.Accepted minus Seen
-	// tells. It is halved in each Epoch, because not every handshake is completed.
-	// The program writes them, on any CPU and without a lock: a count that is lost
-	// now and then doesn't matter.
+	// Due is how many connections had been steered to the slot but not accepted when the
+	// latest one was steered. Since then Load.Accepted minus Seen have been accepted. Due is
+	// halved in each Epoch, because not every handshake is completed. The program writes
+	// these words, on any CPU and without a lock: it doesn't matter if a count is lost now
+	// and then.
 	Due   uint64
 	Seen  uint64
 	Epoch uint64
@@ -47,9 +46,8 @@ type Table struct {
 	entries []Entry
 }
 
-// Open maps the entries of the first n slots. It owns fd, a BPF map that can be
-// mapped, from here on and closes it if it fails. No privilege is needed: the
-// descriptor is the permission.
+// Open maps the entries of the first n slots. It takes over fd, a BPF map that can be
+// mapped, and closes it if it fails. It needs no privilege besides the descriptor.
 func Open(fd, n int) (*Table, error) {
 	unix.CloseOnExec(fd)
 	page := os.Getpagesize()
@@ -62,7 +60,8 @@ func Open(fd, n int) (*Table, error) {
 	return &Table{fd, mapping, unsafe.Slice((*Entry)(unsafe.Pointer(&mapping[0])), n)}, nil
 }
 
-// FD returns the descriptor, to lend to another process. It stays the table's.
+// FD returns the descriptor, for passing it to another process. The table keeps owning
+// it.
 func (t *Table) FD() int { return t.fd }
 
 // Len returns the number of slots.
@@ -71,7 +70,7 @@ func (t *Table) Len() int { return len(t.entries) }
 // Slot returns the entry of a slot. The memory is gone after Close.
 func (t *Table) Slot(slot int) *Entry { return &t.entries[slot] }
 
-// Serve says whether a slot is served.
+// Serve sets whether a slot is served.
 func (t *Table) Serve(slot int, served bool) {
 	word := uint64(0)
 	if served {

@@ -1,9 +1,10 @@
-// Package logging makes the error log that master and workers write to, and writes it
-// where nothing has to wait for that.
+// Package logging is the error log of master and workers. Whoever logs never waits for
+// the log to be written.
 //
-// It owns the log's format, and an Output for each file: a bounded queue and a goroutine,
-// which alone waits for a pipe that nobody reads, a stopped terminal, journald or a disk. Whoever logs never
-// waits. What finds no room is dropped and counted, and a line says so once the file takes lines again.
+// It owns the log's format, and an Output for each file: a bounded queue and a goroutine, which alone waits
+// for a pipe that nobody reads, a stopped terminal, journald or a disk. What finds no room in the queue is
+// dropped and counted, and a line says so when lines can be written again. The package must never block its
+// callers, or change the mode of a file that others use as well.
 package logging
 
 import (
@@ -16,8 +17,8 @@ import (
 	"reuseportd/internal/config"
 )
 
-// New makes a logger that writes one line for each event to w, at or above the
-// configured level.
+// New makes a logger that writes to w a line for each event at or above the configured
+// level.
 func New(w io.Writer, c config.Log) zerolog.Logger {
 	if c.Format == "text" {
 		w = zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: time.RFC3339}
@@ -29,7 +30,7 @@ func New(w io.Writer, c config.Log) zerolog.Logger {
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }
 
-// Logger makes a logger of an Output; with adds what each line says.
+// Logger makes a logger that writes to o; with adds the fields that each line has.
 func (o *Output) Logger(c config.Log, with func(zerolog.Context) zerolog.Context) zerolog.Logger {
 	o.mu.Lock()
 	o.notice = func(lines uint64, why error) []byte {

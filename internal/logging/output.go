@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// maxQueue bounds what waits to be written, in bytes.
+	// maxQueue bounds the queue, in bytes.
 	maxQueue = 256 << 10
-	// lineCost is what a waiting line takes beside its bytes.
+	// lineCost is what a queued line takes besides its text, in bytes.
 	lineCost = 64
-	// atOnce is how much is written by one write(2): what a pipe takes whole (PIPE_BUF), so that the
-	// lines of several processes don't mix.
+	// atOnce is how much one write(2) writes, in bytes: PIPE_BUF, which a pipe takes as a whole, so
+	// that the lines of several processes don't mix.
 	atOnce = 4096
-	// maxRetired is how many outputs may be on their way out. More than a few hang.
+	// maxRetired is how many retired outputs may still be writing. If there are more, their
+	// files hang.
 	maxRetired = 4
 )
 
-// dropped counts the lines that this process has dropped, retired the outputs that still have to
-// write something or to close their file.
+// dropped counts the lines that this process has dropped, retired counts the outputs that still
+// have lines to write or a file to close.
 var (
 	dropped atomic.Uint64
 	retired atomic.Int64
@@ -32,8 +33,8 @@ var (
 // Dropped returns how many lines this process has dropped.
 func Dropped() uint64 { return dropped.Load() }
 
-// Crowded reports whether so many outputs wait for files that they have to leave that no
-// more should be retired.
+// Crowded reports whether so many retired outputs are still writing that no more should
+// be retired.
 func Crowded() bool { return retired.Load() >= maxRetired }
 
 // File names a file by device and inode; the zero File is unknown.
@@ -51,21 +52,23 @@ type Output struct {
 	more    sync.Cond // of mu: there is something for the goroutine to do
 	queue   []item
 	size    int       // of the queue, as bounded by maxQueue
-	writing time.Time // since when, zero while nothing is
-	lost    uint64    // lines that were dropped,
-	told    uint64    // …of which a line has told
-	lastErr error     // the latest such reason that was not told
+	writing time.Time // when the current write began, zero if none is in progress
+	lost    uint64    // lines dropped
+	told    uint64    // …and reported by a line
+	lastErr error     // the latest write error that was not reported
 	leaving bool
 	notice  func(lines uint64, why error) []byte
 }
 
-// item is a line, or a mark that is closed when all lines before it were dealt with.
+// item is a line, or a mark that is closed when all lines before it have been written or
+// dropped.
 type item struct {
 	line []byte
 	mark chan struct{}
 }
 
-// NewOutput writes to fd, which Retire closes, unless it is a standard stream.
+// NewOutput makes an Output that writes to fd. Retire closes fd, unless it is a standard
+// stream.
 func NewOutput(fd int, file File) *Output {
 	o := &Output{fd: fd, file: file}
 	o.more.L = &o.mu
@@ -79,11 +82,12 @@ var Stderr = sync.OnceValue(func() *Output { return NewOutput(unix.Stderr, File{
 // FD returns the descriptor.
 func (o *Output) FD() int { return o.fd }
 
-// Is reports whether o writes to f. While it is known to be the same file there is no need for
-// another output, which might wait like this one.
+// Is reports whether o writes to f. If so there is no need for another output, which might
+// have to wait like this one.
 func (o *Output) Is(f File) bool { return f != File{} && f == o.file }
 
-// Write implements io.Writer: p, whole lines, waits to be written, or is dropped. It never fails.
+// Write implements io.Writer. It queues p, which must be whole lines, or drops it. It never
+// fails.
 func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,7 +106,8 @@ func (o *Output) drop(n int) {
 	dropped.Add(uint64(n))
 }
 
-// Stalled returns since when the present write(2) has waited, zero if it has hardly begun.
+// Stalled returns since when the current write(2) has been waiting, zero if it has hardly
+// begun.
 func (o *Output) Stalled(now time.Time) time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -112,7 +117,8 @@ func (o *Output) Stalled(now time.Time) time.Time {
 	return o.writing
 }
 
-// Flush waits until what was written before is in the file, and at most for a time.
+// Flush waits until everything queued before is written or dropped, but no longer than
+// within.
 func (o *Output) Flush(within time.Duration) {
 	mark := make(chan struct{})
 	o.mu.Lock()
@@ -131,7 +137,8 @@ func (o *Output) Flush(within time.Duration) {
 	}
 }
 
-// Retire takes no more lines, and closes the file when those that wait are written. It doesn't wait for that.
+// Retire makes o take no more lines, and close the file when the queued ones are written. It doesn't wait for
+// that.
 func (o *Output) Retire() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -157,7 +164,8 @@ func (o *Output) run() {
 	retired.Add(-1)
 }
 
-// next waits for lines, and returns as many as are written at once; false when the output has left.
+// next waits for lines, and returns as many as one write takes. It returns false when a retired
+// output has written everything.
 func (o *Output) next() (batch []byte, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -188,8 +196,8 @@ func (o *Output) next() (batch []byte, ok bool) {
 	return batch, true
 }
 
-// wrote records how a write has ended, and what is left of it. Once the file takes lines again, and not many wait, a line tells of those
-// that were dropped.
+// wrote records the result of a write; left is what was not written. When lines can be written again and the queue has
+// emptied by half, it adds a line about those that were dropped.
 func (o *Output) wrote(left []byte, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -216,7 +224,7 @@ func writeAll(fd int, b []byte) ([]byte, error) {
 		case n > 0:
 			b = b[n:]
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN): // somebody has made the stream non-blocking
+		case errors.Is(err, unix.EAGAIN): // another user of the stream has made it non-blocking
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000)
 		case err != nil:
 			return b, err

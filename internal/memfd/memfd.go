@@ -1,7 +1,7 @@
 // Package memfd makes memory that processes share by its descriptor.
 //
-// It owns what is sealed: a size that is fixed, so that no access to a mapping can
-// fault. What the memory means is its users' business.
+// It owns the seals that fix the memory's size, so that no access to a mapping can fault.
+// It must never look at the contents: what they mean is its users' concern.
 package memfd
 
 import (
@@ -16,9 +16,9 @@ import (
 // FixedSize are the seals that fix the size of the memory, not its contents; fcntl(2).
 const FixedSize = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
-// Create returns a descriptor, close-on-exec, of no memory yet that can be sealed. It
-// asks for memory that can't be executed, which some hosts insist on (vm.memfd_noexec)
-// and kernels before 6.3 don't know. The name shows in /proc/PID/fd only.
+// Create returns a close-on-exec descriptor of an empty memfd that can be sealed. It asks
+// for memory that can't be executed, which some hosts insist on (vm.memfd_noexec) and
+// kernels before 6.3 don't support. The name shows in /proc/PID/fd only.
 func Create(name string) (int, error) {
 	if err := failpoint.Hit("memfd"); err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
@@ -34,8 +34,8 @@ func Create(name string) (int, error) {
 	return fd, nil
 }
 
-// Sized returns a descriptor of so many bytes with their number sealed. They are
-// zero and cost nothing until they are touched; memfd_create(2).
+// Sized returns a descriptor of size zero bytes, with the size sealed. They cost nothing
+// until they are touched; memfd_create(2).
 func Sized(name string, size int64) (int, error) {
 	fd, err := Create(name)
 	if err != nil {
@@ -52,8 +52,8 @@ func Sized(name string, size int64) (int, error) {
 	return fd, nil
 }
 
-// Size returns the number of bytes of fd. It refuses memory whose size somebody could
-// still change.
+// Size returns the number of bytes of fd. It returns an error for memory whose size is
+// not sealed.
 func Size(fd int) (int64, error) {
 	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil {

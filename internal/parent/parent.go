@@ -1,12 +1,12 @@
-// Package parent knows who takes the end of a process for the end of its service.
+// Package parent finds out who takes the end of a process for the end of its service.
 //
 // An upgrade ends the master that was started, and another process goes on. A shell in a terminal
-// doesn't mind. A supervisor starts the service a second time, and a container ends with the
-// process that it was made for. This package tells the ones from the others. It reads /proc and
-// the environment and must never change anything.
+// doesn't mind, but a supervisor starts the service a second time, and a container ends with the
+// process that it was made for. This package tells them apart. It owns the rule, reads /proc and
+// the environment, and must never change anything.
 //
-// Only a master that was not started by another one has such a parent: the parent of its successors, once
-// it has gone, is whoever looks after orphans.
+// Only a master that was not started by another one has such a parent. When it has gone, the parent of
+// its successors is the process that adopts orphans.
 package parent
 
 import (
@@ -18,10 +18,11 @@ import (
 	"unicode"
 )
 
-// InitEnv names the variable in which internal/initd says its PID: it follows whichever master runs.
+// InitEnv is the environment variable in which internal/initd passes its PID. It follows whichever
+// master runs.
 const InitEnv = "REUSEPORTD_INIT"
 
-// Follower is who takes the end of this process for that of its service.
+// Follower is a process that takes the end of this process for that of its service.
 type Follower struct {
 	PID  int // 0 if it is outside of this PID namespace
 	Name string
@@ -34,7 +35,7 @@ type Follower struct {
 // Find looks for the follower of this process.
 func Find() (Follower, bool) { return find(os.Getpid(), look, os.Getenv) }
 
-// Follows reports whether it still does: once the parent has gone nobody waits for this process.
+// Follows reports whether it still does: when the parent has gone nobody waits for this process.
 func (f Follower) Follows() bool { return os.Getppid() == f.direct }
 
 // supervisors start a service again when its process ends, or end with it.
@@ -44,21 +45,22 @@ var supervisors = []string{
 	"foreman", "honcho", "goreman", "overmind", "hivemind", "process-compose",
 }
 
-// between are programs that end when the one that they started does: what counts is who follows them.
+// between are programs that end when the program that they started ends: what counts is who follows
+// them.
 var between = []string{
 	"sh", "bash", "dash", "ash", "busybox", "zsh", "ksh", "mksh", "yash", "fish",
 	"sudo", "su", "doas", "runuser", "timeout", "flock", "strace",
 }
 
 // machineInits look after the daemons of a whole machine, most of which they did not start. They
-// are PID 1 there, and may be so in a container.
+// are PID 1 of a machine, and may be that of a container.
 var machineInits = []string{"systemd", "init", "openrc-init", "runit"}
 
-// maxSteps bounds the way up.
+// maxSteps bounds the number of ancestors that are looked at.
 const maxSteps = 32
 
-// find goes up from a process past those that only wait for their child. Where it can't see who is
-// there, nobody follows: a refusal needs a reason.
+// find goes up the ancestors of a process, past those that only wait for their child. If it can't
+// see an ancestor it finds no follower: an upgrade isn't refused without a reason.
 func find(pid int, look func(pid int) (process, bool), env func(string) string) (Follower, bool) {
 	child, ok := look(pid)
 	if !ok || env(InitEnv) == strconv.Itoa(child.ppid) {
@@ -81,7 +83,7 @@ func find(pid int, look func(pid int) (process, bool), env func(string) string) 
 			found.Systemd = true
 			return found, env("NOTIFY_SOCKET") == "" && env("SYSTEMD_EXEC_PID") == strconv.Itoa(child.pid)
 		case p.is(between) && p.controlsJobs(child):
-			return Follower{}, false // a person's shell, which says that a job has ended
+			return Follower{}, false // a person's shell, which only reports that a job has ended
 		case p.pid == 1:
 			return found, !p.is(machineInits) && !p.adopted(child)
 		case !p.is(between):
@@ -92,13 +94,14 @@ func find(pid int, look func(pid int) (process, bool), env func(string) string) 
 	return Follower{}, false
 }
 
-// process is what counts of a process.
+// process is what matters about a process.
 type process struct {
 	pid, ppid, group, session, tty int
-	names                          []string // that it goes by: at least one
+	names                          []string // at least one
 }
 
-// printable is a process's name, which that may choose, for a terminal.
+// printable returns a process's name in a form that is safe for a terminal, since a
+// process may choose its name.
 func printable(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -118,8 +121,8 @@ func (p process) controlsJobs(child process) bool {
 	return child.tty != 0 && child.tty == p.tty && child.group != p.group
 }
 
-// adopted reports whether p was not the one that started child, but came to it when its parent
-// ended. Then it is mostly in a session that another process had made.
+// adopted reports whether p did not start child, but became its parent when the previous one
+// ended. Usually child is then in a session that another process had made.
 func (p process) adopted(child process) bool {
 	return child.session != child.pid && child.session != p.session
 }
@@ -157,7 +160,7 @@ func parseStat(text string) (process, bool) {
 	return p, true
 }
 
-// commands are the names that a command line tells: of the program, and of what an interpreter runs.
+// commands returns the names in a command line: of the program, and of what an interpreter runs.
 func commands(args []string) []string {
 	if args[0] == "" {
 		return nil

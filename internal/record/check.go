@@ -6,12 +6,12 @@ import (
 	"reuseportd/internal/stats"
 )
 
-// MaxNumber bounds what only counts up: IDs of generations and numbers of messages. No
-// service gets there, and nothing overflows on the way from there on.
+// MaxNumber bounds IDs of generations and numbers of messages, which only count up. No
+// service reaches it, and counting on from it doesn't overflow.
 const MaxNumber = 1 << 62
 
-// check holds the numbers to their bounds. A master wrote them, but another release
-// may have, or a disk that was full.
+// check returns an error if a number is out of bounds. A master wrote them, but it may
+// have been another release, or a disk may have been full.
 func (r *Record) check() error {
 	if r.LastID > MaxNumber || r.Seq > MaxNumber {
 		return fmt.Errorf("last_id %d, seq %d: more than there can be", r.LastID, r.Seq)
@@ -38,8 +38,8 @@ func (r *Record) check() error {
 	return nil
 }
 
-// CheckPages insists that a worker's slots are such, each once, and its pages the
-// ledger's.
+// CheckPages returns an error unless a worker's slots are valid and distinct, and its
+// pages are within the ledger.
 func CheckPages(page int, slots []int) error {
 	n := len(slots)
 	if n < 1 || n > stats.MaxPages || page < 0 || page > stats.MaxPages-n {

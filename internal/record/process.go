@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartTime returns when a process began, in clock ticks since the machine did: field 22
-// of /proc/PID/stat, proc(5). With the PID it names one process and no other.
+// StartTime returns when a process began, in clock ticks since boot: field 22 of
+// /proc/PID/stat, proc(5). Together with the PID it identifies one process.
 func StartTime(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -28,8 +28,8 @@ func StartTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[start-first], 10, 64)
 }
 
-// RealUID returns the user of a process, whoever its files in /proc belong to: those of one that
-// isn't dumpable are root's.
+// RealUID returns the real user ID of a process. The owner of its files in /proc doesn't show
+// that: those of a process that isn't dumpable are root's.
 func RealUID(pid int) (uint32, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -46,11 +46,11 @@ func RealUID(pid int) (uint32, error) {
 	return 0, fmt.Errorf("/proc/%d/status names no user", pid)
 }
 
-// errOther says that a process is not the one that is meant: that one has ended.
+// errOther says that the PID is another process's: the one that is meant has ended.
 var errOther = errors.New("it has ended")
 
 // Find returns a pidfd of the process that had this PID and start time; an error if it has
-// ended. From here on the PID can't come to mean another one unnoticed: Ended tells.
+// ended. From then on Ended shows whether the PID may have been reused.
 func Find(pid int, start uint64) (int, error) {
 	if pid <= 0 || start == 0 {
 		return -1, errOther
@@ -59,7 +59,8 @@ func Find(pid int, start uint64) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("pidfd_open: %w", err)
 	}
-	// Read while the pidfd is there and its process alive: it is that process's.
+	// Read while the pidfd is open and its process alive, so the start time is that
+	// process's.
 	got, err := StartTime(pid)
 	if err == nil && (got != start || Ended(pidfd, 0)) {
 		err = errOther
@@ -71,7 +72,7 @@ func Find(pid int, start uint64) (int, error) {
 	return pidfd, nil
 }
 
-// Ended reports whether a process ends within a time. Reaped or not, it is dead then.
+// Ended reports whether a process has ended, reaped or not; it waits at most within.
 func Ended(pidfd int, within time.Duration) bool {
 	deadline := time.Now().Add(within)
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
@@ -87,17 +88,17 @@ func Ended(pidfd int, within time.Duration) bool {
 	}
 }
 
-// Peer is the process at the other end of a Unix socket: of a connection to a listening
-// one, that which called listen(2) last.
+// Peer is the process at the other end of a Unix socket: for a connection to a listening
+// socket, the process that called listen(2) last.
 type Peer struct {
 	PIDFD int // -1 when it has ended; the caller closes it
 	PID   int // 0 when it is of another PID namespace
 	UID   uint32
 }
 
-// PeerOf asks the kernel who is at the other end. Where that can't give a pidfd
-// (SO_PEERPIDFD, Linux 6.5), one is opened by the PID, which may have come to mean
-// another process meanwhile: compare start times, or at least users.
+// PeerOf asks the kernel who is at the other end. If the kernel can't give a pidfd
+// (SO_PEERPIDFD, Linux 6.5) it opens one by the PID, which may have been reused
+// meanwhile: compare start times, or at least users.
 func PeerOf(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {

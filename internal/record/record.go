@@ -1,10 +1,10 @@
-// Package record is what a master writes down of its service, for a master that comes
-// after it was killed: everything but descriptors, which only the workers have then.
+// Package record is what a master writes about its service, for the next master if it is
+// killed: everything but descriptors, which only the workers have then.
 //
-// It owns the form of record.json in the runtime directory, and what makes a process, a
-// piece of memory and a socket the one that is meant. The file is its master's alone, so what
-// it says is believed; what a process says of itself never is. The package must never
-// take anything from a worker.
+// It owns the form of record.json in the runtime directory, and the identity of a process, a
+// piece of memory and a socket. Only the master can write the file, so its content is
+// believed; what a process says about itself never is. The package must never use anything
+// that a worker says.
 package record
 
 import (
@@ -19,33 +19,33 @@ import (
 )
 
 const (
-	// version is the meaning of the fields. A later one may be added without another
-	// version: an older release skips it.
+	// version numbers the meaning of the fields. A field can be added without a new version:
+	// an older release skips it.
 	version = 1
-	// File is the file's in the runtime directory.
+	// File is the file's name in the runtime directory.
 	File = "record.json"
-	// maxSize bounds it, in bytes.
+	// maxSize bounds the file, in bytes.
 	maxSize = 64 << 20
 )
 
 // Record is a service at one moment.
 type Record struct {
 	Version int       `json:"version"`
-	Master  Process   `json:"master"`            // who has written it; older masters don't say
-	LastID  uint64    `json:"last_id"`           // of a generation
-	Seq     uint64    `json:"seq"`               // of a message that is acknowledged
-	Loaded  time.Time `json:"loaded"`            // when the serving configuration was
-	Refused string    `json:"refused,omitempty"` // why the file's present content does not serve
+	Master  Process   `json:"master"`            // who has written the record; older masters don't say
+	LastID  uint64    `json:"last_id"`           // the last ID given to a generation
+	Seq     uint64    `json:"seq"`               // the last number given to a message that is acknowledged
+	Loaded  time.Time `json:"loaded"`            // when the serving configuration was loaded
+	Refused string    `json:"refused,omitempty"` // why the file's current content is not in use
 	Ledger  Memory    `json:"ledger"`
 	Board   Memory    `json:"board"`
-	Clients Memory    `json:"clients"`           // of the clients.Table; older masters have none
-	Tickets string    `json:"tickets,omitempty"` // SHA-256 of the keys of TLS' tickets, hex
+	Clients Memory    `json:"clients"`           // the clients.Table; older masters have none
+	Tickets string    `json:"tickets,omitempty"` // SHA-256 of the keys of TLS tickets, hex
 	Groups  []Group   `json:"groups"`
-	// Generations are those that are not gone, oldest first.
+	// Generations are those that still exist, oldest first.
 	Generations []Generation `json:"generations"`
 }
 
-// Process is a process and no other one.
+// Process identifies a process.
 type Process struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // StartTime
@@ -68,16 +68,17 @@ type Generation struct {
 	HandedOver time.Time          `json:"handed_over"`
 	Conf       json.RawMessage    `json:"conf"`   // custody.Essence
 	SHA256     string             `json:"sha256"` // of the configuration's bytes
-	// Load is the kernel's ID of the table that steers it by load, 0 if it has none.
+	// Load is the kernel's ID of the table by which it is steered, 0 if it isn't steered by
+	// load.
 	Load    uint32   `json:"load,omitempty"`
 	Workers []Worker `json:"workers"`
 }
 
-// Worker is a place in a generation, with the process that fills it.
+// Worker is a place in a generation, with its current process.
 type Worker struct {
 	Index    int       `json:"index"`
 	Slots    []int     `json:"slots"`
-	Page     int       `json:"page"` // of the ledger: its first loop's
+	Page     int       `json:"page"` // in the ledger, of its first loop
 	PID      int       `json:"pid"`  // 0: it has no process
 	Start    uint64    `json:"start"`
 	State    string    `json:"state"`
@@ -85,16 +86,16 @@ type Worker struct {
 	Restarts int       `json:"restarts"`
 }
 
-// Text is the file's content.
+// Text returns the file's content.
 func (r *Record) Text() ([]byte, error) {
 	r.Version = version
 	return json.Marshal(r)
 }
 
-// Write puts a record's Text in the place of the one before, whole or not at all.
+// Write replaces the file by a record's Text, whole or not at all.
 func Write(dir *rundir.Dir, text []byte) error { return dir.WriteFile(File, text, 0o600) }
 
-// Load returns the record that a master left; the error wraps fs.ErrNotExist when there is
+// Load reads the record that a master has left. The error wraps fs.ErrNotExist if there is
 // none.
 func Load(dir *rundir.Dir) (*Record, error) {
 	text, err := dir.ReadFile(File, maxSize)

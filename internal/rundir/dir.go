@@ -1,5 +1,5 @@
-// Package rundir is the runtime directory of one server: it checks it, makes what is in
-// it, and holds the lock that keeps a second instance out.
+// Package rundir is the runtime directory of one server. It owns the check of the
+// directory, the files in it, and the lock that keeps a second instance out.
 //
 // SO_REUSEPORT lets two instances of the same user share a port silently, so
 // nothing may be bound before the lock is held. The package must never wait for
@@ -25,27 +25,27 @@ import (
 type Dir struct {
 	path   string
 	fd     int
-	held   int // see Hold; -1 is not
+	held   int // see Hold; -1: not held
 	owner  uint32
 	unsafe bool
-	made   bool // by Open
+	made   bool // Open made it
 }
 
 // Options say how a runtime directory is opened.
 type Options struct {
-	// Make makes it, mode 0750, where it is missing.
+	// Make makes the directory, with mode 0750, if it is missing.
 	Make bool
-	// Client lets root open a directory of another user, whose master it is then.
+	// Client lets root open the directory of another user, to speak to that user's master.
 	Client bool
-	// Unsafe accepts a directory that others own or can write to, or exchange: a
-	// volume of a container, say, that nobody else can reach.
+	// Unsafe accepts a directory that others own, can write to, or can exchange: for example
+	// a container's volume that nobody else can reach.
 	Unsafe bool
 }
 
 // Open opens the runtime directory at an absolute path. It must be this user's own and
-// writable by nobody else, and so must each directory above it be, or root's, or
-// sticky; links on the way are followed if they are root's or this user's. Else
-// whoever made it could be taken for the master or for its workers.
+// writable by nobody else, and each directory above it must be so too, or be root's, or
+// sticky. Links on the way are followed if they are root's or this user's. Otherwise
+// another user could pose as the master or its workers.
 func Open(path string, o Options) (*Dir, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("runtime directory %q: the path is not absolute", path)
@@ -53,7 +53,7 @@ func Open(path string, o Options) (*Dir, error) {
 	w := walk{trusted: trusted(), make: o.Make, unsafe: o.Unsafe}
 	if o.Client && os.Geteuid() == 0 {
 		var st unix.Stat_t
-		if unix.Stat(path, &st) == nil { // a hint: what counts is checked on the way and below
+		if unix.Stat(path, &st) == nil { // a hint only: the real checks come on the way and below
 			w.trusted = append(w.trusted, st.Uid)
 		}
 	}
@@ -73,7 +73,7 @@ func Open(path string, o Options) (*Dir, error) {
 	return d, nil
 }
 
-// check insists on the directory's owner and mode.
+// check returns an error unless the directory has a trusted owner and a safe mode.
 func (d *Dir) check(owners []uint32) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd, &st); err != nil {
@@ -96,13 +96,13 @@ func (d *Dir) check(owners []uint32) error {
 	return nil
 }
 
-// IsUnsafe reports whether a directory was refused for what others can do to it.
+// IsUnsafe reports whether a directory was refused because of what others can do to it.
 func IsUnsafe(err error) bool {
 	var u *unsafeError
 	return errors.As(err, &u)
 }
 
-// refusal says what to do about a directory that can't be used.
+// refusal returns the error that says what to do about a directory that can't be used.
 func refusal(path string, err error) error {
 	subject := fmt.Sprintf("runtime directory %s: ", path)
 	if text := err.Error(); strings.HasPrefix(text, path+" ") || strings.HasPrefix(text, path+": ") {
@@ -144,7 +144,7 @@ func (d *Dir) Close() error {
 	return unix.Close(fd)
 }
 
-// entry insists that a name is one component.
+// entry returns an error unless a name is one path component.
 func entry(name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return fmt.Errorf("%q is no name of a file in the runtime directory", name)
@@ -152,14 +152,14 @@ func entry(name string) error {
 	return nil
 }
 
-// WriteFile puts a file in the place of one of the same name, whole or not at all. It is not
-// synced: it need not outlive the machine.
+// WriteFile writes a file, replacing one of the same name, whole or not at all. It is not
+// synced, since it needn't survive a reboot.
 func (d *Dir) WriteFile(name string, data []byte, perm uint32) error {
 	if err := entry(name); err != nil {
 		return err
 	}
 	fresh := name + ".new"
-	err := unix.Unlinkat(d.fd, fresh, 0) // a killed master's
+	err := unix.Unlinkat(d.fd, fresh, 0) // left by a killed master
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write %s: remove %s: %w", name, fresh, err)
 	}
@@ -187,8 +187,8 @@ func (d *Dir) WriteFile(name string, data []byte, perm uint32) error {
 	return nil
 }
 
-// ReadFile returns the content of a regular file of this user, of at most limit bytes. No
-// link is followed, and a FIFO isn't waited for.
+// ReadFile returns the content of a regular file of this user, of at most limit bytes. It
+// follows no link and doesn't wait for a FIFO.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	if err := entry(name); err != nil {
 		return nil, err
@@ -221,7 +221,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Remove removes an entry that is no directory; one that is not there is removed.
+// Remove removes an entry that isn't a directory. It is no error if there is none.
 func (d *Dir) Remove(name string) error {
 	if err := entry(name); err != nil {
 		return err

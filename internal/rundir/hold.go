@@ -9,10 +9,10 @@ import (
 )
 
 // Hold takes a shared flock(2) on the directory itself, which keeps systemd-tmpfiles, with
-// all that is below, away (tmpfiles.d(5), "Age"). It says nothing of who is the master:
-// whoever can read the directory could have it. It belongs to the open file
-// description, so it lasts until the last duplicate of Held is closed. A cleaner that is
-// at work in the directory is waited for, for so long.
+// all that is below, away (tmpfiles.d(5), "Age"). It doesn't show who is the master, since
+// whoever can read the directory can take it. It belongs to the open file description, so
+// it lasts until the last duplicate of Held is closed. If a cleaner is at work in the
+// directory, Hold waits for it up to patience.
 func (d *Dir) Hold(patience time.Duration) error {
 	if d.held >= 0 {
 		return nil
@@ -34,12 +34,12 @@ func (d *Dir) Hold(patience time.Duration) error {
 	return nil
 }
 
-// Held returns the descriptor that the directory is held by, for workers to share; -1 if it
-// isn't. It stays the directory's.
+// Held returns the descriptor by which the directory is held, for workers to share; -1 if
+// it isn't held. The directory keeps owning it.
 func (d *Dir) Held() int { return d.held }
 
-// Lost reports whether the directory's path doesn't lead to it any more: somebody has
-// removed or moved it.
+// Lost reports whether the directory's path no longer leads to it: somebody has removed
+// or moved it.
 func (d *Dir) Lost() bool {
 	var mine, there unix.Stat_t
 	if unix.Fstat(d.fd, &mine) != nil || unix.Stat(d.path, &there) != nil {
@@ -48,8 +48,8 @@ func (d *Dir) Lost() bool {
 	return mine.Dev != there.Dev || mine.Ino != there.Ino
 }
 
-// Remake opens the directory that is at d's path by now, or makes one with the mode and
-// the group that d has, and checks it as Open does. d stays open.
+// Remake opens the directory that is at d's path now, or makes one with d's mode and
+// group, and checks it as Open does. d stays open.
 func (d *Dir) Remake() (*Dir, error) {
 	fresh, err := Open(d.path, Options{Make: true, Unsafe: d.unsafe})
 	if err != nil {
@@ -62,7 +62,7 @@ func (d *Dir) Remake() (*Dir, error) {
 	return fresh, nil
 }
 
-// like gives a directory that was made just now the mode and the group of another one.
+// like gives a new directory the mode and the group of another one.
 func (d *Dir) like(old *Dir) error {
 	var was, is unix.Stat_t
 	if err := errors.Join(unix.Fstat(old.fd, &was), unix.Fstat(d.fd, &is)); err != nil {
@@ -77,13 +77,13 @@ func (d *Dir) like(old *Dir) error {
 	}
 	defer unix.Close(fd)
 	if err := unix.Fchown(fd, -1, int(was.Gid)); err != nil {
-		return nil // not a group of this user's any more: the mode was meant for it
+		return nil // this user is no longer in the group for which the mode was meant
 	}
 	return unix.Fchmod(fd, was.Mode&0o7777)
 }
 
-// Inode returns the number of an entry, which no other one has while it exists; 0 if there
-// is none.
+// Inode returns the inode number of an entry, which no other one has while it exists; 0 if
+// there is no such entry.
 func (d *Dir) Inode(name string) uint64 {
 	var st unix.Stat_t
 	if entry(name) != nil || unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
@@ -92,8 +92,8 @@ func (d *Dir) Inode(name string) uint64 {
 	return st.Ino
 }
 
-// Touch sets the times of all entries to now: cleaners other than systemd-tmpfiles go by
-// age alone.
+// Touch sets the times of all entries to now: cleaners other than systemd-tmpfiles look
+// at the age only.
 func (d *Dir) Touch() error {
 	names, err := d.Names("", "")
 	for _, name := range names {

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock is a held lock. It belongs to the open file description (flock(2)), so
-// it is passed on with the descriptor and lasts until the last duplicate
-// of it is closed, by whatever death.
+// Lock is a held lock. It belongs to the open file description (flock(2)), so it is
+// passed on with the descriptor, and lasts until the last duplicate is closed, however
+// its process ends.
 type Lock struct {
 	dir *Dir
 	fd  int
@@ -24,20 +24,20 @@ type Lock struct {
 // ErrLocked is a directory whose lock another instance holds.
 var ErrLocked = errors.New("locked")
 
-// mode keeps everybody but the owner's group out: whoever can reach the
-// control socket's directory may try to connect. Group access lets an
-// administrator open `status` to operators by chgrp.
+// mode keeps out everybody but the owner and the group, since whoever can reach the
+// directory may try to connect to the control socket. By chgrp an administrator can let
+// operators use `status`.
 const mode = 0o750
 
 // lockName is the name of the lock's file in the directory.
 const lockName = "lock"
 
-// endPatience is how long Lock waits for a holder that has ended already: a process lets go
-// of its descriptors last, which a busy machine may do a moment later.
+// endPatience is how long Lock waits for a holder that has ended already: the kernel closes
+// a process's descriptors last, on a busy machine a moment later.
 const endPatience = time.Second
 
-// Lock takes the directory's lock. It doesn't wait for one that lives: while another instance
-// holds it, the error wraps ErrLocked and names the holder's PID.
+// Lock takes the directory's lock. It doesn't wait for a living holder: the error then wraps
+// ErrLocked and has the holder's PID.
 func (d *Dir) Lock() (*Lock, error) { return d.lockWithin(endPatience) }
 
 func (d *Dir) lockWithin(patience time.Duration) (*Lock, error) {
@@ -59,8 +59,8 @@ func (d *Dir) lockWithin(patience time.Duration) (*Lock, error) {
 	}
 }
 
-// tryLock returns nil and no error when the file that it locked was unlinked
-// by its previous holder meanwhile: that lock keeps nobody out.
+// tryLock returns nil and no error if the file that it locked has been unlinked by its
+// previous holder meanwhile: such a lock keeps nobody out.
 func (d *Dir) tryLock() (*Lock, error) {
 	fd, err := unix.Openat(d.fd, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if err != nil {
@@ -89,8 +89,9 @@ func (d *Dir) tryLock() (*Lock, error) {
 	return l, nil
 }
 
-// plain insists that what is to be written to is a regular file by one name: not what
-// somebody has put there before the directory was closed to others.
+// plain returns an error unless a file that is to be written to is regular and has one
+// link. Otherwise somebody may have put it there before the directory was closed to
+// others.
 func plain(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -102,8 +103,8 @@ func plain(fd int) error {
 	return nil
 }
 
-// Renew makes the lock's file anew, where somebody has removed it, and reports whether it
-// had to. The error wraps ErrLocked if another instance was faster; it waits for none.
+// Renew makes the lock's file again if somebody has removed it, and reports whether it
+// had to. The error wraps ErrLocked if another instance was faster; Renew doesn't wait.
 func (l *Lock) Renew() (bool, error) {
 	same, err := l.Current()
 	if err != nil || same {
@@ -118,7 +119,7 @@ func (l *Lock) Renew() (bool, error) {
 	return true, err
 }
 
-// heldError names the holder, as its file does; 0 is unknown.
+// heldError has the holder's PID from the lock's file; 0: unknown.
 type heldError struct{ pid int }
 
 func (e *heldError) Unwrap() error { return ErrLocked }
@@ -128,7 +129,7 @@ func (e *heldError) Error() string {
 		"or give this instance a --runtime-dir of its own", ErrLocked, e.pid)
 }
 
-// locked says who holds the lock.
+// locked returns the error that says who holds the lock.
 func locked(fd int) error {
 	b := make([]byte, 32)
 	n, _ := unix.Pread(fd, b, 0)
@@ -154,8 +155,8 @@ func ending(pid int) bool {
 	return f[0] == "Z" || f[0] == "X" || flags&4 != 0
 }
 
-// AdoptLock returns the lock of a received descriptor, which it owns from here
-// on and closes if it fails. The PID in the file becomes this process's.
+// AdoptLock returns the lock of a received descriptor. It takes over the descriptor, and
+// closes it if it fails. It writes this process's PID into the file.
 func (d *Dir) AdoptLock(fd int) (*Lock, error) {
 	unix.CloseOnExec(fd)
 	l := &Lock{dir: d, fd: fd}
@@ -164,7 +165,8 @@ func (d *Dir) AdoptLock(fd int) (*Lock, error) {
 		err = errors.New("it is not the lock of this directory")
 	}
 	if err == nil {
-		// Already ours when the description is the holder's; an error otherwise.
+		// Succeeds at once if the open file description holds the lock; otherwise it is an
+		// error.
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == nil {
@@ -177,7 +179,7 @@ func (d *Dir) AdoptLock(fd int) (*Lock, error) {
 	return l, nil
 }
 
-// Current says whether the lock's file is the one at its path.
+// Current reports whether the lock's file is still the one at its path.
 func (l *Lock) Current() (bool, error) {
 	var mine, there unix.Stat_t
 	if err := unix.Fstat(l.fd, &mine); err != nil {
@@ -205,11 +207,12 @@ func (l *Lock) WritePID() error {
 	return nil
 }
 
-// FD returns the descriptor, close-on-exec, to lend to the next master. It stays the lock's.
+// FD returns the close-on-exec descriptor, for passing it to the next master. The lock keeps
+// owning it.
 func (l *Lock) FD() int { return l.fd }
 
-// Forget closes the descriptor and leaves the lock to the other holders of it:
-// what an old master does when the next one has adopted it.
+// Forget closes the descriptor and leaves the lock to its other holders, when the next
+// master has adopted it.
 func (l *Lock) Forget() error {
 	fd := l.fd
 	l.fd = -1
@@ -219,8 +222,8 @@ func (l *Lock) Forget() error {
 	return unix.Close(fd)
 }
 
-// Release ends the lock and removes its file. The file goes first, while
-// the lock is held: whoever opened it before finds out by its inode.
+// Release removes the lock's file and ends the lock. The file is removed while the lock
+// is held: whoever has opened it before notices by its inode.
 func (l *Lock) Release() error {
 	if l.fd < 0 {
 		return nil

@@ -9,7 +9,8 @@ var remote = map[int64]string{
 	unix.AFS_FS_MAGIC: "AFS", unix.CODA_SUPER_MAGIC: "Coda", unix.OCFS2_SUPER_MAGIC: "OCFS2",
 }
 
-// Remote names the kind of the file system that the directory is on, if it may leave its users waiting; else "".
+// Remote names the kind of the file system that the directory is on, if it may make its users wait; otherwise it
+// returns "".
 func (d *Dir) Remote() string {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(d.fd, &fs) != nil {

@@ -9,13 +9,13 @@ import (
 )
 
 // Bind makes a Unix socket of a type (unix.SOCK_…) at a name, which only this user can
-// reach, in the place of a socket that has the name. It doesn't listen.
+// reach, replacing a socket of that name. It doesn't listen.
 func (d *Dir) Bind(name string, typ int) (int, error) {
 	if err := d.removeSocket(name); err != nil {
 		return -1, fmt.Errorf("make the socket %s: %w", name, err)
 	}
 	fd, err := d.socket(name, typ, func(fd int, sa unix.Sockaddr) error {
-		if err := unix.Fchmod(fd, 0o600); err != nil { // bind(2) takes the mode from there
+		if err := unix.Fchmod(fd, 0o600); err != nil { // bind(2) takes the file's mode from the socket
 			return err
 		}
 		return unix.Bind(fd, sa)
@@ -53,9 +53,9 @@ func (d *Dir) Connect(name string, typ int) (int, error) {
 	return fd, nil
 }
 
-// socket makes a socket and calls f with the address of a name. The way leads over the
-// directory's descriptor: no system call binds relative to one, and the path may be
-// longer than a socket's can be.
+// socket makes a socket and calls f with the address of a name. The address goes through
+// the directory's descriptor (/proc/thread-self/fd), since no system call binds relative to a
+// descriptor, and the directory's path may be too long for a socket.
 func (d *Dir) socket(name string, typ int, f func(fd int, sa unix.Sockaddr) error) (int, error) {
 	if err := entry(name); err != nil {
 		return -1, err

@@ -17,22 +17,22 @@ const maxLinks = 40
 // maxLink bounds the target of one of them, in bytes: PATH_MAX.
 const maxLink = 4096
 
-// walk follows a path one component at a time, and insists of each that nobody but
-// its trusted users can make it lead elsewhere. What was checked is what is open: a
-// component that is exchanged afterwards changes nothing.
+// walk follows a path one component at a time, and makes sure that only trusted users can
+// make it lead elsewhere. It checks what it has opened, so it doesn't matter if a
+// component is exchanged afterwards.
 type walk struct {
 	trusted []uint32 // who may own a component: root, this user, and for a client the directory's owner
-	make    bool     // the last component, and those before it, where they are missing
-	unsafe  bool     // nothing is insisted on
+	make    bool     // make components that are missing
+	unsafe  bool     // check nothing
 
-	rest  []string // components still to go
+	rest  []string // components still to be walked
 	stack []int    // open directories from / on. Invariant: never empty while walking
-	names []string // of those behind the first
+	names []string // names of the directories after the first
 	links int
-	made  bool // the last component
+	made  bool // the last component was made
 }
 
-// unsafeError is a component that others could exchange, or that is theirs.
+// unsafeError is a component that belongs to others, or that others could exchange.
 type unsafeError struct{ path, why string }
 
 func (e *unsafeError) Error() string { return e.path + " " + e.why }
@@ -64,7 +64,7 @@ func (w *walk) to(path string) (fd int, err error) {
 	return fd, nil
 }
 
-// step goes one component on.
+// step walks one component.
 func (w *walk) step(name string) error {
 	last := len(w.stack) - 1
 	switch name {
@@ -130,9 +130,9 @@ func (w *walk) path(name string) string {
 	return "/" + strings.Join(append(slices.Clone(w.names), name), "/")
 }
 
-// passable insists that no other user can exchange what is in a directory that is
-// walked through: its owner is trusted, and others can't write to it, or only
-// what is their own (the sticky bit of /tmp).
+// passable returns an error if another user could exchange what is in a directory on the
+// way: its owner must be trusted, and others may not write to it, unless the sticky bit
+// restricts them to their own entries.
 func (w *walk) passable(path string, fd int) error {
 	if w.unsafe {
 		return nil
@@ -150,7 +150,7 @@ func (w *walk) passable(path string, fd int) error {
 	return nil
 }
 
-// follow goes on with the target of a symbolic link, if it is of a user who is trusted:
+// follow continues with the target of a symbolic link, if it belongs to a trusted user:
 // in a sticky directory anybody can make links.
 func (w *walk) follow(path string, fd int, owner uint32) error {
 	if !w.unsafe && !slices.Contains(w.trusted, owner) {

@@ -13,13 +13,13 @@ import (
 	"reuseportd/internal/failpoint"
 )
 
-// Conn is one end of a channel. Any number of goroutines may Send; messages
-// don't mix. One goroutine at a time receives, others wait for it.
+// Conn is one end of a channel. Any number of goroutines may Send; messages don't mix.
+// One goroutine at a time may receive; others wait for it.
 type Conn struct {
 	file *os.File
 	raw  syscall.RawConn
 
-	// mu guards buf and oob, which hold the largest message there can be.
+	// mu guards buf and oob, which have room for the largest message.
 	mu    sync.Mutex
 	buf   []byte
 	oob   []byte
@@ -49,8 +49,8 @@ func Pair() (a *Conn, b *os.File, err error) {
 	return a, os.NewFile(uintptr(fds[1]), "wire"), nil
 }
 
-// FromFD makes a Conn of a received or inherited descriptor, which it owns from
-// here on and closes if it fails. It makes it non-blocking and close-on-exec.
+// FromFD makes a Conn from a received or inherited descriptor. It takes over the
+// descriptor, and closes it if it fails. It makes it non-blocking and close-on-exec.
 func FromFD(fd int) (*Conn, error) {
 	if err := checkSocket(fd); err != nil {
 		_ = unix.Close(fd)
@@ -61,8 +61,8 @@ func FromFD(fd int) (*Conn, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("channel: set O_NONBLOCK: %w", err)
 	}
-	// A descriptor that is non-blocking already stays so in os.File, even
-	// through Fd; see os.NewFile.
+	// os.File leaves a descriptor non-blocking that is so already, even after Fd; see
+	// os.NewFile.
 	file := os.NewFile(uintptr(fd), "wire")
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -87,9 +87,9 @@ func checkSocket(fd int) error {
 	return nil
 }
 
-// Dup returns another descriptor of the same end, close-on-exec, for passing
-// the channel on to another process; the caller closes it. Both ends of a
-// duplicate read the same messages: StopReading here first.
+// Dup returns another descriptor of the same end, close-on-exec, for passing the channel
+// on to another process; the caller closes it. Original and duplicate read from the same
+// queue, so call StopReading here first.
 func (c *Conn) Dup() (int, error) {
 	fd := -1
 	var err error
@@ -104,7 +104,7 @@ func (c *Conn) Dup() (int, error) {
 	return fd, nil
 }
 
-// File is Dup for exec.Cmd.ExtraFiles and the like.
+// File is like Dup, for exec.Cmd.ExtraFiles and the like.
 func (c *Conn) File() (*os.File, error) {
 	fd, err := c.Dup()
 	if err != nil {
@@ -113,9 +113,9 @@ func (c *Conn) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "wire"), nil
 }
 
-// RefuseFDs has messages that come with descriptors fail with ErrTruncated from here on. The
-// kernel keeps the descriptors then: closing one that a hostile peer has chosen can hang.
-// It must not be called beside a Recv.
+// RefuseFDs makes Recv return ErrTruncated for messages that come with descriptors, from
+// here on. The kernel then keeps the descriptors: closing one that a hostile peer has chosen
+// can hang. It must not be called during a Recv.
 func (c *Conn) RefuseFDs() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

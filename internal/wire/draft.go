@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Draft is a message that is to be sent later. It has duplicates of its descriptors, so
-// that those it was made with may be closed.
+// Draft is a message that is to be sent later. It holds duplicates of its descriptors, so
+// the caller may close its own.
 type Draft struct {
 	to   *Conn
 	kind Kind
@@ -15,7 +15,8 @@ type Draft struct {
 	fds  []int
 }
 
-// Draft makes a message and doesn't send it. It fails with ErrTooLarge.
+// Draft makes a message without sending it. It returns ErrTooLarge if the message is too
+// large.
 func (c *Conn) Draft(kind Kind, body any, fds ...int) (*Draft, error) {
 	text, err := encode(kind, body, fds)
 	if err != nil {
@@ -33,7 +34,7 @@ func (c *Conn) Draft(kind Kind, body any, fds ...int) (*Draft, error) {
 	return d, nil
 }
 
-// Send is Conn.Send of the message, which is of no use from here on.
+// Send sends the message like Conn.Send. The Draft can't be used again.
 func (d *Draft) Send() error {
 	defer d.Close()
 	if err := d.to.send(d.text, d.fds); err != nil {

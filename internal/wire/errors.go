@@ -8,9 +8,8 @@ import (
 var (
 	// ErrMalformed is a datagram that is no message of any version.
 	ErrMalformed = errors.New("malformed message")
-	// ErrTruncated is a message of which the kernel kept back bytes
-	// (MSG_TRUNC) or descriptors (MSG_CTRUNC: most likely this process has
-	// reached RLIMIT_NOFILE).
+	// ErrTruncated is a message of which the kernel has withheld bytes (MSG_TRUNC) or
+	// descriptors (MSG_CTRUNC: most likely this process has reached RLIMIT_NOFILE).
 	ErrTruncated = errors.New("truncated message")
 	// ErrGone is returned by Send when the peer has closed its end.
 	ErrGone = errors.New("peer is gone")
@@ -19,8 +18,8 @@ var (
 	ErrTooLarge = errors.New("message too large")
 )
 
-// VersionError is a message of a protocol newer than this release's. The
-// connection is sound: answer KindUnknown and go on, or give up.
+// VersionError is a message of a protocol newer than this release's. The channel can
+// still be used: answer KindUnknown and go on, or give up.
 type VersionError struct {
 	Version uint16
 	Kind    Kind
@@ -30,14 +29,14 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s of protocol version %d, this release knows %d", e.Kind, e.Version, Version)
 }
 
-// KindError is a message of a kind that this release doesn't know. The
-// connection is sound: answer KindUnknown and go on.
+// KindError is a message of a kind that this release doesn't know. The channel can still
+// be used: answer KindUnknown and go on.
 type KindError struct{ Kind Kind }
 
 func (e *KindError) Error() string { return fmt.Sprintf("unknown message: %s", e.Kind) }
 
-// IsUnknown says whether an error of Recv should be answered by KindUnknown,
-// with the body to send.
+// IsUnknown reports whether an error of Recv should be answered by KindUnknown, and
+// returns the body to send.
 func IsUnknown(err error) (Unknown, bool) {
 	var v *VersionError
 	var k *KindError

@@ -51,9 +51,9 @@ func (h header) appendTo(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(h.length))
 }
 
-// parse reads one datagram. It fails with ErrMalformed when the bytes are no
-// message of any version; otherwise header and body are as sent, and the error
-// is a *VersionError or a *KindError where this release can't go on.
+// parse reads one datagram. It returns ErrMalformed if the bytes are no message of any
+// version. Otherwise header and body are as sent, and the error is a *VersionError or a
+// *KindError if this release doesn't understand the message.
 func parse(b []byte) (header, []byte, error) {
 	if len(b) < headerSize || string(b[:4]) != magic {
 		return header{}, nil, fmt.Errorf("%w: %d bytes without a header", ErrMalformed, len(b))

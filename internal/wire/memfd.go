@@ -12,9 +12,9 @@ import (
 // MaxMemfd bounds the bytes that ReadMemfd accepts: 16 MiB.
 const MaxMemfd = 16 << 20
 
-// seals make a memfd's contents final, fcntl(2). F_SEAL_WRITE would say the same of
-// memory that nobody has mapped, but waits until the pages just written have left
-// the kernel's batches: milliseconds, at times tens of them.
+// seals make a memfd's contents final, fcntl(2). F_SEAL_WRITE would do the same for
+// memory that nobody has mapped, but it waits until the pages just written have left the
+// kernel's batches: milliseconds, sometimes tens of them.
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE
 
 // Memfd returns a descriptor, close-on-exec, of memory that holds data and that
@@ -48,9 +48,9 @@ func fill(fd int, data []byte) error {
 	return nil
 }
 
-// ReadMemfd returns the contents of a descriptor that Memfd made, and leaves
-// it open. It refuses one that is not sealed, since its contents could change
-// under the reader, and one larger than MaxMemfd (ErrTooLarge).
+// ReadMemfd returns the contents of a descriptor that Memfd made, which stays open. It
+// refuses one that is not sealed, since its contents could change under the reader, and
+// one larger than MaxMemfd (ErrTooLarge).
 func ReadMemfd(fd int) ([]byte, error) {
 	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil {

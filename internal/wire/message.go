@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Message is one received message. Its receiver owns the descriptors: take
-// them, then Close what is left.
+// Message is one received message. Its receiver owns the descriptors: it takes those it
+// needs, then closes the rest by Close.
 type Message struct {
 	Version uint16
 	Kind    Kind
 	Body    json.RawMessage
-	// FDs are close-on-exec. Invariant: an element is -1 once it was taken
-	// or closed, so that Close can be called at any time and twice.
+	// FDs are close-on-exec. Invariant: an element is -1 once it has been taken or closed,
+	// so that Close can be called at any time and twice.
 	FDs []int
 }
 
@@ -27,8 +27,8 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Take returns the descriptor i, which is the caller's from here on, or -1
-// when there is none or it was taken before.
+// Take returns the descriptor i, which is then the caller's, or -1 if there is none or it
+// was taken before.
 func (m Message) Take(i int) int {
 	if i < 0 || i >= len(m.FDs) {
 		return -1

@@ -13,18 +13,19 @@ import (
 // reads too slowly.
 var ErrWouldBlock = errors.New("would block")
 
-// portBody bounds what a Port receives, in bytes: there is no long text between two loops.
+// portBody bounds the body of a message that a Port receives, in bytes: loops send each
+// other nothing long.
 const portBody = 16 << 10
 
-// Port is one end of a channel in the hands of an event loop: nothing waits, and
-// one goroutine has it to itself.
+// Port is one end of a channel for use by an event loop: nothing waits, and only one
+// goroutine may use it.
 type Port struct {
 	fd       int
 	buf, oob []byte
 }
 
-// NewPort makes a Port of a received descriptor, which it owns from here on and
-// closes if it fails.
+// NewPort makes a Port from a received descriptor. It takes over the descriptor, and
+// closes it if it fails.
 func NewPort(fd int) (*Port, error) {
 	if err := checkSocket(fd); err != nil {
 		_ = unix.Close(fd)
@@ -41,7 +42,8 @@ func NewPort(fd int) (*Port, error) {
 // FD returns the descriptor, to be watched. It stays the port's.
 func (p *Port) FD() int { return p.fd }
 
-// Recv is Conn.Recv without the waiting: ErrWouldBlock when there is no message.
+// Recv is like Conn.Recv but doesn't wait: it returns ErrWouldBlock if there is no
+// message.
 func (p *Port) Recv() (Message, error) {
 	for {
 		n, oobn, flags, _, err := unix.Recvmsg(p.fd, p.buf, p.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
@@ -57,7 +59,8 @@ func (p *Port) Recv() (Message, error) {
 	}
 }
 
-// Send is Conn.Send without the waiting: ErrWouldBlock when the peer's queue is full.
+// Send is like Conn.Send but doesn't wait: it returns ErrWouldBlock if the peer's queue
+// is full.
 func (p *Port) Send(kind Kind, body any, fds ...int) error {
 	b, err := encode(kind, body, fds)
 	if err != nil {
@@ -80,7 +83,7 @@ func (p *Port) Close() {
 	}
 }
 
-// received makes a message of what recvmsg(2) has given, io.EOF at the end.
+// received makes a message from the results of recvmsg(2). It returns io.EOF at the end.
 func received(b, oob []byte, flags int) (Message, error) {
 	fds, err := rights(oob)
 	if err == nil && len(b) == 0 && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == 0 && len(fds) == 0 {
@@ -114,7 +117,7 @@ func encode(kind Kind, body any, fds []int) ([]byte, error) {
 	return append(h.appendTo(make([]byte, 0, headerSize+len(b))), b...), nil
 }
 
-// sendmsg puts out one datagram, sendmsg(2), or fails with EAGAIN.
+// sendmsg sends one datagram by sendmsg(2), or fails with EAGAIN.
 func sendmsg(fd int, p []byte, fds []int) error {
 	var oob []byte
 	if len(fds) > 0 {

@@ -12,8 +12,8 @@ import (
 // nothing lost). It returns io.EOF, and only then, when the peer is gone and
 // every message that it sent was read.
 //
-// With any other error the message was read and its descriptors are closed; the
-// channel itself is sound. A *VersionError or *KindError can be answered, see
+// After any other error the message has been read and its descriptors are closed; the
+// channel can still be used. A *VersionError or *KindError can be answered, see
 // IsUnknown; the Message then has its version and kind.
 func (c *Conn) Recv() (Message, error) {
 	c.mu.Lock()
@@ -26,9 +26,9 @@ func (c *Conn) Recv() (Message, error) {
 	return received(c.buf[:n], c.oob[:oobn], flags)
 }
 
-// recvmsg reads one datagram, recvmsg(2). The kernel reports the death of a
-// peer that had unread messages as ECONNRESET, once and before what the peer
-// had sent: that is skipped, as the next call tells the rest.
+// recvmsg reads one datagram, recvmsg(2). If a peer dies with unread messages, the kernel
+// reports ECONNRESET once, before what the peer had sent. That is skipped, since the next
+// calls return the rest.
 func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 	rerr := c.raw.Read(func(s uintptr) bool {
 		n, oobn, flags, err = c.once(int(s))
@@ -53,8 +53,7 @@ func whole(flags int) error {
 	return nil
 }
 
-// rights returns the descriptors in the control data, also those that came
-// before an error.
+// rights returns the descriptors in the control data, even if it returns an error.
 func rights(oob []byte) ([]int, error) {
 	var fds []int
 	for len(oob) >= unix.SizeofCmsghdr {
@@ -75,9 +74,9 @@ func rights(oob []byte) ([]int, error) {
 	return fds, nil
 }
 
-// decode makes a message of one datagram and the descriptors that came with
-// it. It leaves the descriptors alone when it fails, and then returns as much
-// of version and kind as could be read.
+// decode makes a message from one datagram and the descriptors that came with it. If it
+// fails it leaves the descriptors open, and returns as much of version and kind as could
+// be read.
 func decode(b []byte, fds []int) (Message, error) {
 	h, body, err := parse(b)
 	m := Message{Version: h.version, Kind: h.kind}
@@ -91,8 +90,8 @@ func decode(b []byte, fds []int) (Message, error) {
 	return m, nil
 }
 
-// Left returns the next message that the peer has sent already, whatever the read
-// deadline; ErrWouldBlock when there is none. Else it is Recv.
+// Left is like Recv for a message that the peer has sent already. It ignores the read
+// deadline, and returns ErrWouldBlock if there is none.
 func (c *Conn) Left() (Message, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +112,7 @@ func (c *Conn) Left() (Message, error) {
 	return received(c.buf[:n], c.oob[:oobn], flags)
 }
 
-// room makes the buffers of the first message.
+// room makes the buffers, when the first message is received.
 func (c *Conn) room() {
 	if c.buf == nil {
 		c.buf = make([]byte, headerSize+MaxBody)
@@ -123,7 +122,7 @@ func (c *Conn) room() {
 	}
 }
 
-// once is recvmsg(2), without waiting.
+// once calls recvmsg(2) without waiting.
 func (c *Conn) once(fd int) (n, oobn, flags int, err error) {
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, c.buf, c.oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send sends one message, body as JSON, and duplicates of fds with it: the
-// descriptors are only lent for the call. It waits while the peer's queue is
-// full, up to the write deadline (os.ErrDeadlineExceeded). It fails with
-// ErrTooLarge or ErrGone; a message is sent whole or not at all.
+// Send sends one message, with body as JSON and duplicates of fds; the descriptors stay
+// the caller's. It waits while the peer's queue is full, up to the write deadline
+// (os.ErrDeadlineExceeded). It can return ErrTooLarge and ErrGone; a message is sent
+// whole or not at all.
 func (c *Conn) Send(kind Kind, body any, fds ...int) error {
 	p, err := encode(kind, body, fds)
 	if err != nil {
@@ -22,7 +22,7 @@ func (c *Conn) Send(kind Kind, body any, fds ...int) error {
 	return nil
 }
 
-// send puts out one datagram.
+// send sends one datagram.
 func (c *Conn) send(p []byte, fds []int) error {
 	var err error
 	werr := c.raw.Write(func(s uintptr) bool {

@@ -17,8 +17,8 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// loop is one event loop of the worker with its services and what it was lent.
-// But for w and slot it belongs to the loop's goroutine once that runs.
+// loop is one event loop of the worker, with its services and leases. Once it runs,
+// everything but w and slot belongs to the loop's goroutine.
 type loop struct {
 	*eventloop.Loop
 	w        *worker
@@ -111,7 +111,8 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 	return lp.bindClients(page)
 }
 
-// loadOf returns where a loop tells how it does, nil when nobody wants to know.
+// loadOf returns where a loop publishes its load, nil if connections aren't steered by
+// load.
 func (w *worker) loadOf(slot int) *eventloop.Load {
 	if w.load == nil {
 		return nil
@@ -119,7 +120,7 @@ func (w *worker) loadOf(slot int) *eventloop.Load {
 	return &w.load.Slot(slot).Load
 }
 
-// buildSites makes what the loops of the worker share of each HTTP listener.
+// buildSites makes the site of each HTTP listener, which the worker's loops share.
 func (w *worker) buildSites() (map[string]*http.Site, error) {
 	sites := make(map[string]*http.Site)
 	w.accessFDs = make(map[string]int)
@@ -147,8 +148,8 @@ func (w *worker) buildSites() (map[string]*http.Site, error) {
 	return sites, nil
 }
 
-// accessFD returns the descriptor that the master opened for an access log, one
-// for each path however many listeners write to it; -1 when there is no log.
+// accessFD returns the descriptor that the master opened for an access log, one for each
+// path, however many listeners write to it; -1 if there is no log.
 func (w *worker) accessFD(a *config.AccessLog) (int, error) {
 	if a == nil {
 		return -1, nil
@@ -168,7 +169,7 @@ func (w *worker) accessFD(a *config.AccessLog) (int, error) {
 	return fd, nil
 }
 
-// maxMessage is the most input that any of the services holds on to.
+// maxMessage is the most input that any of the services keeps, in bytes.
 func (w *worker) maxMessage() int {
 	size := 64 << 10
 	for i := range w.conf.Listeners {
@@ -179,7 +180,7 @@ func (w *worker) maxMessage() int {
 	return size
 }
 
-// share divides a worker's bound among its loops; 0 stays no bound.
+// share divides a worker's bound among its loops. 0 is no bound, and stays that.
 func share(total, loops int) int {
 	if total == 0 {
 		return 0

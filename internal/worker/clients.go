@@ -7,7 +7,7 @@ import (
 	"reuseportd/internal/config"
 )
 
-// openClients takes the table of clients of the service; nil if the master sends none.
+// openClients opens the service's table of clients; nil if the master sends none.
 func openClients(fd int, format string) (*clients.Table, error) {
 	if fd < 0 {
 		return nil, nil
@@ -15,8 +15,8 @@ func openClients(fd int, format string) (*clients.Table, error) {
 	return clients.Adopt(fd, format)
 }
 
-// bindClients gives the services of a loop, whose page of the ledger is page, their bounds. A loop
-// without any has no row either.
+// bindClients sets the bounds per client on the services of a loop, whose page of the ledger is
+// page. A loop without such bounds gets no row in the table.
 func (lp *loop) bindClients(page int) error {
 	var row *clients.Row
 	for i := range lp.w.conf.Listeners {

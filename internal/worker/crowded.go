@@ -9,8 +9,8 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// crowded is called by a loop that closed connections to make room for others, or had others wait. It
-// must not wait for the log.
+// crowded is called by a loop that closed connections to make room for others, or that makes others
+// wait. It must not wait for the log.
 func (w *worker) crowded(full bool) {
 	why, remedy := "descriptors", "raise the limit (LimitNOFILE in the unit, ulimit -n)"
 	if full {
@@ -35,18 +35,18 @@ func (w *worker) crowded(full bool) {
 	})
 }
 
-// crowdedEvery is how often the log says that there is no room.
+// crowdedEvery is the least time between two log lines that say that there is no room.
 const crowdedEvery = 10 * time.Second
 
-// stays keeps why connections were not taken over, for the master.
+// stays records why connections were not taken over, for the master.
 func (w *worker) stays(why string) {
 	if why != "" {
 		w.stayed.CompareAndSwap(nil, &why)
 	}
 }
 
-// lost is told of a message of the master's that did not arrive whole. Its descriptors are closed; the
-// master has to know which it was.
+// lost tells the master which of its messages came without its descriptors. Those that did come are
+// closed.
 func (w *worker) lost(kind wire.Kind, err error) {
 	w.log.Error().Err(err).Stringer("message", kind).Msg("a message from the master was lost")
 	if errors.Is(err, wire.ErrTruncated) {

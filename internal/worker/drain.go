@@ -6,10 +6,9 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// drain ends the worker when it has no lease and no connection left, and in any
-// case at the deadline, for which it needs no master.
-// With heirs, its connections are handed over. Asked again it has the time that is
-// said then: 0 ends it.
+// drain makes the worker exit when it has no lease and no connection left, and at the
+// latest after timeout, with or without a master. With heirs, its connections are handed
+// over. A second call sets a new timeout; 0 ends the worker at once.
 func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	w.deadline, w.drainUntil = time.After(timeout), time.Now().Add(timeout)
 	if w.draining {
@@ -45,10 +44,11 @@ func (w *worker) drain(timeout time.Duration, heirs bool, gone []string) {
 	}, func(error) { w.wakeIfEmpty() })
 }
 
-// stopGrace is how long an idle kept connection has for a request that is on its way when the service stops: it is answered.
+// stopGrace is how long an idle kept connection stays open when the service stops, so that a request that is already under
+// way is answered.
 const stopGrace = time.Second
 
-// closeIdle closes after a time, and every now and then from there on, the idle connections of clients.
+// closeIdle closes clients' idle connections after a time, and from then on again and again.
 func (w *worker) closeIdle(after time.Duration) {
 	time.AfterFunc(after, func() {
 		w.mail.post(func() {
@@ -60,8 +60,8 @@ func (w *worker) closeIdle(after time.Duration) {
 	})
 }
 
-// awaitHeirs sets the time until which heirs may take what there is: half of what is
-// left. The other half is for clients to be told.
+// awaitHeirs sets how long heirs may take connections: half of the time that is left. In
+// the other half, clients are told to close.
 func (w *worker) awaitHeirs() { w.giveUp = time.After(time.Until(w.drainUntil) / 2) }
 
 // stay ends the handover of all loops.
@@ -72,14 +72,14 @@ func (w *worker) stay() {
 	}
 }
 
-// wake is called by a draining loop that has become empty, on its goroutine.
+// wake is called by a draining loop when it has become empty, on the loop's goroutine.
 func (w *worker) wake() {
 	w.mail.post(w.wakeIfEmpty)
 }
 
-// wakeIfEmpty ends the worker if nothing is left. A loop may have accepted since
-// it said that it was empty, so all are asked again; one that is empty still takes
-// nothing from others any more.
+// wakeIfEmpty ends the worker if nothing is left. A loop may have accepted connections
+// since it reported that it was empty, so all are asked again. From then on a loop that
+// is still empty takes nothing from other workers.
 func (w *worker) wakeIfEmpty() {
 	if !w.draining || w.leases > 0 || w.exit {
 		return
@@ -93,7 +93,7 @@ func (w *worker) wakeIfEmpty() {
 			}
 		}
 		if lp.Open() == 0 {
-			lp.dismissAll()
+			lp.endWards()
 		}
 		return nil
 	}, func(error) {
@@ -101,12 +101,12 @@ func (w *worker) wakeIfEmpty() {
 			open += n
 		}
 		if open == 0 && w.leases <= 0 {
-			w.leave("drained", 0)
+			w.end("drained", 0)
 		}
 	})
 }
 
-// cut ends what the drain timeout found unfinished.
+// cut cuts what is still open at the drain timeout.
 func (w *worker) cut() {
 	open := make([]int, len(w.loops))
 	w.onLoops(func(lp *loop) error {
@@ -126,11 +126,11 @@ func (w *worker) cut() {
 			total += n
 		}
 		w.log.Warn().Int("connections", total).Msg("drain_timeout has passed; what was open is cut")
-		w.leave("drain_timeout", 0)
+		w.end("drain_timeout", 0)
 	})
-	// A loop that hangs must not keep the worker beyond its time.
+	// A loop that hangs must not keep the worker alive.
 	time.AfterFunc(2*time.Second, func() {
-		w.mail.post(func() { w.leave("drain_timeout; a loop hangs", 1) })
+		w.mail.post(func() { w.end("drain_timeout; a loop hangs", 1) })
 	})
 }
 
@@ -140,10 +140,10 @@ func (w *worker) broken(lp *loop, err error) {
 		return
 	}
 	w.log.Error().Err(err).Int("slot", lp.slot).Msg("an event loop is broken; the worker ends, to be replaced")
-	w.leave("broken event loop", 1)
+	w.end("broken event loop", 1)
 }
 
-func (w *worker) leave(reason string, status int) {
+func (w *worker) end(reason string, status int) {
 	if w.exit {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// giftBatch bounds the descriptors of one offer: what a loop gives out in one turn,
-// and another takes in in one. Those that are being served wait for that long.
+// giftBatch bounds the descriptors of one offer, which a loop gives in one turn and
+// another takes in one turn. Clients that are being served wait for that long.
 const giftBatch = 64
 
 // giving is the handover of a draining loop's connections. It belongs to the
@@ -24,7 +24,7 @@ type giving struct {
 	rule  handover.Giver[eventloop.Departure]
 	heirs map[uint64]*wire.Port
 	keys  map[*eventloop.Service]string
-	items []handover.Item // room that is used again
+	items []handover.Item // reused
 }
 
 // drainTo lets the loop's connections go to its heirs.
@@ -40,7 +40,7 @@ func (lp *loop) drainTo() {
 	lp.DrainTo(lp.giveSoon)
 }
 
-// heir takes on a channel to a loop that takes connections.
+// heir registers a channel to a loop that takes connections.
 func (lp *loop) heir(b wire.Heir, port *wire.Port) error {
 	g := &lp.giving
 	if err := lp.Watch(port.FD(), func() { lp.hear(b.ID, port) }); err != nil {
@@ -58,7 +58,7 @@ func (lp *loop) heir(b wire.Heir, port *wire.Port) error {
 	return nil
 }
 
-// hear takes one message of an heir.
+// hear handles one message of an heir.
 func (lp *loop) hear(id uint64, port *wire.Port) {
 	m, err := port.Recv()
 	if _, unknown := wire.IsUnknown(err); unknown || errors.Is(err, wire.ErrWouldBlock) {
@@ -69,7 +69,7 @@ func (lp *loop) hear(id uint64, port *wire.Port) {
 		err = lp.heard(id, m)
 	}
 	if err != nil { // mostly: the heir has gone
-		lp.bereave(id, true)
+		lp.heirLost(id, true)
 	}
 }
 
@@ -94,13 +94,14 @@ func (lp *loop) heard(id uint64, m wire.Message) error {
 		lp.answered(id, b)
 	case wire.KindUnknown:
 		lp.warn("the next generation's release does not know this handover; connections end here", 0, "")
-		lp.bereave(id, false)
+		lp.heirLost(id, false)
 		lp.stay()
 	}
 	return nil
 }
 
-// giveSoon has give called when those that are being served have had their turn.
+// giveSoon makes the loop call give after the connections that are being served have had
+// their turn.
 func (lp *loop) giveSoon() {
 	if g := &lp.giving; g.on && !g.asked {
 		g.asked = true
@@ -111,7 +112,7 @@ func (lp *loop) giveSoon() {
 	}
 }
 
-// give makes one offer, if there is something to give and somebody has room.
+// give makes one offer, if there is something to give and an heir has room.
 func (lp *loop) give() {
 	g := &lp.giving
 	if !g.on {
@@ -141,11 +142,11 @@ func (lp *loop) give() {
 		_ = failpoint.Hit("handover-offered")
 		lp.giveSoon()
 	case errors.Is(err, wire.ErrGone):
-		// What the heir said last is heard first, then its end.
+		// The heir's last messages are handled first, then its end.
 	case errors.Is(err, wire.ErrWouldBlock):
-		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true) // it says more when it has read
+		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true) // it says more when it has read what is queued
 	case scarce(err):
-		// Of this process or of the user (descriptors under way, unix(7)): it passes.
+		// A limit of this process or of the user (descriptors in flight, unix(7)): that passes.
 		lp.keep(g.rule.Unsent(id, seq, min(room, len(fds))), true)
 		time.AfterFunc(scarceRetry, func() { lp.Post(lp.giveSoon) })
 	default:
@@ -156,11 +157,11 @@ func (lp *loop) give() {
 	}
 }
 
-// scarceRetry is how long until connections are offered again that could not be for want of
-// descriptors or memory.
+// scarceRetry is the time until connections are offered again that could not be sent for
+// want of descriptors or memory.
 const scarceRetry = 50 * time.Millisecond
 
-// scarce reports whether an error is of want that passes.
+// scarce reports whether an error is a shortage that may pass.
 func scarce(err error) bool {
 	for _, errno := range [...]unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ETOOMANYREFS} {
 		if errors.Is(err, errno) {
@@ -180,7 +181,8 @@ func sendOffer(port *wire.Port, offer wire.Offer, b []byte, fds []int) error {
 	return port.Send(wire.KindOffer, offer, append([]int{memfd}, fds...)...)
 }
 
-// answered lets go of what an heir has taken, and goes on with what it has not.
+// answered ends the connections that an heir has taken, and keeps those that it has
+// refused.
 func (lp *loop) answered(id uint64, b wire.Answer) {
 	taken, kept := lp.giving.rule.Answer(id, b.Seq, b.None, b.Refused)
 	if len(kept) > 0 {
@@ -197,8 +199,8 @@ func (lp *loop) answered(id uint64, b wire.Answer) {
 	lp.keep(kept, false)
 }
 
-// bereave forgets an heir and goes on with what it had not answered for.
-func (lp *loop) bereave(id uint64, again bool) {
+// heirLost removes an heir, and keeps the connections that it had not answered for.
+func (lp *loop) heirLost(id uint64, again bool) {
 	back := lp.giving.rule.Leave(id)
 	if port := lp.giving.heirs[id]; port != nil {
 		lp.Unwatch(port.FD())
@@ -209,22 +211,22 @@ func (lp *loop) bereave(id uint64, again bool) {
 	lp.giveSoon()
 }
 
-// keep goes on with connections that nobody has taken.
+// keep continues to serve connections that nobody has taken.
 func (lp *loop) keep(gifts []eventloop.Departure, again bool) {
 	for i := range gifts {
 		lp.Return(&gifts[i], again)
 	}
 }
 
-// stay ends the handover: what is here still ends here, each connection with its
-// next answer. What was offered is answered for all the same.
+// stay ends the handover: the connections that are still here end here, each with its
+// next answer. Offers that have been sent are still answered for.
 func (lp *loop) stay() {
 	lp.giving.on = false
 	lp.Stay()
 }
 
-// warn has the worker's goroutine write a line: a loop doesn't wait for the log. What other workers say and do
-// leads to it, so there is an end to how many lines, and how long ones.
+// warn makes the worker's goroutine log a line, since a loop doesn't wait for the log. Other workers can cause
+// such lines, so their number and length are bounded.
 func (lp *loop) warn(text string, connections int, reason string) {
 	w := lp.w
 	w.mail.offer(func() {

@@ -2,8 +2,8 @@ package worker
 
 import "sync"
 
-// mailbox holds what the worker's goroutine is to call. Nobody who posts ever
-// waits, least of all a loop.
+// mailbox holds functions for the worker's goroutine to call. Posting never waits, since
+// loops do it.
 type mailbox struct {
 	mu    sync.Mutex
 	posts []func()
@@ -12,7 +12,7 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
 
-// post has f called, in the order of the posts.
+// post makes the worker's goroutine call f, in the order of the posts.
 func (b *mailbox) post(f func()) {
 	b.mu.Lock()
 	b.posts = append(b.posts, f)
@@ -23,7 +23,7 @@ func (b *mailbox) post(f func()) {
 	}
 }
 
-// offer is post for what may be forgone when much is waiting.
+// offer is like post, but drops f if too many functions are waiting.
 func (b *mailbox) offer(f func()) {
 	b.mu.Lock()
 	busy := len(b.posts) > 1000
@@ -33,7 +33,7 @@ func (b *mailbox) offer(f func()) {
 	}
 }
 
-// take returns what was posted since.
+// take returns what has been posted since its last call.
 func (b *mailbox) take() []func() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,9 +1,17 @@
-// Package worker is the process that serves: event loops and services built
-// from what the master sent, and their draining.
+// Package worker is the process that serves: event loops and services built from what the
+// master sent, and how they drain.
 //
-// It owns the worker's end of the control channel. It must never read the
-// configuration file, bind a socket or decide about its own life beyond this:
-// without a master it serves on, and a drain has a deadline of its own.
+// It owns the worker's end of the control channel, and hands connections to other
+// workers. It must never read the configuration file or bind a socket. It decides nothing
+// about its own life, except that it serves on without a master, and exits at the
+// deadline of a drain.
+//
+// How it works. setUp (main.go) receives Start and builds loops and services (build.go,
+// tls.go, upstreams.go). run (worker.go) is the goroutine that carries out the master's
+// messages, one at a time; other goroutines post functions to its mailbox. A drain
+// (drain.go) gives connections to heirs (give.go), whose loops take them (take.go). A
+// worker whose master is gone waits for another one (orphan.go). Each second memory.go
+// compares the process's memory with its bound.
 package worker
 
 import (
@@ -34,24 +42,24 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// ControlFD is the descriptor that a worker finds its control channel at.
+// ControlFD is the descriptor of a worker's control channel.
 const ControlFD = 3
 
 // Name gives the process its name, which is that of its first thread: it must be called by an
-// init function, as these run on that one. Started from /proc/self/exe it would go by the name
-// of `exe` in ps and top.
+// init function, as these run on that one. Otherwise a process started from /proc/self/exe is
+// shown as `exe` by ps and top.
 func Name() {
 	name := [16]byte{}
 	copy(name[:], "reuseportd")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
 }
 
-// Main runs a worker process to its end and returns its exit status. args are what the master
-// gave it beside its name.
+// Main runs a worker process to its end and returns its exit status. args are its arguments
+// without its name.
 func Main(args []string) int {
 	entered := sandbox.Enter(args) // before anything is read
-	// Only the master speaks to a worker. It is in a process group of its own,
-	// so a terminal's signals don't reach it; these come from `pkill reuseportd`.
+	// Only the master speaks to a worker. It is in a process group of its own, so a
+	// terminal's signals don't reach it; these signals come from `pkill reuseportd`.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	ch, err := wire.FromFD(ControlFD)
@@ -66,7 +74,7 @@ func Main(args []string) int {
 	w, err := setUp(ch)
 	switch {
 	case errors.Is(err, io.EOF):
-		return 0 // the master has changed its mind
+		return 0 // the master doesn't need this worker any more
 	case err != nil:
 		_ = ch.Send(wire.KindFailed, wire.Failed{Error: err.Error()})
 		return 1
@@ -75,7 +83,7 @@ func Main(args []string) int {
 	return w.run()
 }
 
-// lastLines bounds how long the end of a worker waits for its log.
+// lastLines bounds how long an exiting worker waits for its log to be written.
 const lastLines = time.Second
 
 // setUp receives Start and builds everything that can fail.
@@ -137,7 +145,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	}
 	profiles, noProfiles := listenPprof(files.take(wire.FilePprof))
 	runtime.GOMAXPROCS(len(start.Slots) + 1)
-	reserved := threads.Reserve(threads.OfWorker(len(start.Slots))) // which are made while the rest is
+	reserved := threads.Reserve(threads.OfWorker(len(start.Slots))) // threads are made while the rest is built
 	w := &worker{
 		ch: ch, conf: conf, files: files, out: out, materials: materials,
 		start: start, rescue: rescue, held: files.take(wire.FileRunDir), pprof: profiles, master: master(ch),
@@ -162,7 +170,7 @@ func setUp(ch *wire.Conn) (*worker, error) {
 	return w, nil
 }
 
-// master returns the user of whoever made the control channel.
+// master returns the user of the process that made the control channel.
 func master(ch *wire.Conn) uint32 {
 	fd, err := ch.Dup()
 	if err != nil {
@@ -190,7 +198,8 @@ func newFiles(m wire.Message, names []string) files {
 	return f
 }
 
-// fd lends a descriptor, take gives it away; -1 when there is none.
+// fd returns a descriptor that stays f's, take one that is the caller's to close; -1 if
+// there is none.
 func (f files) fd(name string) int {
 	if i, ok := f.index[name]; ok && i < len(f.m.FDs) {
 		return f.m.FDs[i]
@@ -205,8 +214,8 @@ func (f files) take(name string) int {
 	return -1
 }
 
-// reopen puts newly opened log files in the place of those in use, so that
-// every writer goes on with the descriptor it has: dup2(2).
+// reopen replaces the log files in use by newly opened ones, by dup2(2), so that every
+// writer keeps its descriptor.
 func (w *worker) reopen(f files) {
 	for name := range f.index {
 		old := -1

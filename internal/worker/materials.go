@@ -8,7 +8,7 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// openMaterials reads what came with Start; fd is -1 if nothing did.
+// openMaterials reads the materials that came with Start; fd is -1 if there were none.
 func openMaterials(fd int) (*material.Set, error) {
 	if fd < 0 {
 		return nil, nil
@@ -20,7 +20,7 @@ func openMaterials(fd int) (*material.Set, error) {
 	return material.Decode(raw)
 }
 
-// renewMaterials puts new contents in the place of those in use. What is being answered goes on with the old ones.
+// renewMaterials replaces the contents in use. Answers that have begun continue with the old ones.
 func (w *worker) renewMaterials(m wire.Message) error {
 	var b wire.Materials
 	if err := m.Decode(&b); err != nil {

@@ -11,23 +11,26 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// How a worker keeps to its bound. Connections may hold three quarters of what is left beside a process
-// that serves nobody; the rest is what isn't counted, and garbage. The collector is told of the whole, so
-// it works harder near it. What goes beyond it all the same is taken off the connections' part.
+// How a worker keeps to its bound. After what a process needs that serves nobody, connections may hold
+// three quarters of the rest; the last quarter is for what isn't counted, and for garbage. The garbage
+// collector knows the whole bound and works harder near it. What exceeds the bound all the same is
+// subtracted from the connections' part.
 const (
 	// aloneSize is the memory of a worker that serves nobody, in bytes.
 	aloneSize = 8 << 20
-	// leastHeld is what connections may hold however little there is, in bytes.
+	// leastHeld is what connections may hold at least, however small the bound is, in bytes.
 	leastHeld = 1 << 20
-	// watchEvery is how often a worker looks at its memory.
+	// watchEvery is how often a worker checks its memory.
 	watchEvery = time.Second
-	// slack is how much more than it needs a worker may keep from the system, in bytes.
+	// slack is how much more than it needs a worker keeps before it returns memory to the
+	// system, in bytes.
 	slack = 4 << 20
-	// shedLogEvery bounds the lines that say what was shed.
+	// shedLogEvery is the least time between two log lines about what was shed.
 	shedLogEvery = 10 * time.Second
 )
 
-// setMemory is told the share of the control group's memory, in bytes; 0 is no bound.
+// setMemory sets the bound from the worker's share of the control group's memory, in
+// bytes; 0 is no bound.
 func (w *worker) setMemory(share int64) {
 	bound := w.conf.MemoryOf(max(share, 0))
 	if w.share.Swap(bound) == bound {
@@ -41,8 +44,8 @@ func (w *worker) setMemory(share int64) {
 	w.memory.SetBound(holdable(bound, 0))
 }
 
-// holdable returns what connections may hold in a process that is bounded, when so much of it is taken
-// by what isn't counted beyond what was thought; 0 is no bound.
+// holdable returns what connections may hold in a process with a bound, both in bytes; 0 is no bound.
+// squeeze is what the process takes beyond the estimate.
 func holdable(bound, squeeze int64) int64 {
 	if bound == 0 {
 		return 0
@@ -50,8 +53,8 @@ func holdable(bound, squeeze int64) int64 {
 	return max((bound-aloneSize)*3/4-squeeze, leastHeld)
 }
 
-// watchMemory keeps the process within its bound, gives back to the system what was freed, and tells what was
-// shed. It ends with the process.
+// watchMemory keeps the process within its bound, returns freed memory to the system, and logs what was shed.
+// It runs until the process ends.
 func (w *worker) watchMemory() {
 	var k keeper
 	for now := range time.Tick(watchEvery) {
@@ -75,33 +78,33 @@ func logShed(log *zerolog.Logger, now, before eventloop.Shed, bound int64) {
 		Msg("memory is short: connections were ended; more of it, or max_connections, may help")
 }
 
-// resident returns what the Go runtime has from the system, in bytes.
+// resident returns the memory that the Go runtime has from the system, in bytes.
 func resident() int64 {
 	s := [...]metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(s[:])
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
-// keeper decides from one look at the memory to the next.
+// keeper is what is remembered from one check of the memory to the next.
 type keeper struct {
-	squeeze int64 // taken off what connections may hold
-	waited  int   // looks since there was too much
-	pause   int   // looks before memory is given back again
-	freed   bool  // memory was given back since the last look
-	floor   int64 // what was left then beside what connections held; it fades
+	squeeze int64 // subtracted from what connections may hold
+	waited  int   // checks since the bound was exceeded
+	pause   int   // checks until memory may be returned again
+	freed   bool  // memory has been returned since the last check
+	floor   int64 // what the process held then besides connections' memory; it decays
 
 	told   eventloop.Shed
 	toldAt time.Time
 }
 
-// decision is what a look at the memory leads to.
+// decision is the result of a check.
 type decision struct {
-	bound int64 // of what connections hold
-	free  bool  // give memory back to the system
+	bound int64 // for what connections hold
+	free  bool  // return memory to the system
 }
 
-// look decides. resident is what the process has, held what connections hold, bound the process's, in
-// bytes.
+// look decides, from what the process has (resident), what connections hold (held) and the process's
+// bound, in bytes.
 func (k *keeper) look(resident, held, bound int64) (d decision) {
 	switch over := resident - bound; {
 	case bound == 0:
@@ -113,7 +116,8 @@ func (k *keeper) look(resident, held, bound int64) (d decision) {
 	}
 	d.bound = holdable(bound, k.squeeze)
 
-	// A steady load has garbage as large as what lives; what is far beyond is left of a burst.
+	// Under a steady load there is as much garbage as live memory. Far more than that is left
+	// over from a burst.
 	if k.floor -= k.floor / 128; k.freed {
 		k.freed, k.floor = false, resident-held
 	}
@@ -129,5 +133,6 @@ func (k *keeper) look(resident, held, bound int64) (d decision) {
 	return d
 }
 
-// freePause is how many looks must be between two times that memory is given back: it costs a collection.
+// freePause is the number of checks between two times that memory is returned, which costs a garbage
+// collection.
 const freePause = 5

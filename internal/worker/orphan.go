@@ -17,12 +17,13 @@ import (
 // to say that it is a master.
 const helloTimeout = 3 * time.Second
 
-// rescueQueue is how many masters may die waiting for a worker that hangs before
-// one finds no place in its queue and can't tell whom to end.
+// rescueQueue is how many masters may die while they wait for a worker that hangs. The
+// next one would find no place in the queue, and couldn't ask the kernel which process to
+// end.
 const rescueQueue = 128
 
-// listenRescue makes the place where this worker waits as an orphan of a socket that its
-// master has bound; nil where there is none.
+// listenRescue makes the listening socket at which this worker waits for a master if it
+// becomes an orphan, from one that its master has bound; nil if there is none.
 func listenRescue(fd int) (*os.File, error) {
 	if fd < 0 {
 		return nil, nil
@@ -34,9 +35,9 @@ func listenRescue(fd int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), wire.FileRescue), nil
 }
 
-// renewRescue takes new descriptors in the place of those that came with Start. It comes from
-// a living master, so nobody waits at the old rescue; whoever has connected to it is
-// cut off, and may ask again.
+// renewRescue replaces the descriptors that came with Start by new ones. A living master has
+// sent them, so no other waits at the old rescue; whoever has connected to it is cut off and
+// may try again.
 func (w *worker) renewRescue(files files) error {
 	if held := files.take(wire.FileRunDir); held >= 0 {
 		if w.held >= 0 {
@@ -55,8 +56,8 @@ func (w *worker) renewRescue(files files) error {
 	return nil
 }
 
-// orphaned is called when the master is gone. What serves serves on; what was
-// never asked to is of no use.
+// orphaned is called when the master is gone. A worker that serves goes on; one that was
+// never lent a shard exits.
 func (w *worker) orphaned() {
 	w.orphan = true
 	if !w.lent {
@@ -85,8 +86,7 @@ func (w *worker) awaitMaster() {
 	}
 }
 
-// acceptMaster accepts one connection, of the master's user or of root, that says
-// hello.
+// acceptMaster accepts one connection that says hello, from the master's user or root.
 func (w *worker) acceptMaster() (*wire.Conn, error) {
 	fd, err := w.acceptRescue()
 	if err != nil {
@@ -131,14 +131,14 @@ func (w *worker) acceptRescue() (int, error) {
 	return fd, errors.Join(rerr, err)
 }
 
-// shardOf is a shard that a loop has.
+// shardOf is a shard that a loop accepts from.
 type shardOf struct {
 	wire.Lease
 	fd int // a duplicate
 }
 
-// adopted makes a new master this worker's: it gets all that the worker has, and
-// speaks to it from then on.
+// adopted makes the process at the other end of ch this worker's master, and sends it
+// what the worker has.
 func (w *worker) adopted(ch *wire.Conn) {
 	_ = failpoint.Hit("adopt-answer")
 	shards := make([][]shardOf, len(w.loops))
@@ -173,7 +173,7 @@ func (w *worker) adopted(ch *wire.Conn) {
 	})
 }
 
-// shards returns duplicates of what the loop accepts from.
+// shards returns duplicates of the sockets that the loop accepts from.
 func (lp *loop) shards() []shardOf {
 	var all []shardOf
 	for id, ln := range lp.leases {

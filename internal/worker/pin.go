@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin binds the process to the CPUs of its loops, if they are pinned. What can't be
-// done, as when a CPU has gone offline or left the cgroup's set, is no reason not to
-// serve. Threads that are made later inherit it.
+// pin binds the process to the CPUs of its loops, if they are pinned. If that fails, for
+// example because a CPU is offline or has left the cgroup's set, the worker serves all
+// the same. Threads that are made later inherit the binding.
 func (w *worker) pin() {
 	var set unix.CPUSet
 	for _, s := range w.start.Slots {
@@ -29,8 +29,8 @@ func (w *worker) pin() {
 	}
 }
 
-// pinThreads binds all threads of the process: those found in a round may have
-// made others just before.
+// pinThreads binds all threads of the process. It goes over them until it finds no new
+// one, since a thread may make others meanwhile.
 func pinThreads(set *unix.CPUSet) error {
 	done := make(map[int]bool)
 	for found := true; found; {
@@ -53,9 +53,9 @@ func pinThreads(set *unix.CPUSet) error {
 	return nil
 }
 
-// pin gives the loop that runs on this goroutine a thread of its own on its CPU,
-// where others of the process have other CPUs. Where they don't it would make each
-// switch to another goroutine dearer and nothing better.
+// pin gives the loop on this goroutine a thread of its own on its CPU, if loops of the
+// process have different CPUs. If they don't, that would only make each switch to another
+// goroutine more expensive.
 func (lp *loop) pin() {
 	cpu := lp.w.conf.CPU(lp.slot)
 	if cpu < 0 || lp.w.together {

@@ -15,18 +15,19 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// How much is recorded for the profiles that are not of CPU time, by a worker that
-// gives any: one in so many waits for a lock, and those that in sum take this long.
+// Sampling rates of the profiles other than CPU time: one in so many waits for a lock,
+// and one blocking event per so many nanoseconds.
 const (
 	mutexFraction = 10
 	blockRate     = 100 * time.Microsecond
 )
 
-// pprofQueue is how many clients may wait before the worker comes to them.
+// pprofQueue is how many clients may wait to be accepted.
 const pprofQueue = 16
 
-// listenPprof makes a listener of the socket that came from the master. Without one, fd is
-// -1, nothing is recorded: the heap's samples alone would cost a tenth of a megabyte.
+// listenPprof makes a listener from the socket that came from the master. If there is none
+// (fd is -1) nothing is recorded, since the heap's samples alone would cost a tenth of a
+// megabyte.
 func listenPprof(fd int) (net.Listener, error) {
 	if fd < 0 {
 		runtime.MemProfileRate = 0
@@ -46,8 +47,8 @@ func listenPprof(fd int) (net.Listener, error) {
 	return l, nil
 }
 
-// servePprof gives profiles, on goroutines of its own. The process's end doesn't wait
-// for any of them.
+// servePprof serves profiles, on goroutines of its own. The end of the process doesn't
+// wait for them.
 func (w *worker) servePprof() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

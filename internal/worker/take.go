@@ -14,9 +14,9 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// takeWindow bounds the descriptors that one giver may have on the way: one offer
-// that is being taken, and the next. With more, those whose connection comes last
-// wait for all before it, and it is the busiest that come last.
+// takeWindow bounds the descriptors that one giver may have under way: one offer that is
+// being taken, and the next. A larger window would make connections wait for all before
+// them, and the busiest ones come last.
 const takeWindow = 2 * giftBatch
 
 // ward is a loop that gives this one its connections.
@@ -25,12 +25,12 @@ type ward struct {
 	granted int // descriptors that it may send
 }
 
-// ward takes on a channel to a loop whose connections are to be taken.
+// ward registers a channel to a loop whose connections are to be taken.
 func (lp *loop) ward(port *wire.Port) error {
 	wd := &ward{port: port}
 	lp.wards = append(lp.wards, wd)
 	if err := lp.Watch(port.FD(), func() { lp.take(wd) }); err != nil {
-		lp.dismiss(wd)
+		lp.endWard(wd)
 		return err
 	}
 	lp.grant(wd, takeWindow)
@@ -46,11 +46,11 @@ func (lp *loop) take(wd *ward) {
 	case isUnknown:
 		_ = wd.port.Send(wire.KindUnknown, unknown)
 	case errors.Is(err, wire.ErrTruncated):
-		// Which offer it was can't be read: the oldest that has no answer.
+		// The offer's number can't be read. The answer is for the oldest offer that has none.
 		_ = wd.port.Send(wire.KindAnswer, wire.Answer{None: true, Reason: err.Error()})
 		_ = wd.port.Send(wire.KindGrant, wire.Grant{Room: 0})
 	case err != nil:
-		lp.dismiss(wd)
+		lp.endWard(wd)
 	case m.Kind == wire.KindOffer:
 		lp.takeOffer(wd, m)
 	default:
@@ -58,24 +58,24 @@ func (lp *loop) take(wd *ward) {
 	}
 }
 
-// dismiss ends a channel. What was offered over it and not answered for is the
-// giver's again, if that lives.
-func (lp *loop) dismiss(wd *ward) {
+// endWard closes a channel. The giver, if it lives, goes on with what it has offered and
+// got no answer for.
+func (lp *loop) endWard(wd *ward) {
 	lp.w.ungrant(wd, wd.granted)
 	lp.Unwatch(wd.port.FD())
 	wd.port.Close()
 	lp.wards = slices.DeleteFunc(lp.wards, func(o *ward) bool { return o == wd })
 }
 
-// dismissAll ends all channels: from here on the loop takes nothing.
-func (lp *loop) dismissAll() {
+// endWards closes all channels: from here on the loop takes nothing.
+func (lp *loop) endWards() {
 	for len(lp.wards) > 0 {
-		lp.dismiss(lp.wards[0])
+		lp.endWard(lp.wards[0])
 	}
 }
 
-// takeOffer is the taker's side of the rule: make, answer, and only then begin to
-// read.
+// takeOffer is the taker's side of the rule: make the connections, answer, and only then
+// begin to read.
 func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	used := len(m.FDs) - 1
 	var b wire.Offer
@@ -98,10 +98,10 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 		conns = lp.arriveAll(items, &answer)
 	}
 	_ = failpoint.Hit("handover-taken")
-	// A giver that has died has given: there is nobody else to serve them. One that
-	// lives and can't be told goes on with them when the channel ends.
+	// If the giver has died, the connections are ours: nobody else can serve them. If it
+	// lives and can't be told, it goes on with them when the channel ends.
 	if err := wd.port.Send(wire.KindAnswer, answer); err != nil && !errors.Is(err, wire.ErrGone) {
-		lp.dismiss(wd)
+		lp.endWard(wd)
 		for _, c := range conns {
 			lp.Discard(c)
 		}
@@ -115,7 +115,7 @@ func (lp *loop) takeOffer(wd *ward, m wire.Message) {
 	lp.grant(wd, used)
 }
 
-// unpack reads an offer, whose descriptors are the items' if there is no error.
+// unpack reads an offer. Unless it returns an error, the items own the descriptors.
 func unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
 	if len(m.FDs) == 0 {
 		return nil, errors.New("an offer without memory")
@@ -135,7 +135,7 @@ func unpack(b wire.Offer, m wire.Message) ([]handover.Item, error) {
 	return items, nil
 }
 
-// arriveAll makes connections of items, and notes in the answer which are refused.
+// arriveAll makes connections from items, and records in the answer which are refused.
 func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventloop.Conn {
 	conns := make([]*eventloop.Conn, 0, len(items))
 	for i := range items {
@@ -147,7 +147,7 @@ func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventlo
 		for _, fd := range items[i].FDs() {
 			_ = unix.Close(fd)
 		}
-		if !errors.Is(err, errNoUpstream) { // else nobody misses it
+		if !errors.Is(err, errNoUpstream) { // otherwise nobody misses it
 			answer.Refused = append(answer.Refused, i)
 			answer.Reason = err.Error()
 		}
@@ -155,9 +155,9 @@ func (lp *loop) arriveAll(items []handover.Item, answer *wire.Answer) []*eventlo
 	return conns
 }
 
-// beyond has descriptors that come beyond what was granted promised now, or refuses the offer. A connection
-// with its server's and its files may be a few more than there was room for; a giver
-// that was taken over could send without end, up to the last that the service keeps for itself.
+// beyond grants descriptors that came in excess of what was granted, or refuses the offer. A connection
+// with its server's and its files may need a few more than was granted. But a giver that an attacker
+// controls could send without end, and use up the descriptors that the service keeps for itself.
 func (w *worker) beyond(wd *ward, used int) error {
 	over := used - wd.granted
 	if over <= 0 {
@@ -172,7 +172,7 @@ func (w *worker) beyond(wd *ward, used int) error {
 	return nil
 }
 
-// errNoUpstream is why an idle connection to a server is of no use here.
+// errNoUpstream is why an idle connection to a server is refused.
 var errNoUpstream = errors.New("the new configuration has no such upstream")
 
 func (lp *loop) arrive(it *handover.Item) (*eventloop.Conn, error) {
@@ -201,7 +201,7 @@ func (lp *loop) grant(wd *ward, n int) {
 	}
 }
 
-// ungrant takes back n of the descriptors that a ward was to send: they have come, or won't.
+// ungrant reduces by n what a ward was granted: those descriptors have come, or won't come.
 func (w *worker) ungrant(wd *ward, n int) {
 	n = min(n, wd.granted)
 	wd.granted -= n
@@ -209,8 +209,8 @@ func (w *worker) ungrant(wd *ward, n int) {
 	w.budget.Promise(-n)
 }
 
-// room promises up to n descriptors more to a ward, and says what stands in the way of more. Any of
-// the worker's loops may ask.
+// room promises up to n more descriptors, and returns why it isn't more. Any of the worker's loops
+// may call it.
 func (w *worker) room(n int) (promised int, why string) {
 	if limit := w.conf.MaxConnections; limit > 0 {
 		clients := 0

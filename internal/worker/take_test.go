@@ -64,7 +64,7 @@ func newTaker(t *testing.T) *taker {
 	done := make(chan error, 1)
 	go func() { done <- el.Run() }()
 	t.Cleanup(func() {
-		el.Post(func() { lp.dismissAll(); el.Cut(); el.Stop() })
+		el.Post(func() { lp.endWards(); el.Cut(); el.Stop() })
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

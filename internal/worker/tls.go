@@ -17,7 +17,7 @@ import (
 	"reuseportd/internal/tls/transport"
 )
 
-// buildTLS makes what the loops share of each listener's TLS.
+// buildTLS makes the TLS configuration of each listener, which the loops share.
 func (w *worker) buildTLS() error {
 	w.tls = make(map[string]*transport.Listener)
 	for i := range w.conf.Listeners {
@@ -35,7 +35,7 @@ func (w *worker) buildTLS() error {
 	return nil
 }
 
-// renewTLS prepares to shake hands by what is in set from now on; swap does so.
+// renewTLS prepares to use the certificates in set; swap takes them into use.
 func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
 	var swaps []func()
 	for i := range w.conf.Listeners {
@@ -56,12 +56,12 @@ func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
 	}, nil
 }
 
-// find returns the files of a material.
+// find returns the contents of a material's files.
 func find(set *material.Set, m config.Material) [][]byte {
 	return set.Find(material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths})
 }
 
-// tlsConfig makes what handshakes at a listener go by.
+// tlsConfig makes the configuration for handshakes at a listener.
 func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, *certs.Set, error) {
 	t := l.TLS
 	var all []*tls.Certificate
@@ -71,7 +71,7 @@ func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, *certs.Set, 
 			return nil, nil, fmt.Errorf("the master has sent nothing of %s", t.Certificates[i].Cert)
 		}
 		c, err := certs.Parse(files[0], files[1], time.Now())
-		if c == nil { // one whose time is over is the master's to judge
+		if c == nil { // the master judges whether it has expired
 			return nil, nil, err
 		}
 		all = append(all, c)
@@ -109,7 +109,7 @@ func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, *certs.Set, 
 	return conf, chosen, nil
 }
 
-// seal has a service of a listener encrypted, if the listener is.
+// seal makes a listener's service use TLS, if the listener does.
 func (lp *loop) seal(s *eventloop.Service, l *config.Listener) {
 	shared := lp.w.tls[l.Key()]
 	if shared == nil {
@@ -135,5 +135,6 @@ func (lp *loop) seal(s *eventloop.Service, l *config.Listener) {
 	}), lp.Class(l.TLS.HandshakeTimeout))
 }
 
-// autoHandshakes is how many handshakes a worker has under way at the same time: each holds some 24 KiB.
+// autoHandshakes is how many handshakes a worker has under way at the same time by default. Each holds
+// some 24 KiB.
 var autoHandshakes = 256 * max(1, runtime.NumCPU()/4)

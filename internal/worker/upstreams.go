@@ -8,12 +8,12 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// resolvePatience bounds how long a worker that gets ready waits for the names of
-// servers: a name server that doesn't answer must not keep a service from starting.
+// resolvePatience bounds how long a worker waits for servers' names to be resolved before
+// it is ready: a name server that doesn't answer must not keep a service from starting.
 const resolvePatience = 3 * time.Second
 
-// openBoard maps the board of the service. A master of an older release sends none: then
-// it is this worker's own.
+// openBoard maps the board of the service. A master of an older release sends none; then
+// the worker makes one of its own.
 func openBoard(fd int) (*upstream.Board, error) {
 	if fd < 0 {
 		return upstream.NewBoard()
@@ -21,8 +21,8 @@ func openBoard(fd int) (*upstream.Board, error) {
 	return upstream.AdoptBoard(fd, upstream.Format) // the master is of this release
 }
 
-// watchUpstreams begins to look names up and to ask servers how they are, and waits
-// until each name has been looked up once.
+// watchUpstreams starts resolving names and checking servers, and waits until each name
+// has been looked up once.
 func (w *worker) watchUpstreams() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.unwatchUpstreams = cancel
@@ -43,7 +43,8 @@ func (w *worker) watchUpstreams() {
 	}
 }
 
-// upstreamChanged is called by loops and others, who must not wait for the log.
+// upstreamChanged logs a change of a server. Its callers, such as loops, must not wait
+// for the log, so it doesn't.
 func (w *worker) upstreamChanged(e upstream.Event) {
 	w.mail.offer(func() {
 		ev := w.log.Warn()
@@ -59,7 +60,7 @@ func (w *worker) upstreamChanged(e upstream.Event) {
 	})
 }
 
-// failed is called by loops with what failed between a client and a server.
+// failed logs a failure between a client and a server. It is called by loops.
 func (w *worker) failed(f failure.Failure) {
 	w.mail.offer(func() {
 		ev := w.log.Warn().Str("listener", f.Listener)

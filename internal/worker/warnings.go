@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// warningsEvery is the time in which at most so many warnings are written.
+	// warningsEvery is the time in which at most warningsMost warnings are logged.
 	warningsEvery = 10 * time.Second
 	warningsMost  = 50
 	// spokenMost bounds a text from another worker, in bytes.
@@ -19,10 +19,10 @@ const (
 type warnings struct {
 	since time.Time
 	n     int
-	left  uint64 // left out since the last line
+	left  uint64 // warnings left out since the last line
 }
 
-// take reports whether a line may be written, and how many were not before it.
+// take reports whether a line may be logged, and how many were left out before it.
 func (w *warnings) take(now time.Time) (ok bool, left uint64) {
 	if now.Sub(w.since) >= warningsEvery {
 		w.since, w.n = now, 0
@@ -36,7 +36,8 @@ func (w *warnings) take(now time.Time) (ok bool, left uint64) {
 	return true, left
 }
 
-// spoken is a text from another worker, bounded and of printable characters.
+// spoken returns a text from another worker, shortened and with printable characters
+// only.
 func spoken(text string) string {
 	if len(text) > spokenMost {
 		text = text[:spokenMost] + "…"

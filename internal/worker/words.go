@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StderrFD is the descriptor at which a worker finds the service's standard error. Its own is memory of
-// the master's at first, so that what the Go runtime says when it ends the process, as where the kernel gives it no thread, is
-// in the receipt of the change that fails for it.
+// StderrFD is the descriptor at which a worker finds the service's standard error. At first its own standard error is memory
+// that the master reads. So what the Go runtime writes when it ends the process, for example because the kernel refuses a
+// thread, gets into the receipt of the change that fails.
 const StderrFD = ControlFD + 1
 
-// keepStderr puts the service's standard error in the place of the worker's own, and then passes on what had been
-// written to that, so that no line falls between. It waits for no reader: what a full pipe doesn't take is left out. It
-// reports whether it has.
+// keepStderr replaces the worker's own standard error by the service's, and then copies there what had been written
+// before, so that no line is lost between. It never waits for a reader: what a full pipe doesn't take is dropped. It
+// reports whether the worker's standard error has been replaced.
 func keepStderr() bool {
 	early, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, StderrFD+1)
 	if err != nil || unix.Dup3(StderrFD, 2, 0) != nil {
@@ -21,7 +21,7 @@ func keepStderr() bool {
 	}
 	defer unix.Close(early)
 	_ = unix.Close(StderrFD)
-	buf := make([]byte, 4096) // of a writable pipe at least so much is free: pipe(7)
+	buf := make([]byte, 4096) // a writable pipe has room for at least this much: pipe(7)
 	for at := int64(0); ; {
 		n, err := unix.Pread(early, buf, at)
 		text, _, _ := bytes.Cut(buf[:max(n, 0)], []byte{0})

@@ -28,15 +28,15 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// worker is the process's state. All of it belongs to the goroutine of run;
-// others give it functions by mail.
+// worker is the process's state. All of it belongs to the goroutine of run; others post
+// functions to its mailbox.
 type worker struct {
 	ch        *wire.Conn
 	log       zerolog.Logger
 	out       *logging.Output // of log
-	logDrops  uint64          // lines that were dropped, as far as the counters have them
+	logDrops  uint64          // dropped lines that have been added to the counters
 	conf      *config.Config
-	files     files // of Start
+	files     files // from Start
 	accessFDs map[string]int
 	loops     []*loop
 	sites     []*http.Site
@@ -46,27 +46,27 @@ type worker struct {
 	board     *upstream.Board
 	clients   *clients.Table // nil if the master has none
 	upstreams *upstream.Set
-	// unwatchUpstreams ends what looks up names and checks servers.
+	// unwatchUpstreams stops resolving names and checking servers.
 	unwatchUpstreams func()
 	load             *load.Table     // nil when the generation is not steered by load
 	together         bool            // no two loops are pinned to different CPUs
 	unordered        map[string]bool // by config.Listener.Key, see wire.Lease
 	budget           *eventloop.Budget
-	crowdedAt        time.Time // when the log said last that there was no room
+	crowdedAt        time.Time // when the log last said that there was no room
 	mail             *mailbox
-	warnings         warnings // of loops, counted by the goroutine that takes mail
+	warnings         warnings // about other workers
 	memory           eventloop.Memory
-	share            atomic.Int64     // what bounds this process, bytes; 0 is nothing
-	giveUp           <-chan time.Time // when heirs are not waited for any more
+	share            atomic.Int64     // this process's share of memory in bytes; 0: no bound
+	giveUp           <-chan time.Time // fires when heirs are no longer waited for
 
-	stayed     atomic.Pointer[string] // why connections were not taken over, nil if all were or nobody said
-	handedOver atomic.Int64           // when a connection was taken over last, Unix nanoseconds; 0 if none was
+	stayed     atomic.Pointer[string] // why connections were not taken over; nil if all were, or the reason isn't known
+	handedOver atomic.Int64           // when the last connection was taken over, Unix nanoseconds; 0 if none was
 	granted    atomic.Int64           // descriptors that other workers may hand over to this one
 
 	spoken     bool // its standard error is the service's
 	start      wire.Start
 	rescue     *os.File     // where an orphan waits for a master
-	held       int          // the runtime directory, which is no cleaner's while it is open; -1 if it isn't
+	held       int          // the runtime directory, open so that cleaners leave it alone; -1 if it isn't open
 	pprof      net.Listener // nil unless this worker gives profiles
 	master     uint32       // the master's user
 	seq        uint64       // the highest number that a master has given to a message
@@ -125,13 +125,13 @@ func (w *worker) run() int {
 	}
 	var closing sync.WaitGroup
 	for _, s := range w.sites {
-		closing.Go(s.Close) // writes what waits of the access log
+		closing.Go(s.Close) // writes the lines of the access log that wait
 	}
 	closing.Wait()
 	return w.status
 }
 
-// receive passes on what the master says until it is gone.
+// receive passes on the master's messages until the master is gone.
 func (w *worker) receive() {
 	ch := w.ch
 	for {
@@ -157,7 +157,7 @@ func (w *worker) receive() {
 	}
 }
 
-// handle does what the master says.
+// handle carries out a message of the master.
 func (w *worker) handle(m wire.Message) error {
 	w.spoken = w.spoken || keepStderr()
 	switch m.Kind {
@@ -184,7 +184,7 @@ func (w *worker) handle(m wire.Message) error {
 		if err := m.Decode(&b); err != nil {
 			return err
 		}
-		w.seq = max(w.seq, b.ID) // its number is one of the master's
+		w.seq = max(w.seq, b.ID) // the master draws it from the same sequence
 		if w.draining && w.giveUp == nil {
 			w.awaitHeirs() // once more
 		}
@@ -231,8 +231,7 @@ func (w *worker) handle(m wire.Message) error {
 	return nil
 }
 
-// countDrops adds the lines of the log that were dropped since it was called last to the counters, which are
-// the loops' to write.
+// countDrops adds the log lines dropped since its last call to the counters. Only a loop may write those.
 func (w *worker) countDrops() {
 	if n := logging.Dropped() - w.logDrops; n > 0 && len(w.loops) > 0 {
 		w.logDrops += n
@@ -261,7 +260,7 @@ func (w *worker) introduce(slot int, m wire.Message, f func(*loop, *wire.Port) e
 	return fmt.Errorf("slot %d is not this worker's", slot)
 }
 
-// send speaks to the master, if there is one.
+// send sends a message to the master, if there is one.
 func (w *worker) send(kind wire.Kind, body any) {
 	if w.orphan {
 		return
@@ -272,8 +271,8 @@ func (w *worker) send(kind wire.Kind, body any) {
 	}
 }
 
-// onLoops runs f on every loop's goroutine, and then, here, with the first
-// error when all have done it.
+// onLoops runs f on every loop's goroutine. When all are done it runs then on the
+// worker's goroutine, with the first error.
 func (w *worker) onLoops(f func(*loop) error, then func(error)) {
 	left := len(w.loops)
 	var first error
@@ -292,7 +291,7 @@ func (w *worker) onLoops(f func(*loop) error, then func(error)) {
 	}
 }
 
-// lend registers shards with the loops they are meant for. All are, or none.
+// lend registers shards with the loops they are meant for: all of them or none.
 func (w *worker) lend(b wire.Lend, m wire.Message) {
 	w.lent, w.seq = true, max(w.seq, b.Seq)
 	fds := make([]int, len(b.Leases))
@@ -348,7 +347,7 @@ func (lp *loop) listen(le wire.Lease, fd int) error {
 	return nil
 }
 
-// withdraw gives shards back.
+// withdraw makes loops close shards, and tells the master.
 func (w *worker) withdraw(b wire.Withdraw) {
 	w.seq = max(w.seq, b.Seq)
 	w.onLoops(func(lp *loop) error {

@@ -1,5 +1,5 @@
-// Package rundirtest opens runtime directories for tests. Nothing that is installed may
-// import it.
+// Package rundirtest opens runtime directories for tests. It owns nothing. Code that is
+// installed must never import it.
 package rundirtest
 
 import (

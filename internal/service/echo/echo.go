@@ -1,7 +1,7 @@
 // Package echo sends back what it receives (RFC 862).
 //
-// It owns no memory beyond what the loop lends: while a client doesn't take its
-// bytes back, no more are read from it.
+// It owns no memory except what the loop lends, and must never read more from a client
+// than that takes back.
 package echo
 
 import (

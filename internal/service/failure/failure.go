@@ -1,31 +1,31 @@
-// Package failure tells of servers that failed, and of clients that were refused, so
-// that a log can say it: at most once a second for each server and reason, however
-// often it happens.
+// Package failure reports servers that failed and clients that were refused, for the log:
+// at most once a second for each server and reason, however often it happens.
 //
-// It belongs to one event loop. It must never block, write or know a log.
+// It owns the counts of reports that were suppressed. A Teller belongs to one event loop.
+// It must never block, write, or know a log.
 package failure
 
 import "time"
 
-// Failure is one that is told of.
+// Failure is one report.
 type Failure struct {
 	Listener string
-	Upstream string // "" if the failure is none of its servers'
-	Server   string // its address as shown; "" if it is no single one's
-	Reason   string // a few words out of a small set: "connection refused"
-	Text     string // what more there is to say of this one
+	Upstream string // "" if no upstream is involved
+	Server   string // its address as shown; "" if no single server failed
+	Reason   string // a few words from a small set, such as "connection refused"
+	Text     string // details of this one
 	// Suppressed is how many others with the same upstream, server and reason were not
-	// told of since the last one.
+	// reported since the last one.
 	Suppressed int
 }
 
-// every is how often one server and reason is told of.
+// every is the least time between two reports of one server and reason, in nanoseconds.
 const every = int64(time.Second)
 
-// maxKinds bounds the memory for what servers and reasons there were.
+// maxKinds bounds the number of servers and reasons that are remembered.
 const maxKinds = 1024
 
-// Teller tells of the failures of one service of an event loop.
+// Teller reports the failures of one service of an event loop.
 type Teller struct {
 	tell  func(Failure)
 	kinds map[kind]*past
@@ -33,18 +33,19 @@ type Teller struct {
 
 type kind struct{ upstream, server, reason string }
 
-// past is what was told of one kind.
+// past is what is remembered of the reports of one kind.
 type past struct {
-	until      int64 // when the next one may be told
+	until      int64 // when the next one may be reported
 	suppressed int
 }
 
-// New makes a teller. tell must not block; nil tells nobody.
+// New makes a teller, which reports to tell. tell must not block; nil discards the
+// reports.
 func New(tell func(Failure)) *Teller {
 	return &Teller{tell: tell, kinds: make(map[kind]*past)}
 }
 
-// Tell tells of a failure at a time, in nanoseconds, or counts it. It sets
+// Tell reports a failure at a time, in nanoseconds, or counts it as suppressed. It sets
 // f.Suppressed.
 func (t *Teller) Tell(now int64, f Failure) {
 	if t.tell == nil {
@@ -68,8 +69,9 @@ func (t *Teller) Tell(now int64, f Failure) {
 	t.tell(f)
 }
 
-// forget makes room: of what was told a while ago nothing is lost but a number of
-// suppressed ones, and if everything is recent, all are told once more.
+// forget makes room. It removes kinds that were reported a while ago, with their number
+// of suppressed ones; if all are recent it removes all, so that each is reported once
+// more.
 func (t *Teller) forget(now int64) {
 	for k, p := range t.kinds {
 		if now >= p.until {

@@ -13,20 +13,20 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// A connection goes to another process in one of these forms. What a release has written is read for ever,
-// and never changes; each form has a golden file in testdata. The oldest form that can express a connection
-// is written, so that an older release can take it; any answer has at least formChain.
+// A connection goes to another process in one of these forms. A form never changes, and later releases read
+// it for ever; each has a golden file in testdata. A connection is written in the oldest form that can
+// express it, so that an older release can take it. formChain can express every answer.
 const (
 	formReading = "http.1"          // no request, a part of one, or an answer in several parts
-	formRelay   = "http-exchange.1" // a request that a server is to answer, and has a connection
+	formRelay   = "http-exchange.1" // a request that is being relayed to a server
 	formTunnel  = "http-tunnel.1"
-	formChain   = "http.2" // a stream, and the elements of its answer by their numbers
+	formChain   = "http.2" // a stream, and the elements of its answer under their numbers
 )
 
 var errState = fmt.Errorf("the state of an HTTP connection is not understood: %w", pack.ErrMalformed)
 
-// thaw makes an element of an answer of what it has written in another process. r is nil, and route too, if
-// the stream's head wasn't kept.
+// thaw makes an element of an answer from what another process has written. route is nil if the
+// stream's head wasn't kept.
 type thaw func(v *service, s *h1.Stream, c *eventloop.Conn, r *message.Request, route stream.Route, b []byte, fds []int) (stream.Responder, error)
 
 // thaws are the elements that this release knows.
@@ -78,8 +78,8 @@ func (v *service) Kind(c *eventloop.Conn) string {
 }
 
 // Freeze implements eventloop.Mover. A connection between two requests has nothing to write down. Of an
-// incomplete head nothing but its first byte's time matters: it lies in the loop's input and is searched
-// again.
+// incomplete head only the time of its first byte matters: the head lies in the loop's input and is
+// searched again.
 func (v *service) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	s := v.Stream(c)
 	if s == nil {
@@ -120,7 +120,7 @@ func (v *service) Thaw(c *eventloop.Conn, form string, b []byte, fds []int) erro
 	return errState
 }
 
-// element is one of a chain, as it is written.
+// element is one element of a chain, in written form.
 type element struct {
 	kind  int
 	state []byte
@@ -131,8 +131,8 @@ func (e *element) record(r *pack.Record) {
 	r.Bytes(&e.state)
 }
 
-// freezeChain writes formChain: a stream, how many elements its answer has, and those, the responder last.
-// A release that finds more of them than it knows of refuses the connection.
+// freezeChain writes formChain: a stream, the number of elements of its answer, and the elements, the
+// responder last. A release that finds more elements than it supports refuses the connection.
 func freezeChain(s *h1.Stream, b []byte) (out []byte, fds []int) {
 	kind, state, fds := s.Responder().Freeze(nil)
 	r, st, n, e := pack.Writing(b), s.State(), 1, element{int(kind), state}
@@ -155,7 +155,7 @@ func (v *service) thawChain(c *eventloop.Conn, b []byte, fds []int) error {
 	return v.thawElement(c, st, stream.Kind(e.kind), e.state, fds)
 }
 
-// thawElement goes on with a stream whose answer is one element.
+// thawElement continues a stream whose answer has one element.
 func (v *service) thawElement(c *eventloop.Conn, st h1.State, kind stream.Kind, b []byte, fds []int) error {
 	thaw, known := thaws[kind]
 	if !known {

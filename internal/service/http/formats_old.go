@@ -13,9 +13,9 @@ import (
 
 // The forms that are older than the seam between framings and responders: in them both are mixed.
 
-// reading is http.1 but for the parts of an answer, which follow.
+// reading is http.1 without the parts of an answer, which follow it.
 type reading struct {
-	phase   int // of the phases of h1
+	phase   int // a phase of h1
 	blank   bool
 	head    []byte
 	left    int64
@@ -42,7 +42,7 @@ func (p *reading) record(r *pack.Record) {
 	}
 }
 
-// plusOne is a number from -1 on.
+// plusOne writes or reads a number from -1 on, plus one.
 func plusOne(r *pack.Record, v *int64) {
 	n := *v + 1
 	r.Int64(&n, math.MaxInt64)
@@ -70,13 +70,13 @@ func (v *service) thawReading(c *eventloop.Conn, b []byte, fds []int) error {
 
 // exchange is http-exchange.1: a stream, its relay and the relay's call.
 type exchange struct {
-	raw     []byte // the request's head, then its body if that came whole
+	raw     []byte // the request's head, then its body if it came whole
 	head    int    // bytes of raw
 	state   h1.State
 	relay   proxy.State
 	call    h1.CallState
-	answer  int // 1 if a head has gone to the client
-	framing int // of what the server sends
+	answer  int // 1 if the client has been sent a head
+	framing int // of the server's response
 }
 
 func exchangeOf(s *h1.Stream, x *proxy.Relay) *exchange {
@@ -115,8 +115,9 @@ func (e *exchange) record(r *pack.Record) {
 	r.Bool(&e.state.Coding.Last)
 }
 
-// thawExchange goes on with an exchange of a connection and its partner, which was thawed before it: if the
-// request's route leads to the same upstream still, and that has the server. Else it ends where it was.
+// thawExchange continues an exchange on a connection and its partner, which has been thawed before. It
+// returns an error, and the exchange stays where it was, unless the request's route still leads to the same
+// upstream and that still has the server.
 func (v *service) thawExchange(c *eventloop.Conn, b []byte, fds []int) error {
 	var e exchange
 	r := pack.Reading(b)

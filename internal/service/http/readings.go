@@ -3,18 +3,18 @@ package http
 import "reuseportd/internal/service/http/message"
 
 // Servers don't all read a path alike. A request whose path could be another route's to
-// its server is refused, so that nothing is reached behind the route that guards it.
+// its server is refused, so that no route can be bypassed.
 
-// What in a path is read in more than one way.
+// Parts of a path that servers read in different ways.
 const (
 	encodedSlashes = 1 << iota // %2F: a slash, or a byte of a name
-	backslashes                // a slash, to servers of Windows' kind
-	parameters                 // "..;x" is "..", to servers of Java's kind
+	backslashes                // a slash, to servers that follow Windows
+	parameters                 // "..;x" is "..", to Java servlet containers
 	decodedAgain               // %252E, and overlong UTF-8 such as %C0%AE
 	everyReading   = 1<<iota - 1
 )
 
-// oddities returns what there is of these in a path.
+// oddities returns which of these a path has.
 func oddities(t []byte) (odd int) {
 	for i, b := range t {
 		switch b {
@@ -40,13 +40,13 @@ func oddities(t []byte) (odd int) {
 	return odd
 }
 
-// ambiguous reports whether the server of a route that passes r on could read in it the path
-// of another route.
+// ambiguous reports whether the server behind a route could read r's path as that of another
+// route.
 func (s *Site) ambiguous(r *message.Request, found *route, scratch *[]byte) bool {
 	p := found.guard
 	end, plain, ok := message.Within(r.Sent, p.Base())
 	if !ok {
-		return true // which can't be: the same dots were resolved
+		return true // impossible: the same dots were resolved
 	}
 	if plain && !r.Resolved && oddities(r.Sent) == 0 {
 		return false
@@ -60,9 +60,9 @@ func (s *Site) ambiguous(r *message.Request, found *route, scratch *[]byte) bool
 	return p.Strips() && s.differs(r.Host, (*scratch)[from:], len(p.Base()), found, scratch)
 }
 
-// differs reports whether one of the readings of t leads to another route than found. Of
-// t the server doesn't see what stands before its last part of a route's path, cut
-// decoded bytes.
+// differs reports whether one of the readings of t leads to another route than found. The
+// first cut decoded bytes of t are read as the route's own path: the server doesn't see
+// them as they were sent.
 func (s *Site) differs(host, t []byte, cut int, found *route, scratch *[]byte) bool {
 	at := 0
 	for range cut {
@@ -90,8 +90,8 @@ func (s *Site) differs(host, t []byte, cut int, found *route, scratch *[]byte) b
 	return false
 }
 
-// appendReading appends how a server of some kind decodes t. An encoded slash that is
-// none to it becomes a zero, which no path has.
+// appendReading appends how a server of some kind decodes t. An encoded slash that it
+// doesn't treat as a slash becomes a zero byte, which no path has.
 func appendReading(b, t []byte, reading int) []byte {
 	from := len(b)
 	again := reading&decodedAgain != 0
@@ -148,7 +148,7 @@ func overlong(b []byte) (c byte, n int) {
 	if n == 0 || len(b) < n {
 		return 0, 0
 	}
-	v := uint32(b[0] & 1) // of the longer ones 0
+	v := uint32(b[0] & 1) // 0 for the longer forms
 	for _, x := range b[1:n] {
 		if x&0xc0 != 0x80 {
 			return 0, 0

@@ -10,31 +10,32 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// kinds are the kinds of routes. Each returns the route that a configuration asks for, nil if it asks for
-// another kind.
+// kinds are the kinds of routes. Each function returns the route for a configuration, nil if that asks
+// for another kind.
 var kinds = []func(*Site, *config.Route) (kind, error){newFixed, newFiles, newProxy}
 
-// kind is what a kind of route has to do.
+// kind is a route of one of the kinds, shared by all loops.
 type kind interface {
-	// bind returns the route as it is in one loop.
+	// bind returns the route for one loop.
 	bind(b *binding) stream.Route
 	// close closes what the route has open.
 	close()
 }
 
-// route is one route of a site, compiled.
+// route is one compiled route of a site.
 type route struct {
 	kind
 	path   string
-	number int // of all in its site
+	number int // index in its site
 	guard  guard
 }
 
-// guard is what a kind of route is too if the path is read again by others: see Site.ambiguous.
+// guard is implemented by routes that pass the path to servers, which read it again: see
+// Site.ambiguous.
 type guard interface {
 	// Base is the route's path without a slash at its end.
 	Base() string
-	// Strips reports whether the others don't see that.
+	// Strips reports whether that path is removed from what servers get.
 	Strips() bool
 }
 
@@ -56,7 +57,7 @@ func (s *Site) compile(c *config.Route) (*route, error) {
 	return nil, errors.New("route " + c.Host + c.Path + " does nothing")
 }
 
-// binding is what routes are given to be used in one loop.
+// binding is what routes need to be used in one loop.
 type binding struct {
 	site   *Site
 	loop   *eventloop.Loop
@@ -64,7 +65,8 @@ type binding struct {
 	shared map[any]any
 }
 
-// share returns what all routes of a kind share in the loop, under a key that is theirs alone.
+// share returns what all routes of a kind share in a loop. key is theirs alone; make is called
+// for the first one.
 func share[T any](b *binding, key any, make func() T) T {
 	if v, ok := b.shared[key]; ok {
 		return v.(T)

@@ -14,11 +14,12 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// fixed is a route that always gives the same answer, until its file has another content.
+// fixed is a route that always gives the same answer, until the file with its body
+// changes.
 type fixed struct {
 	conf   *config.Respond
 	number int
-	answer atomic.Pointer[stream.Fixed] // what loops answer with: never changed, only replaced
+	answer atomic.Pointer[stream.Fixed] // the current answer: never changed, only replaced
 }
 
 func newFixed(s *Site, c *config.Route) (kind, error) {
@@ -47,7 +48,7 @@ func (f *fixed) renew(set *material.Set) (swap func(), err error) {
 		body = files[0]
 	}
 	if now := f.answer.Load(); now != nil && bytes.Equal(now.Body, body) {
-		return func() {}, nil // and what is kept of it stays
+		return func() {}, nil // so what framings keep of it stays valid
 	}
 	answer := fixedAnswer(f.conf, body)
 	answer.Number = f.number

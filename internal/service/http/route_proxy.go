@@ -6,7 +6,7 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// passing is a route that passes requests on.
+// passing is a route that passes requests on to servers.
 type passing struct{ *proxy.Rules }
 
 func newProxy(s *Site, c *config.Route) (kind, error) {
@@ -19,7 +19,7 @@ func newProxy(s *Site, c *config.Route) (kind, error) {
 func (p passing) bind(b *binding) stream.Route { return hub(b).Route(p.Rules, b.pools[p.Upstream()]) }
 func (p passing) close()                       {}
 
-// hub returns what all such routes share in a loop, tunnels from another process too.
+// hub returns what all such routes, and tunnels from another process, share in a loop.
 func hub(b *binding) *proxy.Hub {
 	return share(b, passing{}, func() *proxy.Hub {
 		return proxy.NewHub(b.loop, b.site.listener, b.site.conf.BodyTimeout, b.site.conf.TunnelTimeout)

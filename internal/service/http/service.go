@@ -13,15 +13,15 @@ import (
 // Pool has one event loop's connections to the servers of an upstream.
 type Pool = proxy.Pool
 
-// NewPool makes the pool of a chooser's upstream for its loop. tell is told of failures, by
-// the loop: it must not block.
+// NewPool makes the pool of a chooser's upstream for its loop. tell is called by the loop
+// for each failure, and must not block.
 func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure)) *Pool {
 	return proxy.NewPool(l, c, tell, new(h1.Servers).NewCall)
 }
 
-// NewService makes the service of a site for a loop, whose pools of the upstreams that the
-// site names are given by name; and that of the connections to servers that come from another
-// process together with a client's.
+// NewService makes the service of a site for a loop, and the one for connections to servers
+// that come from another process together with a client's. pools are the loop's pools of the
+// site's upstreams, by name.
 func NewService(l *eventloop.Loop, s *Site, pools map[string]*Pool) *eventloop.Service {
 	clients := l.NewService(newService(l, s, pools), s.conf.WriteTimeout)
 	clients.SetMinRate(s.conf.MinRate)
@@ -35,8 +35,8 @@ type service struct {
 	site    *Site
 	bound   *binding
 	routes  []stream.Route // by route.number
-	missing stream.Route   // for what has none
-	scratch []byte         // paths as they may be read
+	missing stream.Route   // for requests without a route
+	scratch []byte         // paths as servers may read them
 	opts    message.Options
 }
 
@@ -66,7 +66,7 @@ func (v *service) Find(r *message.Request) (route stream.Route, status int) {
 			return nil, 400
 		}
 		if r.MoreOptions > 0 {
-			// Each is looked for in every field that is passed on: so there is a bound.
+			// There is a bound, since every field is compared with each of them.
 			var ok bool
 			if v.opts, ok = v.opts.Read(r.Lines); !ok {
 				return nil, 400
@@ -76,7 +76,8 @@ func (v *service) Find(r *message.Request) (route stream.Route, status int) {
 	return v.routes[found.number], 0
 }
 
-// missing answers what has no route, and what is asked of the server as a whole (RFC 9110 section 9.3.7).
+// missing answers requests without a route, and those about the server as a whole (RFC 9110 section
+// 9.3.7).
 type missing struct{}
 
 var asterisk = message.Response{Status: 204, Lines: []byte(message.Server + "Allow: GET, HEAD, OPTIONS\r\n"), Length: -1, Local: true}

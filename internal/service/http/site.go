@@ -10,30 +10,30 @@ import (
 	"reuseportd/internal/service/http/h1"
 )
 
-// Options are what a site needs beside its configuration.
+// Options are what a site needs besides its configuration.
 type Options struct {
-	// AccessLog is the descriptor to write to, -1 if there is no access log.
-	// It is only lent: whoever gave it closes it.
+	// AccessLog is the descriptor to write to, -1 if there is no access log. The caller
+	// keeps it open, and closes it.
 	AccessLog int
-	// LogDropped hears of lines of the access log that were dropped, once the file takes lines again; nil
-	// if nobody wants to. It must not wait.
+	// LogDropped, unless nil, is called with the number of dropped lines of the access log when lines can
+	// be written again. It must not block.
 	LogDropped func(lines uint64)
 	// Materials are the files that the configuration names.
 	Materials *material.Set
-	// Listener is its name, for what is told of upstreams that fail.
+	// Listener is the listener's name, for reports of failures of upstreams.
 	Listener string
 }
 
-// Site is one listener's service, compiled. It is shared by the loops of a
-// worker and never changes.
+// Site is the compiled service of one listener. It is shared by the loops of a worker and
+// never changes, except by Renew.
 type Site struct {
 	conf     *config.HTTP
-	set      *material.Set // as the site was made
+	set      *material.Set // the set that the site was made with
 	listener string
 	limits   h1.Limits
 	hosts    map[string][]*route // by lower-case host, longest path first
 	rest     []*route            // those for any host
-	all      []*route            // as they are numbered
+	all      []*route            // by number
 	log      *accesslog.Log      // nil if there is none
 	fixed    int                 // how many fixed answers there are
 }
@@ -68,7 +68,8 @@ func NewSite(c *config.HTTP, o Options) (*Site, error) {
 	return s, nil
 }
 
-// Renew puts new contents of files in the place of those in use, in all loops: all of them, or none and it says why.
+// Renew replaces the contents of files in all loops by those in set. It replaces all of them, or none and returns an
+// error.
 func (s *Site) Renew(set *material.Set) error {
 	var swaps []func()
 	for _, r := range s.all {
@@ -88,13 +89,14 @@ func (s *Site) Renew(set *material.Set) error {
 	return nil
 }
 
-// renewer is what a kind of route is too if it answers by files that the master reads.
+// renewer is implemented by routes whose answers depend on files that the master reads.
 type renewer interface {
-	// renew prepares to answer by what is in set from now on; swap does so.
+	// renew prepares to answer from the contents in set; swap takes them into use.
 	renew(set *material.Set) (swap func(), err error)
 }
 
-// Close closes what the routes have open, and writes what waits of the access log.
+// Close closes what the routes have open, and writes the lines of the access log that
+// wait.
 func (s *Site) Close() {
 	for _, r := range s.all {
 		r.close()
@@ -104,8 +106,8 @@ func (s *Site) Close() {
 	}
 }
 
-// find returns the route of a host and path: of those for the host the one with the longest path, else of
-// those for any host. It returns nil if there is none.
+// find returns the route of a host and path: the one with the longest path among those for the host, or
+// else among those for any host. It returns nil if there is none.
 func (s *Site) find(host, path []byte) *route {
 	if len(s.hosts) > 0 {
 		if found := longestPrefix(s.hosts[string(host)], path); found != nil {

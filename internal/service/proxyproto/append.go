@@ -10,9 +10,9 @@ import (
 const MaxAppend = maxV1
 
 // Append appends the header of version 1 or 2 for a connection from src to dst: TCP over
-// IPv4 if both are IPv4 addresses, else over IPv6. If one is unknown, as those of
-// Unix sockets are, it says nothing of either (UNKNOWN; LOCAL, which every receiver
-// must accept).
+// IPv4 if both are IPv4 addresses, else over IPv6. If one is unknown, as those of Unix
+// sockets are, the header has no addresses (UNKNOWN; LOCAL, which every receiver must
+// accept).
 func Append(b []byte, version int, src, dst netip.AddrPort) []byte {
 	from, to := src.Addr().Unmap().WithZone(""), dst.Addr().Unmap().WithZone("")
 	known := from.IsValid() && to.IsValid()

@@ -1,9 +1,9 @@
-// Package proxyproto reads and writes the header of the PROXY protocol, versions 1
-// and 2, by which a proxy tells the next one whom it speaks for: HAProxy's
+// Package proxyproto reads and writes the header of the PROXY protocol, versions 1 and 2,
+// by which a proxy tells the next one on whose behalf it connects: HAProxy's
 // doc/proxy-protocol.txt.
 //
 // It owns nothing and keeps nothing of what it is given. It must never guess: what
-// is not a header to the letter is an error.
+// doesn't follow the specification exactly is an error.
 package proxyproto
 
 import (
@@ -14,10 +14,10 @@ import (
 // Header is what a connection began with.
 type Header struct {
 	Version int // 1 or 2
-	// Source and Destination are the ends of the connection that the sender
-	// accepted. They are zero where it doesn't say (UNKNOWN, LOCAL, UNSPEC, Unix
-	// sockets): then the connection's own addresses stand. An IPv4 address that is
-	// written as an IPv6 one is an IPv4 address.
+	// Source and Destination are the ends of the connection that the sender accepted. They
+	// are zero if it doesn't say (UNKNOWN, LOCAL, UNSPEC, Unix sockets): then the
+	// connection's own addresses are used. An IPv4 address that is written as an IPv6 one is
+	// an IPv4 address.
 	Source, Destination netip.AddrPort
 }
 
@@ -30,9 +30,9 @@ var (
 )
 
 // Parse reads the header that in begins with, and returns its length. 0 without an error
-// is that more input is needed. It is an error as soon as no further input can make a
-// header of it. It does not depend on how the input is cut: more of it never
-// changes a header or takes back an error.
+// means that more input is needed. It returns an error as soon as no further input can
+// complete a header. The result does not depend on how the input is split: more input
+// never changes a header or takes back an error.
 func Parse(in []byte) (h Header, n int, err error) {
 	switch {
 	case begins(in, prefix):
@@ -43,7 +43,7 @@ func Parse(in []byte) (h Header, n int, err error) {
 	return Header{}, 0, errNeither
 }
 
-// begins tells whether in begins with p, as far as it goes.
+// begins reports whether in is a prefix of p or begins with p.
 func begins(in []byte, p string) bool {
 	n := min(len(in), len(p))
 	return string(in[:n]) == p[:n]

@@ -9,11 +9,12 @@ import (
 
 const (
 	prefix = "PROXY "
-	// maxV1 is the longest line, its end included, in bytes.
+	// maxV1 is the length of the longest line with its CRLF, in bytes.
 	maxV1 = 107
 )
 
-// family is what version 1 knows: a word and the bytes that the rest of its line may have.
+// family is an address family of version 1: its word, and the bytes that the rest of its
+// line may have.
 type family struct{ word, bytes string }
 
 var families = [...]family{
@@ -22,7 +23,7 @@ var families = [...]family{
 	{"UNKNOWN", ""}, // any
 }
 
-// parseV1 reads a line that begins as one of version 1.
+// parseV1 reads input that begins like a header of version 1.
 func parseV1(in []byte) (h Header, n int, err error) {
 	if len(in) <= len(prefix) {
 		return h, 0, nil
@@ -93,7 +94,7 @@ var space = []byte(" ")
 // address reads an address of the family, and a port.
 func (f *family) address(text, port []byte) (netip.AddrPort, bool) {
 	p, ok := parsePort(port)
-	// The string refers to text, for as long as the call takes: no copy.
+	// The string refers to text while the call lasts: no copy is made.
 	a, err := netip.ParseAddr(unsafe.String(unsafe.SliceData(text), len(text)))
 	if !ok || err != nil || a.Is4() != (f.word == "TCP4 ") {
 		return netip.AddrPort{}, false

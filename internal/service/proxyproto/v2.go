@@ -10,13 +10,13 @@ import (
 const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 	fixed     = len(signature) + 4 // version and command, family, length
-	// maxV2 bounds what follows the fixed part. The format allows 64 KiB, but with a
-	// client's certificate in it a header has no more than a few.
+	// maxV2 bounds what follows the fixed part, in bytes. The format allows 64 KiB, but even
+	// a header with a client's certificate needs only a few.
 	maxV2 = 16 << 10
 )
 
-// The bytes that version 2 has behind its signature: version and command, and
-// family and transport.
+// The bytes after the signature of version 2: version and command, then family and
+// transport.
 const (
 	local = 0x20
 	proxy = 0x21
@@ -27,7 +27,7 @@ const (
 	unixStream  = 0x31
 )
 
-// parseV2 reads what begins as version 2.
+// parseV2 reads input that begins like a header of version 2.
 func parseV2(in []byte) (h Header, n int, err error) {
 	if len(in) <= len(signature) {
 		return h, 0, nil
@@ -56,7 +56,7 @@ func parseV2(in []byte) (h Header, n int, err error) {
 	}
 	in = in[:fixed+length]
 	h.Version = 2
-	if command == local { // whatever it has is to be discarded
+	if command == local { // its addresses are to be discarded
 		return h, len(in), nil
 	}
 	if err := checkTLVs(in, fixed+size); err != nil {
@@ -74,8 +74,8 @@ func parseV2(in []byte) (h Header, n int, err error) {
 	return h, len(in), nil
 }
 
-// addresses returns how many bytes the addresses of a family have; -1 if there is no
-// such family, or none that a stream can have come by.
+// addresses returns the length of a family's addresses in bytes; -1 if there is no such
+// family, or none that a stream can have.
 func addresses(command, family byte) int {
 	switch {
 	case command == local || family == unspecified:
@@ -95,7 +95,7 @@ func endpoint(addr, port []byte) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(port))
 }
 
-// typeCRC32C is the one TLV (type, length, value) that the receiver has to know.
+// typeCRC32C is the only TLV (type, length, value) that a receiver has to understand.
 const typeCRC32C = 0x03
 
 // checkTLVs checks that those from index at on fill the header exactly, and the
@@ -124,12 +124,13 @@ func checkTLVs(in []byte, at int) error {
 	return nil
 }
 
-// castagnoli is made when it is first needed, as few services have a use for it.
+// castagnoli is made when it is first needed, since few services need it.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-var zeros [4]byte // never changed; as a variable of checksum it would be allocated
+var zeros [4]byte // never changed; as a local variable of checksum it would be allocated
 
-// checksum is that of a whole header with zeros for the checksum itself, at index at.
+// checksum returns the checksum of a whole header, with zeros in place of the checksum at
+// index at.
 func checksum(in []byte, at int) uint32 {
 	table := castagnoli()
 	sum := crc32.Update(0, table, in[:at])

@@ -5,8 +5,8 @@ import (
 	"reuseportd/internal/service/proxyproto"
 )
 
-// Opened begins with a server at once: it may be the one that speaks first. Nothing
-// is read from the client meanwhile, but for a header that is for us.
+// Opened begins to connect to a server at once, since the server may speak first.
+// Meanwhile nothing is read from the client, except a header that is for us.
 func (h *Handler) Opened(c *eventloop.Conn) {
 	st := h.session()
 	st.client = c
@@ -19,7 +19,7 @@ func (h *Handler) Opened(c *eventloop.Conn) {
 	h.choose(st, nil)
 }
 
-// Received reads what comes before a server is chosen. All further input is passed.
+// Received reads what is needed to choose a server. The loop passes all further input.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	switch st := sessionOf(c); st.phase {
 	case inHeader:
@@ -44,13 +44,14 @@ func (h *Handler) readHeader(c *eventloop.Conn, st *session, in []byte) int {
 	return n
 }
 
-// badBegin closes a connection that didn't begin as it has to.
+// badBegin closes a connection that began with something else than configured, and
+// reports it.
 func (h *Handler) badBegin(c *eventloop.Conn, reason, text string) {
 	h.tellOfBegin(c, reason, text)
 	c.Close()
 }
 
-// tellOfBegin tells who didn't begin as it has to.
+// tellOfBegin reports a client that began with something else than configured.
 func (h *Handler) tellOfBegin(c *eventloop.Conn, reason, text string) {
 	if a := c.Remote(); a.IsValid() {
 		text = "from " + a.String() + ": " + text
@@ -61,7 +62,7 @@ func (h *Handler) tellOfBegin(c *eventloop.Conn, reason, text string) {
 // Flushed is never called: nothing is sent from where it lies.
 func (h *Handler) Flushed(*eventloop.Conn) {}
 
-// Passed counts, and has it go on.
+// Passed counts what has passed, and lets the pair continue.
 func (h *Handler) Passed(c *eventloop.Conn) {
 	st := sessionOf(c)
 	h.count(st)
@@ -72,15 +73,15 @@ func (h *Handler) Passed(c *eventloop.Conn) {
 func (h *Handler) Ended(c *eventloop.Conn) {
 	st := sessionOf(c)
 	switch st.phase {
-	case inHeader, inHello, inHelloAsked: // as those do who only look whether we are there
+	case inHeader, inHello, inHelloAsked: // as do clients that only check whether we are there
 		c.Close()
 		return
 	}
 	h.ended(st, c)
 }
 
-// TimedOut looks after a client that doesn't begin, a pair on which nothing moves,
-// or an end that takes the last bytes.
+// TimedOut handles a client that doesn't begin, a pair on which nothing moves, and an end
+// that is still reading its last bytes.
 func (h *Handler) TimedOut(c *eventloop.Conn) {
 	switch st := sessionOf(c); st.phase {
 	case inHeader:
@@ -94,7 +95,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	}
 }
 
-// Closed ends what the client was there for.
+// Closed ends what the session was doing for the client.
 func (h *Handler) Closed(c *eventloop.Conn) {
 	st := sessionOf(c)
 	if st == nil {
@@ -104,11 +105,11 @@ func (h *Handler) Closed(c *eventloop.Conn) {
 	st.client = nil
 	switch {
 	case st.server == nil:
-		h.release(st)
+		h.freeSession(st)
 	case st.phase == connecting:
 		st.phase = over
 		st.server.Close()
 	default:
-		h.bereaved(st, c, st.server)
+		h.partnerClosed(st, c, st.server)
 	}
 }

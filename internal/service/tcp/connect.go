@@ -7,8 +7,8 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// countEvery is how many bytes a direction passes before the server's counters get
-// them, unless it ends or is looked at before.
+// countEvery is how many bytes a direction passes before they are added to the server's
+// counters, unless it ends or is checked before.
 const countEvery = 16 << 20
 
 // reach begins to connect a client's session to a server.
@@ -20,13 +20,13 @@ func (h *Handler) reach(st *session) {
 	h.try(st)
 }
 
-// try begins one attempt after another until one is under way, or none is left. That
-// it tries again is always safe: no server has got a byte.
+// try begins one attempt after another until one is under way or none is left. To try
+// again is always safe, since no server has been sent a byte.
 func (h *Handler) try(st *session) {
 	for {
 		to, why := st.up.chooser.Pick(h.loop.Monotonic(), h.key(st), &st.tried)
 		if to == nil {
-			h.turnAway(st, why)
+			h.noServer(st, why)
 			return
 		}
 		st.to = to
@@ -44,11 +44,11 @@ func (h *Handler) try(st *session) {
 	}
 }
 
-// unreached is told that the attempt under way has failed.
+// unreached is called when the attempt under way has failed.
 func (h *Handler) unreached(st *session) {
 	errno := h.loop.Cause()
 	switch {
-	case errno == unix.ECANCELED: // the loop closes all: no server's fault
+	case errno == unix.ECANCELED: // the loop closes everything: no server's fault
 		h.done(st)
 		h.refuse(st)
 		return
@@ -60,7 +60,8 @@ func (h *Handler) unreached(st *session) {
 	}
 }
 
-// mayRetry takes note of a failed attempt. If it was the last one, the client is closed.
+// mayRetry records a failed attempt. If it was the last one it refuses the client and
+// returns false.
 func (h *Handler) mayRetry(st *session, errno unix.Errno) bool {
 	to, reason := st.to, upstream.ReasonOf(errno)
 	text := ""
@@ -81,21 +82,21 @@ func (h *Handler) mayRetry(st *session, errno unix.Errno) bool {
 	return true
 }
 
-// turnAway closes a client for which there is no server.
-func (h *Handler) turnAway(st *session, why upstream.Why) {
+// noServer refuses a client for which there is no server, and reports why.
+func (h *Handler) noServer(st *session, why upstream.Why) {
 	h.tell(st, "", why.String(), "")
 	h.refuse(st)
 }
 
-// refuse closes a client that gets no server: with RST, for the end of a stream would
-// say that the answer was empty. Nothing was sent to it that this could destroy.
+// refuse closes a client that gets no server. It does so with RST, since a FIN would look
+// like an empty answer. Nothing was sent to the client that a RST could destroy.
 func (h *Handler) refuse(st *session) {
 	st.phase = over
 	st.client.Abort()
 }
 
-// greet sends what the server is told before the client's bytes. It has to answer a request for TLS before
-// it is reached.
+// greet sends the server what precedes the client's bytes. A server that is asked for TLS counts as
+// reached when it has answered.
 func (h *Handler) greet(st *session) {
 	client, server := st.client, st.server
 	if v := st.up.conf.SendProxy; v > 0 {
@@ -113,7 +114,7 @@ func (h *Handler) greet(st *session) {
 	h.reached(st)
 }
 
-// reached makes a pair of the client and the server that answered.
+// reached makes a pair of the client and its server.
 func (h *Handler) reached(st *session) {
 	client, server := st.client, st.server
 	st.to.AddConnect()
@@ -127,7 +128,8 @@ func (h *Handler) reached(st *session) {
 	client.Pass(server, countEvery)
 }
 
-// key is what a server is chosen by where that depends on the client: its address.
+// key returns the hash key by which a server is chosen: the client's address, if the
+// upstream uses that.
 func (h *Handler) key(st *session) uint64 {
 	switch {
 	case !st.up.keyed:

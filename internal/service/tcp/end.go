@@ -6,8 +6,8 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// ended passes the end of one direction on. With the second one the pair is done, when
-// all is written.
+// ended passes the end of one direction on. After the second one the pair is closed when
+// everything is written.
 func (h *Handler) ended(st *session, c *eventloop.Conn) {
 	p := st.other(c)
 	switch {
@@ -22,16 +22,17 @@ func (h *Handler) ended(st *session, c *eventloop.Conn) {
 	}
 }
 
-// bereaved sees to the end that is left when c was closed. If c had sent all that it
-// would, or was handed over, then what there is of it is written and this one is closed
-// too, after some time to do the same. If it had not, that is to be seen.
-func (h *Handler) bereaved(st *session, c, left *eventloop.Conn) {
+// partnerClosed handles the end that is left when c has been closed. If c had sent
+// everything, or was handed over, then what it has sent is written and the end that is
+// left is closed too, after some time to finish. Otherwise its peer must see that
+// something is missing.
+func (h *Handler) partnerClosed(st *session, c, left *eventloop.Conn) {
 	if left == st.server {
 		left.SetBusy(true) // nobody takes over this half
 	}
 	switch {
 	case st.phase == passing && h.loop.Cause() != 0 && !c.HasEnded():
-		c.ResetOnClose() // it was cut by us, unless by its peer
+		c.ResetOnClose() // we have cut it, unless its peer did
 		h.cut(st, left)
 	case st.phase == passing:
 		h.finish(st)
@@ -42,7 +43,7 @@ func (h *Handler) bereaved(st *session, c, left *eventloop.Conn) {
 	}
 }
 
-// finish has the loop write what is left.
+// finish makes the loop write what is left.
 func (h *Handler) finish(st *session) {
 	st.phase, st.quiet = over, 0
 	if st.client != nil {
@@ -53,16 +54,16 @@ func (h *Handler) finish(st *session) {
 }
 
 const (
-	// patienceStep is how often an end that is to be cut is looked at, and patience
-	// how many looks it may have without taking a byte: 2 s, as long as a connection
-	// lingers otherwise.
+	// patienceStep is how often an end that is to be cut is checked. patience is after how
+	// many checks without progress it is cut: 2 s, as long as a connection lingers
+	// elsewhere.
 	patienceStep = 20 * time.Millisecond
 	patience     = 100
 )
 
 // cut ends a connection whose partner was lost, in a way that its peer can't take for an
-// orderly end: with RST. That would destroy what is on its way to it, so it
-// waits for that to arrive, as long as it moves.
+// orderly end: with RST. A RST destroys what is still on its way to the peer, so cut
+// waits for that to arrive, as long as there is progress.
 func (h *Handler) cut(st *session, c *eventloop.Conn) {
 	st.phase = cutting
 	c.ResetOnClose()
@@ -76,7 +77,7 @@ func (h *Handler) cut(st *session, c *eventloop.Conn) {
 	c.Wake()
 }
 
-// cutLater looks again at a connection that is to be cut.
+// cutLater checks again a connection that is to be cut.
 func (h *Handler) cutLater(st *session, c *eventloop.Conn) {
 	n := uint64(c.Unsent())
 	if n != st.moved {

@@ -11,7 +11,7 @@ import (
 const (
 	clientKind = "tcp.1"
 	serverKind = "tcp-upstream.1"
-	namedKind  = "tcp-upstream.2" // not of the listener's own upstream: its name is behind the server's
+	namedKind  = "tcp-upstream.2" // for another upstream than the listener's own: its name follows the server's
 )
 
 var errState = errors.New("the state of a TCP pair is not understood")
@@ -19,13 +19,13 @@ var errState = errors.New("the state of a TCP pair is not understood")
 // Kind implements eventloop.Mover.
 func (h *Handler) Kind(*eventloop.Conn) string { return clientKind }
 
-// Freeze implements eventloop.Mover. A pair is busy while a server is sought, so what
-// that needs never travels.
+// Freeze implements eventloop.Mover. A connection is busy while a server is sought, so
+// nothing of that has to be written.
 func (h *Handler) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	st := sessionOf(c)
 	quiet, kept := st.quiet, uint64(0)
 	if st.phase != cutting && st.movement() != st.moved {
-		quiet = 0 // the next loop can't see that something has moved
+		quiet = 0 // the next loop can't compare with what has moved here
 	}
 	if st.kept {
 		kept = 1
@@ -81,7 +81,7 @@ func (e *serverEnd) Kind(c *eventloop.Conn) string {
 	return serverKind
 }
 
-// Freeze implements eventloop.Mover: which server it is.
+// Freeze implements eventloop.Mover. It writes which server it is.
 func (e *serverEnd) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	st := sessionOf(c)
 	b = pack.String(b, st.name())
@@ -91,8 +91,8 @@ func (e *serverEnd) Freeze(c *eventloop.Conn, b []byte) ([]byte, []int) {
 	return b, nil
 }
 
-// Thaw implements eventloop.Mover. A server that the configuration doesn't have any
-// more keeps the connections that it has.
+// Thaw implements eventloop.Mover. A server that is no longer configured keeps its
+// connections.
 func (e *serverEnd) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 	h := e.handler()
 	r := pack.NewReader(b)

@@ -26,11 +26,11 @@ var unrecognizedName = []byte{21, 3, 1, 0, 2, 2, 112}
 
 const badHello = "bad TLS hello"
 
-// choose chooses the upstream, if need be by what the client says first: in is what there is of it. It returns how
-// much of that it has used.
+// choose chooses the upstream, if necessary by in, what the client has sent so far. It returns how much of in it
+// has consumed.
 func (h *Handler) choose(st *session, in []byte) int {
 	if h.targets.named() {
-		if !h.conf.AcceptProxy { // else its time is running
+		if !h.conf.AcceptProxy { // otherwise its timeout is running already
 			st.client.SetDeadline(h.header)
 		}
 		st.phase = inHello
@@ -41,7 +41,8 @@ func (h *Handler) choose(st *session, in []byte) int {
 	return 0
 }
 
-// readHello chooses the upstream by the name that the client asks for. The hello stays: it is the server's.
+// readHello chooses the upstream by the name that the client asks for. The hello stays in the input, since
+// it is for the server.
 func (h *Handler) readHello(c *eventloop.Conn, st *session, in []byte) int {
 	if st.phase == inHello {
 		if asks, answer := postgres(in); asks {
@@ -74,13 +75,14 @@ func (h *Handler) readHello(c *eventloop.Conn, st *session, in []byte) int {
 	case plain:
 		h.badBegin(c, badHello, err.Error())
 	default:
-		h.strange(c, said.ServerName)
+		h.refuseName(c, said.ServerName)
 	}
 	return 0
 }
 
-// strange tells a client that there is nobody of the name that it asks for.
-func (h *Handler) strange(c *eventloop.Conn, name string) {
+// refuseName closes a client that asks for a name that isn't served here, with a TLS
+// alert.
+func (h *Handler) refuseName(c *eventloop.Conn, name string) {
 	text := "it names no server"
 	if name != "" {
 		text = "there is no upstream for " + strconv.Quote(name[:min(len(name), 255)])
@@ -93,8 +95,9 @@ func (h *Handler) strange(c *eventloop.Conn, name string) {
 	c.Finish(true)
 }
 
-// postgres reports whether a client begins as one of PostgreSQL that asks for encryption, and what it is answered; 0 if
-// it hasn't said all. It has to wait for that: what came with it could be somebody else's (CVE-2021-23214).
+// postgres reports whether a client asks for encryption as PostgreSQL's do, and with what it is answered; 0 if the
+// request is incomplete. Nothing may come with the request before it is answered: somebody else could have added it
+// (CVE-2021-23214).
 func postgres(in []byte) (asks bool, answer byte) {
 	n := min(len(in), len(sslRequest))
 	switch {

@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	// looks is in how many parts the idle timeout is waited for. Bytes that pass arm no
-	// timer: that would cost more than to look now and then whether some have. A pair
-	// is closed up to one part late, or two with a keep-alive, and never early.
+	// looks is the number of parts in which the idle timeout is waited for. Passing bytes
+	// don't arm a timer: it is cheaper to look from time to time whether any have passed. A
+	// pair is closed up to one part late, or two with a keep-alive, and never early.
 	looks = 4
-	// lastTime stands in for the idle timeout if there is none, when all has been read and
-	// somebody doesn't take it.
+	// lastTime replaces the idle timeout, if there is none, when everything has been read
+	// and a peer doesn't take it.
 	lastTime = time.Minute
 )
 
@@ -24,9 +24,9 @@ func idleStep(idle time.Duration) time.Duration {
 	return max((idle+looks-1)/looks, time.Millisecond)
 }
 
-// movement returns a number that grows with each byte that moves, in either direction:
-// one that is read adds two, and then takes off one until its receiver's kernel
-// has it.
+// movement returns a number that grows with each byte that moves, in either direction: a
+// byte that has been read adds two, and subtracts one until its receiver's kernel has
+// acknowledged it.
 func (st *session) movement() (n uint64) {
 	for _, c := range [...]*eventloop.Conn{st.client, st.server} {
 		if c != nil {
@@ -63,14 +63,15 @@ func (h *Handler) look(st *session, c *eventloop.Conn) {
 	}
 }
 
-// expired cuts a pair that has had all of its time.
+// expired cuts a pair at its total timeout.
 func (h *Handler) expired(st *session) {
 	h.tell(st, st.name(), "total timeout", "")
 	h.loop.Count().Cut++
 	h.close(st, (*eventloop.Conn).Abort)
 }
 
-// close ends a pair. Who hasn't got all that was sent is to see that in any case.
+// close ends a pair. A peer that hasn't received everything is reset, so that it can't
+// mistake the end for an orderly one.
 func (h *Handler) close(st *session, how func(*eventloop.Conn)) {
 	h.count(st)
 	st.phase = over

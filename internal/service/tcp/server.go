@@ -9,16 +9,17 @@ type serverEnd Handler
 
 func (e *serverEnd) handler() *Handler { return (*Handler)(e) }
 
-// Opened begins with the server: it is connected to.
+// Opened is called when the server is connected.
 func (e *serverEnd) Opened(c *eventloop.Conn) { e.handler().greet(sessionOf(c)) }
 
-// Received reads whether the server has TLS. All later input is passed, or not read any more.
+// Received reads the server's answer to the request for TLS. Later input is passed by the
+// loop, or no longer read.
 func (e *serverEnd) Received(c *eventloop.Conn, in []byte) int {
 	st := sessionOf(c)
 	switch {
 	case st.phase != connecting || !st.asked:
 		return 0
-	case len(in) > 1 || in[0] != hasTLS: // more than that byte isn't encrypted, and a client must not believe it
+	case len(in) > 1 || in[0] != hasTLS: // bytes after that one aren't encrypted, and must not reach the client
 		st.noTLS = true
 		c.Close()
 		return 0
@@ -30,10 +31,10 @@ func (e *serverEnd) Received(c *eventloop.Conn, in []byte) int {
 // Flushed is never called: nothing is sent from where it lies.
 func (e *serverEnd) Flushed(*eventloop.Conn) {}
 
-// Passed counts, and has it go on.
+// Passed counts what has passed, and lets the pair continue.
 func (e *serverEnd) Passed(c *eventloop.Conn) { e.handler().Passed(c) }
 
-// Ended passes the server's end on. One that was asked for TLS has not answered.
+// Ended passes the server's end on. If the server was asked for TLS it has not answered.
 func (e *serverEnd) Ended(c *eventloop.Conn) {
 	st := sessionOf(c)
 	if st.phase == connecting {
@@ -44,7 +45,7 @@ func (e *serverEnd) Ended(c *eventloop.Conn) {
 	e.handler().ended(st, c)
 }
 
-// TimedOut ends an attempt to connect, or a pair that has had its time.
+// TimedOut ends an attempt to connect that took too long, or a pair at its total timeout.
 func (e *serverEnd) TimedOut(c *eventloop.Conn) {
 	h := e.handler()
 	switch st := sessionOf(c); st.phase {
@@ -62,7 +63,8 @@ func (e *serverEnd) TimedOut(c *eventloop.Conn) {
 	}
 }
 
-// Closed tries another server if this one was not reached, or sees to the client.
+// Closed tries another server if this one was not reached; otherwise it handles the
+// client's end.
 func (e *serverEnd) Closed(c *eventloop.Conn) {
 	h, st := e.handler(), sessionOf(c)
 	if st == nil {
@@ -79,8 +81,8 @@ func (e *serverEnd) Closed(c *eventloop.Conn) {
 	}
 	h.done(st)
 	if st.client == nil {
-		h.release(st)
+		h.freeSession(st)
 		return
 	}
-	h.bereaved(st, c, st.client)
+	h.partnerClosed(st, c, st.client)
 }

@@ -7,7 +7,7 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// phase is where a pair stands.
+// phase is how far a session has come.
 //
 // It is part of what is handed over: append, never reorder.
 type phase uint8
@@ -16,29 +16,29 @@ const (
 	inHeader     phase = iota // the client's PROXY protocol header is awaited
 	connecting                // no server has been reached yet
 	passing                   // bytes go both ways
-	cutting                   // one end is lost, the other gets what was received before
-	over                      // what is left is the loop's: to write and to close
-	inHello                   // the client's TLS hello is awaited, to choose an upstream by
-	inHelloAsked              // likewise, of a client of PostgreSQL that has asked for TLS
+	cutting                   // one end is lost, the other is sent what was received before
+	over                      // the loop writes what is left, and closes
+	inHello                   // the client's TLS hello is awaited, by which the upstream is chosen
+	inHelloAsked              // likewise, from a client that has asked for TLS as PostgreSQL's do
 )
 
 // session is the State of both ends of a pair.
 type session struct {
-	// Invariant: not both are nil; the end that is closed last lets the session go.
+	// Invariant: at least one is not nil. The end that is closed last frees the session.
 	client, server *eventloop.Conn
 
-	up *target // nil before it is chosen, and if it isn't configured any more
-	// to is the server that is in use by this session, nil if none is.
+	up *target // nil until it is chosen, and if it is no longer configured
+	// to is the server that this session uses, nil if none.
 	to *upstream.Server
 
 	tried upstream.Tried
-	late  bool // the attempt under way has had its time
-	asked bool // the client has asked for TLS as PostgreSQL does, and so is the server
-	noTLS bool // which has none
+	late  bool // the attempt under way has timed out
+	asked bool // the client has asked for TLS as PostgreSQL's clients do, so the server is asked likewise
+	noTLS bool // the server refuses TLS
 
 	source, destination netip.AddrPort // of the client's PROXY protocol header
 
-	// fromClient and fromServer are the bytes that the server's counters have.
+	// fromClient and fromServer are the bytes that have been added to the server's counters.
 	fromClient, fromServer uint64
 
 	moved uint64 // movement at the last look
@@ -48,7 +48,7 @@ type session struct {
 	phase phase
 }
 
-// keepSessions bounds the unused sessions that are kept for later.
+// keepSessions bounds the sessions that are kept for reuse.
 const keepSessions = 256
 
 func (h *Handler) session() *session {
@@ -60,8 +60,8 @@ func (h *Handler) session() *session {
 	return new(session)
 }
 
-// release takes back a session that no connection has any more.
-func (h *Handler) release(st *session) {
+// freeSession keeps a session that has no connection left for reuse.
+func (h *Handler) freeSession(st *session) {
 	*st = session{}
 	if len(h.free) < keepSessions {
 		h.free = append(h.free, st)

@@ -8,7 +8,7 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// target is an upstream that clients may come to.
+// target is an upstream to which clients may be passed.
 type target struct {
 	conf    *config.Upstream
 	chooser *upstream.Chooser
@@ -16,7 +16,7 @@ type target struct {
 	keyed   bool // a server is chosen by the client's address
 }
 
-// name returns the upstream's; "" of none.
+// name returns the upstream's name, "" for a nil target.
 func (t *target) name() string {
 	if t == nil {
 		return ""
@@ -24,11 +24,11 @@ func (t *target) name() string {
 	return t.conf.Name
 }
 
-// targets are those of a listener, by the names that TLS clients ask for.
+// targets are the upstreams of a listener, by the names that TLS clients ask for.
 type targets struct {
-	own   *target            // of who asks for no name that is here; nil if there is none
-	exact map[string]*target // nil if no name matters
-	below map[string]*target // by what is behind the "*."
+	own   *target            // for clients that ask for no name, or none of these; nil if there is none
+	exact map[string]*target // nil if names don't matter
+	below map[string]*target // by what follows the "*."
 }
 
 func newTargets(l *eventloop.Loop, conf *config.TCP, choosers map[string]*upstream.Chooser) (ts targets) {
@@ -59,11 +59,11 @@ func newTargets(l *eventloop.Loop, conf *config.TCP, choosers map[string]*upstre
 	return ts
 }
 
-// named reports whether the name that a client asks for matters.
+// named reports whether the names that clients ask for matter.
 func (ts *targets) named() bool { return ts.exact != nil }
 
-// find returns where a client goes that asks for a name: the same one, else the longest of those with "*." that it
-// lies below, else the listener's own, which may be nil.
+// find returns the target for a client that asks for a name: the one with that name, or the longest "*." pattern
+// that matches, or the listener's own, which may be nil.
 func (ts *targets) find(name string) *target {
 	if t := ts.exact[name]; t != nil {
 		return t

@@ -1,9 +1,15 @@
 // Package tcp passes bytes between clients and the servers of an upstream.
 //
-// It owns what a pair of connections is between the client's accept and the end of
-// both: which server was tried, what a PROXY protocol header said, when nothing has
-// moved for too long. The bytes go by the loop (eventloop.Conn.Pass) and are never
-// seen here. It must never let a pair that was cut look like one that has ended.
+// It owns a pair of connections from the client's accept to the end of both: which
+// servers were tried, what a PROXY protocol header or a TLS hello said, and the timeouts.
+// The event loop passes the bytes (eventloop.Conn.Pass); they are never seen here. It
+// must never let a pair that was cut look like one that has ended.
+//
+// How it works. A session is the state of both ends. Its client may first have to send a
+// header (client.go) or a hello (hello.go), by which its upstream is chosen. One server
+// after another is dialled (connect.go) until one is reached; from then on both
+// directions are passed, and only their ends (end.go) and the clock (idle.go) matter.
+// freeze.go writes a session for another process.
 package tcp
 
 import (
@@ -15,19 +21,19 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// headerTime is how long a client may take for what is read of it before a server is chosen: its PROXY protocol
+// headerTime is how long a client may take to send what is needed before a server is chosen: its PROXY protocol
 // header and its TLS hello.
 const headerTime = 10 * time.Second
 
-// Options are what a service is made of.
+// Options are what a service needs.
 type Options struct {
-	Listener string // as failures show it
+	Listener string // its name, as failures show it
 	Conf     *config.TCP
 	Choosers map[string]*upstream.Chooser // of the same loop, by the upstream's name
-	Failed   func(failure.Failure)        // must not block; nil is nobody
+	Failed   func(failure.Failure)        // must not block; nil: failures aren't reported
 }
 
-// Handler is the service of one event loop, for the clients' ends.
+// Handler handles the clients' ends in one event loop.
 type Handler struct {
 	loop    *eventloop.Loop
 	servers *eventloop.Service // of the other ends
@@ -45,7 +51,7 @@ type Handler struct {
 	scratch []byte
 }
 
-// NewService makes the service of a loop, and that of the connections which it makes.
+// NewService makes the service of a loop, and the one for its connections to servers.
 func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
 	h := &Handler{
 		loop: l, conf: o.Conf, targets: newTargets(l, o.Conf, o.Choosers),
@@ -64,7 +70,7 @@ func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
 			h.first = l.Class(k.Idle)
 		}
 	}
-	// No write timeout on either: a pair is idle when neither direction moves.
+	// Neither has a write timeout: a pair is idle when neither direction moves.
 	clients := l.NewService(h, 0)
 	h.servers = l.NewService((*serverEnd)(h), 0)
 	h.servers.SetNoDelay(o.Conf.NoDelay)

@@ -15,19 +15,19 @@ func (st *session) name() string {
 	return st.to.Name()
 }
 
-// tell has a failure logged; server is "" where none is to blame.
+// tell reports a failure; server is "" if no single one is to blame.
 func (h *Handler) tell(st *session, server, reason, text string) {
 	h.failed.Tell(h.loop.Monotonic(), failure.Failure{
 		Listener: h.listener, Upstream: st.up.name(), Server: server, Reason: reason, Text: text,
 	})
 }
 
-// lost tells of a server that broke a connection off.
+// lost reports a server that reset a connection.
 func (h *Handler) lost(st *session) {
 	errno := h.loop.Cause()
 	reason, text := upstream.Reset, ""
 	switch errno {
-	case unix.ECANCELED: // it didn't: the loop closes all
+	case unix.ECANCELED: // it didn't: the loop closes everything
 		return
 	case unix.ECONNRESET:
 	default:
@@ -39,7 +39,7 @@ func (h *Handler) lost(st *session) {
 	}
 }
 
-// done gives back the server that a session had in use.
+// done ends a session's use of its server.
 func (h *Handler) done(st *session) {
 	if st.to != nil {
 		st.up.chooser.Done(st.to)
@@ -47,8 +47,8 @@ func (h *Handler) done(st *session) {
 	}
 }
 
-// count gives the server's counters what they don't have yet. Only a whole pair knows
-// what it has passed.
+// count adds to the server's counters what has passed since the last call. Only a pair
+// with both its ends knows how much that is.
 func (h *Handler) count(st *session) {
 	if st.client == nil || st.server == nil || st.client.Partner() != st.server {
 		return

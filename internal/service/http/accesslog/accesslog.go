@@ -13,16 +13,15 @@ import (
 // flushEvery is how long a line may wait to be written.
 const flushEvery = 50 * time.Millisecond
 
-// Log writes the lines of all loops of a site. It has one goroutine, which
-// alone touches the file; a loop that it can't keep up with drops lines and
-// counts them.
+// Log writes the lines of all loops of a site. It has one goroutine, which alone touches
+// the file; lines of a loop that it can't keep up with are dropped and counted.
 type Log struct {
 	fd      int
 	format  string
-	lost    atomic.Uint64      // lines that the file did not take, and that are not in a loop's counters yet
-	dropped atomic.Uint64      // lines that are not in the file, all
-	tell    func(lines uint64) // says so
-	told    uint64             // those of which tell has heard
+	lost    atomic.Uint64      // lines that could not be written, and are not in a loop's counters yet
+	dropped atomic.Uint64      // all lines that are not in the file
+	tell    func(lines uint64) // reports them
+	told    uint64             // those that tell has been called for
 	toldAt  time.Time          // …and when
 
 	mu    sync.Mutex
@@ -36,7 +35,8 @@ type Log struct {
 const tellEvery = 5 * time.Second
 
 // New begins a log in a descriptor, which is only lent. The format is "json", or else the combined log
-// format. Once the file takes lines again, tell hears how many were dropped, on the log's goroutine.
+// format. When lines can be written again after some were dropped, tell is called with their number,
+// on the log's goroutine.
 func New(fd int, format string, tell func(lines uint64)) *Log {
 	a := &Log{fd: fd, format: format, tell: tell, stop: make(chan struct{}), done: make(chan struct{})}
 	go a.run()
@@ -79,7 +79,7 @@ func (a *Log) flush() {
 // nothing, such as a pipe that nobody reads.
 const lastWrite = 2 * time.Second
 
-// Close writes what waits, and ends the goroutine.
+// Close writes the lines that wait, and ends the goroutine.
 func (a *Log) Close() {
 	close(a.stop)
 	select {
@@ -88,14 +88,15 @@ func (a *Log) Close() {
 	}
 }
 
-// Writer is one loop's way into a log, nil if there is none. It may be used by that loop alone.
+// Writer adds one loop's lines to a log. It may be used by that loop alone; nil discards
+// everything.
 type Writer struct {
 	log  *Log
 	ring *ring
 	line []byte
 }
 
-// Writer returns a new loop's way in.
+// Writer returns the writer for another loop.
 func (a *Log) Writer() *Writer {
 	if a == nil {
 		return nil

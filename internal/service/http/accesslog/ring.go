@@ -47,9 +47,9 @@ func (r *ring) take() (a, b []byte) {
 	}
 }
 
-// flush writes everything that was put: whole lines by one writev(2), so that
-// the lines of several processes that append to one file don't mix. What can't
-// be written is dropped; it returns the number of lines lost so.
+// flush writes everything that was put: whole lines by one writev(2), so that the lines
+// of several processes that append to one file don't mix. What can't be written is
+// dropped; it returns the number of such lines.
 func (r *ring) flush(fd int) (lost uint64) {
 	a, b := r.take()
 	total := len(a) + len(b)
@@ -82,7 +82,8 @@ func lines(b []byte) (n uint64) {
 	return n
 }
 
-// waitWritable waits for a pipe or terminal that was left non-blocking.
+// waitWritable waits until a non-blocking pipe or terminal can be written to, but not for
+// ever.
 func waitWritable(fd int) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 100)
 }

@@ -8,7 +8,7 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// validators are what a client's copy of a file is compared by.
+// validators are that by which a client's copy of a file is compared with the file.
 type validators struct {
 	etag     []byte // strong, with its quotes
 	modified int64  // Unix seconds, never in the future (RFC 9110 section 8.8.2.1)
@@ -17,11 +17,11 @@ type validators struct {
 	strong bool
 }
 
-// clockTick bounds how far the kernel's time of files may lag behind its clock:
-// CONFIG_HZ is 100 or more.
+// clockTick bounds how far a file's time, which the kernel sets, may lag behind the
+// clock: CONFIG_HZ is 100 or more.
 const clockTick = 10 * time.Millisecond
 
-// validatorsOf returns the validators of a file that was looked at at now or later.
+// validatorsOf returns the validators of a file whose state was read at now or later.
 func validatorsOf(etag []byte, st *unix.Stat_t, now time.Time) validators {
 	return validators{
 		etag: etag, modified: min(st.Mtim.Sec, now.Unix()),
@@ -29,8 +29,8 @@ func validatorsOf(etag []byte, st *unix.Stat_t, now time.Time) validators {
 	}
 }
 
-// evaluate goes through the preconditions in the order of RFC 9110 section
-// 13.2.2. It returns 412, 304, or 0 to go on.
+// evaluate evaluates the preconditions in the order of RFC 9110 section 13.2.2. It
+// returns 412, 304, or 0 if they hold.
 func (v *validators) evaluate(q *message.Request) int {
 	switch {
 	case q.IfMatch != nil:
@@ -68,8 +68,8 @@ func (v *validators) mayRange(q *message.Request) bool {
 	return ok && v.strong && sec == v.modified
 }
 
-// listed reports whether a list of entity tags has the file's, or is "*". weak
-// says whether a tag marked W/ may do (RFC 9110 section 8.8.3.2).
+// listed reports whether a list of entity tags has the file's, or is "*". weak says
+// whether a tag marked W/ matches as well (RFC 9110 section 8.8.3.2).
 func (v *validators) listed(list []byte, weak bool) bool {
 	if len(list) == 1 && list[0] == '*' {
 		return true

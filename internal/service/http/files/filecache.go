@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of a fileCache. When it is full it begins anew.
+// Bounds of a fileCache. When it is full it is emptied.
 const (
 	maxCached      = 1024    // files
-	maxCachedBytes = 4 << 20 // of them all
+	maxCachedBytes = 4 << 20 // of all files together
 )
 
 // fileCache is a loop's memory of a listener's small files, by root and name. It holds no descriptors.
 type fileCache struct {
 	files map[cacheKey]*cachedFile
-	bytes int // of memory, names included: each file's keeps its size when the file shrinks
+	bytes int // of memory, names included; a file's buffer keeps its size when the file shrinks
 }
 
 type cacheKey struct {
@@ -24,15 +24,14 @@ type cacheKey struct {
 	name string
 }
 
-// cachedFile is what a file was when it was last looked at: its bytes are those that its
-// validators were made of.
+// cachedFile is a file as it was when it was last read. Its bytes match its validators.
 type cachedFile struct {
 	stat  unix.Stat_t
 	data  []byte
 	until time.Time
 }
 
-// find returns a file that may still be answered without a look at the disk, or nil.
+// find returns a file that may still be answered from memory, or nil.
 func (c *fileCache) find(r *Root, name []byte, now time.Time) *cachedFile {
 	if r.cache == 0 {
 		return nil
@@ -61,12 +60,12 @@ func (c *fileCache) put(r *Root, name []byte, now time.Time, st *unix.Stat_t, da
 		}
 		f = &cachedFile{data: make([]byte, 0, len(data))}
 		c.files[cacheKey{r, string(name)}] = f
-		c.bytes += cost(name, len(data)) // its memory stays as large
+		c.bytes += cost(name, len(data)) // its buffer stays as large
 	}
 	f.stat, f.data, f.until = *st, append(f.data[:0], data...), now.Add(r.cache)
 }
 
-// cost is what the memory of a file costs, in bytes.
+// cost is the memory that a file takes, in bytes.
 func cost(name []byte, data int) int {
 	return len(name) + data + int(unsafe.Sizeof(cacheKey{})+unsafe.Sizeof(cachedFile{}))
 }

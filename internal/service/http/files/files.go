@@ -59,7 +59,7 @@ func (r *Root) plan(q *message.Request, path []byte, now time.Time, a *answer) {
 	case kind != unix.S_IFREG:
 		a.fail(404)
 	default:
-		// What is as young as the clock's second may get another content with the same date.
+		// A file that was changed in the current second may change again and keep its date.
 		a.room.settled = r.cache > 0 && validatorsOf(nil, st, now).strong
 		a.file(q, now)
 		if a.room.settled && a.status == 200 && q.IsGet() && a.fd < 0 {
@@ -127,7 +127,7 @@ func (a *answer) read() {
 			continue
 		}
 		if err != nil || n == 0 {
-			a.fail(500) // unreadable, or shorter than a moment ago
+			a.fail(500) // unreadable, or shorter than when it was opened
 			return
 		}
 		have += int64(n)
@@ -146,9 +146,9 @@ func (a *answer) unchanged() bool {
 	return unix.Fstat(a.fd, is) == nil && is.Mtim == was.Mtim && is.Ctim == was.Ctim && is.Size == was.Size
 }
 
-// redirect sends the client to the directory's name with a slash. The path is
-// the cleaned one, encoded again: it begins with one slash and so can't name
-// another host, and it can't end the field.
+// redirect sends the client to the directory's name with a slash. The path is the cleaned
+// one, encoded again: it begins with one slash and so it can't name another host, and it
+// can't end the field.
 func (a *answer) redirect(q *message.Request) {
 	a.status, a.length = 301, 0
 	a.fields = message.AppendEncoded(append(a.fields, "Location: "...), q.Path)

@@ -13,14 +13,15 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// Parts is an answer in several parts, each of which is queued when the one before has gone.
+// Parts is an answer in several parts, each of which is queued when the previous one has
+// been written.
 type Parts struct {
 	stream.NoBody
 	loop  *eventloop.Loop
 	s     stream.Stream
-	parts []part // that are left
+	parts []part // still to be sent
 	fd    int    // of the file
-	tail  []byte // behind the last part
+	tail  []byte // after the last part
 }
 
 // next queues a part, or ends the answer. It reports whether the answer goes on.
@@ -78,7 +79,7 @@ func (p *Parts) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
 	return stream.KindParts, r.Written(), []int{p.fd}
 }
 
-// record writes or reads what is left of the answer, but for the file.
+// record writes or reads what is left of the answer, without the file.
 func (p *Parts) record(r *pack.Record) {
 	r.Bytes(&p.tail)
 	n := len(p.parts)
@@ -99,8 +100,8 @@ func (p *Parts) record(r *pack.Record) {
 
 var errParts = fmt.Errorf("the parts of a file are not understood: %w", pack.ErrMalformed)
 
-// ThawParts makes of what Freeze has written an answer that goes on in a stream of a loop. It owns the
-// file unless there is an error.
+// ThawParts makes the answer that Freeze has written, for a stream of a loop. It takes over the file
+// unless it returns an error.
 func ThawParts(l *eventloop.Loop, s stream.Stream, b []byte, fds []int) (*Parts, error) {
 	p := &Parts{loop: l, s: s}
 	r := pack.Reading(b)

@@ -16,9 +16,9 @@ const maxRanges = 16
 // span is a range of a file, in bytes; n is at least 1.
 type span struct{ off, n int64 }
 
-// parseRanges reads a Range field, RFC 9110 section 14.1.2, and appends what of
-// it lies in the file. No span at all means: send the whole file. It returns
-// false if the field is good but none of it lies in the file.
+// parseRanges reads a Range field, RFC 9110 section 14.1.2, and appends the ranges that
+// lie in the file. No span at all means: send the whole file. It returns false if the
+// field is valid but none of its ranges lies in the file.
 func parseRanges(field []byte, size int64, spans []span) (_ []span, ok bool) {
 	const unit = "bytes="
 	if size == 0 || len(field) <= len(unit) || !message.Same(field[:len(unit)], unit) {
@@ -55,7 +55,7 @@ var (
 	hyphen = []byte("-")
 )
 
-// parseRange reads "first-last", "first-" or "-suffix". n is 0 if none of it
+// parseRange reads "first-last", "first-" or "-suffix". n is 0 if nothing of the range
 // lies in the file.
 func parseRange(v []byte, size int64) (s span, ok bool) {
 	first, last, found := bytes.Cut(v, hyphen)
@@ -81,7 +81,7 @@ func parseRange(v []byte, size int64) (s span, ok bool) {
 	return span{from, min(to, size-1) - from + 1}, true
 }
 
-// position reads digits. One beyond all files is as good as any other.
+// position reads digits. All positions beyond any file's end are equivalent.
 func position(v []byte) (n int64, ok bool) {
 	for _, c := range v {
 		if !message.IsDigit(c) {
@@ -103,7 +103,7 @@ func appendContentRange(b []byte, s span, size int64) []byte {
 	return strconv.AppendInt(append(b, '/'), size, 10)
 }
 
-// unsatisfiable answers 416 with the size that would have been right.
+// unsatisfiable answers 416 with the file's size.
 func (a *answer) unsatisfiable(size int64) {
 	a.fail(416)
 	a.fields = strconv.AppendInt(append(a.fields, "Content-Range: bytes */"...), size, 10)

@@ -14,10 +14,10 @@ import (
 type Root struct {
 	fd    int // O_PATH
 	index string
-	cache time.Duration // 0 is none
+	cache time.Duration // 0: no cache
 }
 
-// lookup is a loop's room for finding a file.
+// lookup has a loop's buffers for finding a file.
 type lookup struct {
 	name []byte // relative to the root, NUL-terminated
 	etag []byte
@@ -25,20 +25,20 @@ type lookup struct {
 	stat unix.Stat_t
 
 	cache   fileCache
-	settled bool // the file may be put into it: what was read is what stat describes
+	settled bool // the file may be put into the cache: stat describes what was read
 	again   unix.Stat_t
-	held    []byte // of the cache: all of the file that stat describes; nil if it is open instead
+	held    []byte // the whole file, from the cache, if it was there; nil if the file was opened
 }
 
-// openRoot opens the directory that files are looked up in from then on, wherever
-// its name may lead later.
+// Open opens a directory. Files are looked up in it as long as the Root is open, even if
+// its name leads elsewhere later.
 func Open(c *config.Files) (*Root, error) {
 	fd, err := unix.Open(c.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open root %s: %w", c.Root, err)
 	}
-	// openat2(2) is missing before Linux 5.6 and under some seccomp profiles.
-	// There is no safe way round, so it is better to know at once.
+	// openat2(2) is missing before Linux 5.6 and under some seccomp profiles. There is no
+	// safe substitute, so it is better to know at once.
 	try, errno := openBeneath(fd, []byte(".\x00"))
 	switch errno {
 	case 0:
@@ -60,16 +60,16 @@ func Open(c *config.Files) (*Root, error) {
 // Close closes the directory.
 func (r *Root) Close() { closeFD(r.fd) }
 
-// beneath has the kernel itself keep a lookup below the root, symbolic links
-// and races with a rename included. Nothing is waited for: opening a FIFO
-// without a writer would be, but for O_NONBLOCK.
+// beneath makes the kernel keep a lookup below the root, whatever symbolic links and
+// concurrent renames do. O_NONBLOCK is there so that opening a FIFO without a writer
+// doesn't block.
 var beneath = unix.OpenHow{
 	Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY,
 	Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
 }
 
-// openTries bounds how often a lookup is tried again that a rename or mount
-// somewhere in the system has disturbed (EAGAIN).
+// openTries bounds how often a lookup is tried when renames or mounts somewhere in the
+// system disturb it (EAGAIN).
 const openTries = 8
 
 // openBeneath opens name, which ends in a NUL: openat2(2), without an allocation.
@@ -88,8 +88,8 @@ func openBeneath(dir int, name []byte) (fd int, errno unix.Errno) {
 // dup returns another descriptor of the same open file.
 func dup(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3) }
 
-// statusOf says what a failed lookup is answered with. What lies outside of the
-// root is not there (EXDEV), as is what is no file (ENXIO: a socket).
+// statusOf returns the status for a failed lookup. What lies outside of the root (EXDEV)
+// and what is no file (ENXIO: a socket) is not found.
 func statusOf(errno unix.Errno) int {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG, unix.ELOOP, unix.EXDEV, unix.ENXIO, unix.ENODEV:

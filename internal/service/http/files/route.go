@@ -8,7 +8,7 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// Room is what the routes of one site share in one loop.
+// Room has the buffers that the routes of one site share in one loop.
 type Room struct {
 	loop *eventloop.Loop
 	ans  answer
@@ -48,8 +48,8 @@ func (r *Route) Serve(s stream.Stream, q *message.Request, _ []byte) stream.Resp
 	return r.room.send(s, q)
 }
 
-// known reports whether a method is one that a server of files has heard of, RFC 9110 section 9 and
-// RFC 5789.
+// known reports whether a method is one of RFC 9110 section 9 and RFC 5789. Any other is
+// answered with 501.
 func known(method []byte) bool {
 	switch string(method) {
 	case "GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "PATCH":
@@ -58,7 +58,7 @@ func known(method []byte) bool {
 	return false
 }
 
-// below returns what of a path is below the route's.
+// below returns the part of a path that is below the route's.
 func (r *Route) below(path []byte) []byte {
 	path = path[len(r.path):]
 	for len(path) > 0 && path[0] == '/' {
@@ -67,7 +67,7 @@ func (r *Route) below(path []byte) []byte {
 	return path
 }
 
-// send sends the answer, and returns what goes on with it.
+// send sends the answer. It returns what continues it, nil if the stream has ended.
 func (r *Room) send(s stream.Stream, q *message.Request) stream.Responder {
 	a := &r.ans
 	r.resp = message.Response{Status: a.status, Lines: a.fields, Length: a.length, Local: true}

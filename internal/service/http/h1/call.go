@@ -10,17 +10,19 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// Servers is the servers' side of HTTP/1 in one loop: what its calls share.
+// Servers is the servers' side of HTTP/1 in one loop. It holds the buffers that the calls
+// of the loop share.
 type Servers struct {
 	resp message.Response
 	opts message.Options
 }
 
-// Call implements stream.Call: one request on a connection to a server. It is used again.
+// Call implements stream.Call: one request on a connection to a server. It is reused for
+// the next one.
 type Call struct {
 	shared *Servers
 	conn   *eventloop.Conn
-	in     uint64 // bytes that were consumed, or lie in the input
+	in     uint64 // bytes consumed, and those that lie in the input
 	out    uint64 // bytes that were queued
 	seen   int    // bytes of the input that in counts already
 
@@ -33,19 +35,19 @@ type Call struct {
 	piece []byte
 }
 
-// CallState is where a call is, as data: all that goes to another process.
+// CallState is how far a call has come, as data: all of it that goes to another process.
 type CallState struct {
 	Coding  Encoder // of the request's body
-	Begun   bool    // some of it has come
-	Scan    int     // bytes of its head that were searched
+	Begun   bool    // some of the response has come
+	Scan    int     // bytes of its head searched so far
 	Content bool    // its head has come
 	Framing Framing
 	Reuse   bool   // the server lets the connection live
-	Left    int64  // of content of a known length; -1 if it isn't known
-	Body    Chunks // where in a chunked one
+	Left    int64  // bytes of content still to come; -1 if that isn't known
+	Body    Chunks // position in chunked content
 }
 
-// NewCall returns room for calls, one after another.
+// NewCall returns a Call that can be used for one request after another.
 func (s *Servers) NewCall() stream.Call { return &Call{shared: s} }
 
 // Begin implements stream.Call.
@@ -88,7 +90,7 @@ func (k *Call) End() bool {
 	return k.chunked
 }
 
-// boundless is what a server's chunked body is held to.
+// boundless are the limits for a server's chunked content: none on its length.
 var boundless = Limits{Head: MaxResponseHead, Body: 1<<63 - 1, Blanks: true}
 
 // Next implements stream.Call.
@@ -203,7 +205,7 @@ func (k *Call) Reusable() bool { return k.Reuse }
 // Bytes implements stream.Call.
 func (k *Call) Bytes() (in, out uint64) { return k.in, k.out }
 
-// Record writes or reads where a call is.
+// Record writes or reads st.
 func (st *CallState) Record(r *pack.Record) {
 	r.Bool(&st.Coding.Last)
 	r.Bool(&st.Begun)
@@ -236,7 +238,7 @@ func (k *Call) Thaw(r *message.Request, b []byte) error {
 	return k.Resume(r, st)
 }
 
-// Resume is Thaw for a state that was read otherwise.
+// Resume is Thaw for a state that the caller has read already.
 func (k *Call) Resume(r *message.Request, st CallState) error {
 	if st.Framing == ByLength && st.Left < 0 {
 		return errCall

@@ -12,10 +12,10 @@ type Chunks struct {
 	Left  int64 // of the chunk's data
 	Total int64 // data bytes so far
 	Lines int   // bytes of trailer section and extensions so far
-	lined int   // lines read since Work was called
+	lined int   // lines read since the last call of Work
 }
 
-// ChunkStep is what of a chunked body comes next.
+// ChunkStep is the part of a chunked body that comes next.
 type ChunkStep uint8
 
 const (
@@ -26,10 +26,11 @@ const (
 	Done
 )
 
-// lineWork is what a line takes, as work of the event loop: bytes of a chunk cost nothing beside it.
+// lineWork is the cost of a line, in the event loop's unit of work. The bytes of a chunk cost
+// nothing beside it.
 const lineWork = 256
 
-// Work returns the work that was done since it was last called, beyond that of moving bytes.
+// Work returns the work done since its last call, without that of moving bytes.
 func (k *Chunks) Work() int {
 	n := k.lined * lineWork
 	k.lined = 0
@@ -42,8 +43,8 @@ const maxChunkLine = 1 << 10
 // maxChunkDigits bounds a chunk's size so that it can't overflow.
 const maxChunkDigits = 15
 
-// Discard consumes input up to the body's end. It returns how much, and the
-// status of the answer that refuses the body, or 0.
+// Discard consumes input up to the body's end. It returns the number of bytes, and 0 or
+// the status with which the body is to be refused.
 func (k *Chunks) Discard(in []byte, lim Limits) (n, status int) {
 	for {
 		m, piece, status := k.Next(in[n:], lim)
@@ -53,10 +54,10 @@ func (k *Chunks) Discard(in []byte, lim Limits) (n, status int) {
 	}
 }
 
-// Next consumes input up to the end of the next piece of the body: what there is
-// of a chunk's data, or, if k.Step is InTrailer behind it, a trailer field's line without its
-// CRLF. An empty one comes first, where the data have ended. The piece is nil when more input is
-// needed, and when the body has ended.
+// Next consumes input up to the end of the next piece of the body. A piece is as much of a
+// chunk's data as is there, or, if k.Step is InTrailer after the call, one line of the trailer
+// section without its CRLF; the first such line is empty and marks the end of the data. The
+// piece is nil if more input is needed, and at the end of the body.
 func (k *Chunks) Next(in []byte, lim Limits) (n int, piece []byte, status int) {
 	for k.Step != Done {
 		rest := in[n:]
@@ -107,7 +108,7 @@ func (k *Chunks) hopeless(part []byte) bool {
 	return bareEnd(part, 0)
 }
 
-// line takes a line without its CRLF.
+// line parses a line, given without its CRLF.
 func (k *Chunks) line(line []byte, lim Limits) int {
 	switch k.Step {
 	case AtEnd:
@@ -126,8 +127,8 @@ func (k *Chunks) line(line []byte, lim Limits) int {
 		if k.Total += size; k.Total > lim.Body {
 			return 413
 		}
-		// Else a client could have a thousand times max_body read: chunks of one
-		// byte, each with an extension of a kilobyte.
+		// Otherwise a client could make us read a thousand times max_body, with chunks of one
+		// byte that each carry an extension of a kilobyte.
 		if k.Lines += max(0, len(line)-maxChunkDigits); k.Lines > lim.Head {
 			return 431
 		}
@@ -151,8 +152,8 @@ func (k *Chunks) line(line []byte, lim Limits) int {
 	return 0
 }
 
-// parseChunkSize reads hexadecimal digits, then extensions, which are ignored as
-// far as their bytes could stand in a field value.
+// parseChunkSize reads hexadecimal digits and the extensions behind them. Extensions are
+// ignored, but their bytes must be such as a field value may have.
 func parseChunkSize(line []byte) (size int64, ok bool) {
 	digits := 0
 	for digits < len(line) && message.Unhex(line[digits]) < 16 {

@@ -7,13 +7,14 @@ import (
 
 // form is a fixed answer as it is sent.
 type form struct {
-	of     *stream.Fixed // another one has another form
+	of     *stream.Fixed // the form is valid for this answer alone
 	head   []byte        // status line to Content-Length, without Date and Connection
-	whole  []byte        // as nearly all requests for it get it, on a connection that lives on
-	second int64         // that its Date is of
+	whole  []byte        // the bytes for an ordinary request on a connection that is kept
+	second int64         // of its Date, in Unix time
 }
 
-// inlineBody is the largest body that is copied behind its head. A larger one is sent from where it lies.
+// inlineBody is the largest body, in bytes, that is copied behind its head. A larger one is sent from
+// where it lies.
 const inlineBody = 16 << 10
 
 // Fixed implements stream.Stream.
@@ -46,7 +47,8 @@ func (s *Stream) Fixed(f *stream.Fixed) {
 	s.finish()
 }
 
-// whole returns a fixed answer as nearly all requests for it get it. It is put together once a second.
+// whole returns the bytes of a fixed answer for an ordinary request. They are put together once a
+// second.
 func (h *Handler) whole(a *form, f *stream.Fixed) []byte {
 	if date := h.dateField(); a.second != h.second || len(a.whole) == 0 {
 		a.second = h.second
@@ -60,7 +62,7 @@ func (h *Handler) endHead(buf []byte, s *Stream) []byte {
 	return appendConnection(append(buf, h.dateField()...), s.minor, s.closing)
 }
 
-// dateField returns the line that says when this is.
+// dateField returns the Date field of the current second.
 func (h *Handler) dateField() []byte {
 	now := h.loop.Now()
 	if s := now.Unix(); s != h.second {
@@ -70,7 +72,7 @@ func (h *Handler) dateField() []byte {
 	return h.date
 }
 
-// appendFixed appends a head but for its Date and Connection.
+// appendFixed appends a head without Date and Connection.
 func appendFixed(b []byte, r *message.Response) []byte {
 	b = append(appendStatus(b, r), r.Lines...)
 	if r.Length >= 0 {

@@ -12,7 +12,7 @@ import (
 
 // Site finds out who answers a request.
 type Site interface {
-	// Find returns the route of a request, or the status of the answer that refuses it.
+	// Find returns the route of a request, or the status with which it is to be refused.
 	Find(r *message.Request) (route stream.Route, status int)
 }
 
@@ -25,29 +25,30 @@ type Config struct {
 	Log                                          *accesslog.Writer
 }
 
-// Handler is the clients' side of HTTP/1 in one event loop. Between calls it holds nothing of a request;
-// its fields are room that is used again.
+// Handler is the clients' side of HTTP/1 in one event loop. Between two calls it holds nothing of a
+// request; its fields are buffers that are reused.
 type Handler struct {
 	loop *eventloop.Loop
 	conf Config
 	site Site
 	log  *accesslog.Writer // nil if there is no access log
 
-	// fresh and keepalive are of connections that nothing was read from, or nothing since the last
-	// answer: they make room for others where that is needed.
+	// fresh is the timeout of connections from which nothing has been read, keepalive that of
+	// those from which nothing has been read since the last answer. Both make room for others
+	// where that is needed.
 	fresh, header, body, keepalive eventloop.Class
 	life                           lifetime
 
 	req     message.Request
-	current *Stream // whose request req is; nil if it is nobody's
+	current *Stream // whose request is in req, nil if nobody's
 	scratch []byte  // decoded paths and lowered hosts
 	spare   *Stream // for what is answered at once
 	failure message.Response
 	date    []byte // "Date: …\r\n", renewed once a second
-	second  int64  // that date is of
+	second  int64  // of date, in Unix time
 	fixed   []form // by Fixed.Number
 	free    eventloop.Spare[*Stream]
-	peers   map[*eventloop.Conn]netip.Addr // of clients whose addresses were asked for
+	peers   map[*eventloop.Conn]netip.Addr // of connections whose address somebody has asked for
 }
 
 // NewHandler makes the handler of a site for a loop.
@@ -68,13 +69,15 @@ func NewHandler(l *eventloop.Loop, conf Config, site Site) *Handler {
 	return h
 }
 
-// Opened waits for a first request.
+// Opened makes a connection wait for its first request.
 func (h *Handler) Opened(c *eventloop.Conn) { h.life.wait(c, h.fresh, h.conf.HeaderTimeout) }
 
-// freshGrace is how long a connection has for its first byte before another may have its place.
+// freshGrace is how long a new connection may take to send its first byte before it may be
+// closed to make room for another.
 const freshGrace = time.Second
 
-// Received answers the requests in the input, as many as there are and its share allows.
+// Received answers the requests in the input, until none is left or the connection has
+// used up its share.
 func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	n := 0
 	for n < len(in) && !c.Finishing() {
@@ -102,14 +105,14 @@ func (h *Handler) Received(c *eventloop.Conn, in []byte) int {
 	return n
 }
 
-// Flushed goes on with an answer of which a part has gone.
+// Flushed continues with an answer when all that was queued of it has been written.
 func (h *Handler) Flushed(c *eventloop.Conn) {
 	if s := h.answering(c); s != nil {
 		s.responder.Room()
 	}
 }
 
-// answering returns a connection's stream if a responder has it, else nil.
+// answering returns a connection's stream if a responder has it, otherwise nil.
 func (h *Handler) answering(c *eventloop.Conn) *Stream {
 	if s, ok := c.State.(*Stream); ok && s.phase == Answering {
 		return s
@@ -117,7 +120,8 @@ func (h *Handler) answering(c *eventloop.Conn) *Stream {
 	return nil
 }
 
-// Ended closes the connection: no further request can come. What was answered is still written.
+// Ended closes the connection, since no further request can come. Answers that are queued are
+// still written.
 func (h *Handler) Ended(c *eventloop.Conn) {
 	s := h.answering(c)
 	switch {
@@ -130,8 +134,8 @@ func (h *Handler) Ended(c *eventloop.Conn) {
 	}
 }
 
-// TimedOut ends a connection on which a request did not arrive in time: with 408 if part of one did, else
-// without a word.
+// TimedOut ends a connection on which a request did not arrive in time: with 408 if part of it did,
+// otherwise without an answer.
 func (h *Handler) TimedOut(c *eventloop.Conn) {
 	s, ok := c.State.(*Stream)
 	switch {
@@ -147,7 +151,7 @@ func (h *Handler) TimedOut(c *eventloop.Conn) {
 	}
 }
 
-// Passed is called when the last of a request's body has gone by.
+// Passed is called when the loop has passed on the last of a request's body.
 func (h *Handler) Passed(c *eventloop.Conn) {
 	if s := h.answering(c); s != nil {
 		h.bodyRead(s, !c.HasInput())
@@ -162,7 +166,7 @@ func (h *Handler) TooSlow(c *eventloop.Conn) {
 	}
 }
 
-// cancel answers in its responder's place, or breaks its answer off.
+// cancel answers in place of the responder, or aborts the answer if it has begun.
 func (s *Stream) cancel(status int) {
 	s.responder.Gone(0, false)
 	if s.begun {
@@ -172,10 +176,10 @@ func (s *Stream) cancel(status int) {
 	}
 }
 
-// Closed ends what the connection was in the middle of.
+// Closed ends the request that the connection was in the middle of, if any.
 func (h *Handler) Closed(c *eventloop.Conn) {
 	if len(h.peers) > 0 {
-		delete(h.peers, c) // first: the next one of its kind has another address
+		delete(h.peers, c) // first of all: the pointer may be reused for a connection of another address
 	}
 	if s := h.answering(c); s != nil {
 		if !s.switched && !c.Away() {
@@ -183,20 +187,20 @@ func (h *Handler) Closed(c *eventloop.Conn) {
 		}
 		s.responder.Gone(h.loop.Cause(), c.Away())
 	}
-	h.release(c)
+	h.detach(c)
 }
 
-// statusGone is what an access log says of a request whose client has gone before the answer. No client
-// ever sees it.
+// statusGone is the status that the access log shows for a request whose client left before the answer.
+// No client ever sees it.
 const statusGone = 499
 
-// lost is for a client that has gone.
+// lost handles a client that has left before its answer had ended.
 func (s *Stream) lost() {
 	switch {
 	case !s.begun:
 		s.status = statusGone
 	case s.bare:
-		s.c.ResetOnClose() // if it was this process that ended it, it isn't to look whole
+		s.c.ResetOnClose() // if this process ended it, the answer must not look complete
 	}
 	s.log(s.content)
 }
@@ -232,6 +236,6 @@ func (h *Handler) Shed(c *eventloop.Conn) {
 		}
 	default:
 		h.refuse(c, s, 503)
-		h.release(c) // the request's slices lie in its head
+		h.detach(c) // the request's slices lie in its head
 	}
 }

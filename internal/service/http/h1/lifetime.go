@@ -8,18 +8,19 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// lifetime bounds what one connection is used for: max_requests and max_lifetime.
+// lifetime bounds the use of one connection: max_requests and max_lifetime.
 type lifetime struct {
 	requests uint32        // 0: no bound
 	most     time.Duration // 0: no bound
-	// steps are timeouts that double from one to the next, the first of firstStep. An idle
-	// connection near its end waits for the largest that isn't beyond it, and then again: a
-	// loop's timeouts are lists of equal waits, and what is left differs for each connection.
+	// steps are timeouts that double from one to the next; the first is firstStep. A loop's
+	// timeouts are lists of equal waits, but each connection has another time left. So an
+	// idle connection near its end waits for the largest step that fits, then for the next
+	// one.
 	steps []eventloop.Class
 }
 
-// firstStep is how exactly an idle connection's lifetime is kept. It is no less than Conn.Age's
-// own error.
+// firstStep is how precisely the lifetime of an idle connection is kept. It is not less than
+// the error of Conn.Age.
 const firstStep = 2 * eventloop.AgeUnit
 
 // newLifetime makes the bounds of a loop's connections, none of which is idle for longer than idle.
@@ -31,13 +32,14 @@ func newLifetime(l *eventloop.Loop, requests int, most, idle time.Duration) life
 	return t
 }
 
-// over reports whether the connection is to end with the answer that comes.
+// over reports whether the connection is to end after the answer that is about to be
+// sent.
 func (t *lifetime) over(c *eventloop.Conn) bool {
 	return t.requests > 0 && c.Served() >= t.requests || t.most > 0 && c.Age() >= t.most
 }
 
-// wait has an idle connection wait for its next request: for as long as class, whose timeout is d,
-// or until its lifetime is over.
+// wait makes an idle connection wait for its next request: for d, the timeout of class, or until
+// its lifetime is over.
 func (t *lifetime) wait(c *eventloop.Conn, class eventloop.Class, d time.Duration) {
 	if t.most > 0 {
 		if left := t.most - c.Age(); left < d {
@@ -48,7 +50,8 @@ func (t *lifetime) wait(c *eventloop.Conn, class eventloop.Class, d time.Duratio
 	c.SetTimeout(class)
 }
 
-// waitsOn has a connection whose step is over wait for the next one, and reports whether it does.
+// waitsOn is called when a connection's step has passed. If there is another one it makes the
+// connection wait for it, and returns true.
 func (t *lifetime) waitsOn(c *eventloop.Conn) bool {
 	if t.most == 0 || c.Age() >= t.most || !slices.Contains(t.steps, c.Loop().Expired()) {
 		return false
@@ -57,7 +60,7 @@ func (t *lifetime) waitsOn(c *eventloop.Conn) bool {
 	return true
 }
 
-// rest has a connection wait for its next request.
+// rest makes a connection wait for its next request.
 func (h *Handler) rest(c *eventloop.Conn) {
 	h.life.wait(c, h.keepalive, h.conf.KeepaliveTimeout)
 }

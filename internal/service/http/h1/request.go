@@ -8,11 +8,12 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// headWork is what a byte of a head takes, as work of the event loop: in the worst case, of fields of
-// a byte each, it is three times that.
+// headWork is the cost of a byte of a head, in the event loop's unit of work. In the worst case,
+// fields of one byte each, it is three times as much.
 const headWork = 8
 
-// readHead answers one request, if its head is complete. s is nil unless part of it came before.
+// readHead answers one request, if its head is complete. s is nil unless an earlier call has
+// read part of it.
 func (h *Handler) readHead(c *eventloop.Conn, s *Stream, in []byte) int {
 	from := 0
 	if s != nil {
@@ -34,7 +35,7 @@ func (h *Handler) readHead(c *eventloop.Conn, s *Stream, in []byte) int {
 		return 0
 	}
 	if s != nil {
-		h.release(c)
+		h.detach(c)
 	}
 	c.Spend(n * headWork)
 	if h.req.Length > h.conf.Limits.Body {
@@ -67,11 +68,11 @@ func (h *Handler) readHead(c *eventloop.Conn, s *Stream, in []byte) int {
 	return n
 }
 
-// misdirected is what a connection's transport says of the hosts that it is for.
+// misdirected is implemented by transports that know which hosts a connection is for.
 type misdirected interface{ Covers(host []byte) bool }
 
-// serve has a route answer the request in h.req, whose body has gone by. It returns the responder that
-// goes on with that.
+// serve lets a route answer the request in h.req, whose body has been read. It returns the responder
+// that continues the answer, nil if it has ended.
 func (h *Handler) serve(c *eventloop.Conn, s *Stream, route stream.Route, last bool) stream.Responder {
 	h.loop.Count().Requests++
 	c.CountServed()
@@ -79,7 +80,7 @@ func (h *Handler) serve(c *eventloop.Conn, s *Stream, route stream.Route, last b
 	return route.Serve(s, &h.req, nil)
 }
 
-// keep attaches a stream whose answer goes on.
+// keep attaches a stream whose answer has not ended to its connection.
 func (h *Handler) keep(c *eventloop.Conn, s *Stream, r stream.Responder) {
 	s.phase, s.responder = Answering, r
 	c.State, h.current = s, nil
@@ -87,11 +88,11 @@ func (h *Handler) keep(c *eventloop.Conn, s *Stream, r stream.Responder) {
 	h.chargeAll(s)
 }
 
-// maxHeld bounds what a route is given of a request with its body, in bytes.
+// maxHeld bounds a head together with its body that a route is given at once, in bytes.
 const maxHeld = 64 << 10
 
-// begin has a route answer the request in h.req, whose head is in[:n], and read its body. It returns how
-// much of the input was used.
+// begin lets a route that reads bodies answer the request in h.req, whose head is in[:n]. It returns how
+// much of the input was consumed.
 func (h *Handler) begin(c *eventloop.Conn, route stream.Route, in []byte, n int) int {
 	r := &h.req
 	h.loop.Count().Requests++
@@ -111,7 +112,7 @@ func (h *Handler) begin(c *eventloop.Conn, route stream.Route, in []byte, n int)
 	}
 	s.last = n == len(in)
 	h.chargeAll(s)
-	c.Hold() // what follows waits for the answer, a body for who reads it
+	c.Hold() // the next request waits for the answer, the body for its reader
 	if responder := route.Serve(s, r, body); responder != nil {
 		s.responder = responder
 		h.chargeAll(s)
@@ -120,7 +121,7 @@ func (h *Handler) begin(c *eventloop.Conn, route stream.Route, in []byte, n int)
 	return n
 }
 
-// expectBody keeps a head until the body that it announces has gone by.
+// expectBody keeps a head until the body that it announces has been read.
 func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	s := h.attach(c)
 	s.phase, s.head = InBody, append(s.head[:0], head...)
@@ -136,7 +137,7 @@ func (h *Handler) expectBody(c *eventloop.Conn, head []byte) {
 	c.SetTimeout(h.body)
 }
 
-// discardBody throws a body away and answers when it has ended.
+// discardBody reads a body and discards it, and answers at its end.
 func (h *Handler) discardBody(c *eventloop.Conn, s *Stream, in []byte) int {
 	var n int
 	if s.length >= 0 {
@@ -165,16 +166,16 @@ func (h *Handler) discardBody(c *eventloop.Conn, s *Stream, in []byte) int {
 		h.refuse(c, s, status)
 		return len(in)
 	}
-	c.State = nil // the request's slices lie in its head: it is released after use
+	c.State = nil // the request's slices lie in its head, so it is freed after use
 	if r := h.serve(c, s, route, n == len(in)); r != nil {
 		h.keep(c, s, r)
 	} else {
-		h.recycle(s)
+		h.freeStream(s)
 	}
 	return n
 }
 
-// passBody gives the responder what there is of a body.
+// passBody gives the responder what has come of a body.
 func (h *Handler) passBody(c *eventloop.Conn, s *Stream, in []byte) (n int) {
 	if !s.wants || s.read {
 		return 0 // the loop passes it on, or it has to wait
@@ -199,8 +200,8 @@ func (h *Handler) passBody(c *eventloop.Conn, s *Stream, in []byte) (n int) {
 	return n
 }
 
-// passPieces does so piece by piece. It reports whether the body has ended, and the status of the answer that
-// refuses it, or 0.
+// passPieces does so piece by piece. It returns the bytes consumed, whether the body has ended, and 0 or the
+// status with which it is to be refused.
 func (s *Stream) passPieces(in []byte) (n int, done bool, status int) {
 	if s.length >= 0 {
 		n = int(min(s.length, int64(len(in))))
@@ -222,7 +223,8 @@ func (s *Stream) passPieces(in []byte) (n int, done bool, status int) {
 	}
 }
 
-// comes reports whether a body comes fast enough. Who awaits one that is passed on sees to its timeout.
+// comes reports whether a body comes fast enough. If the event loop passes the body on, its receiver
+// sets the timeout.
 func (h *Handler) comes(c *eventloop.Conn, s *Stream, n int) bool {
 	if c.Partner() != nil {
 		return c.Brings(n)
@@ -235,20 +237,21 @@ func (h *Handler) comes(c *eventloop.Conn, s *Stream, n int) bool {
 	return true
 }
 
-// bodyRead is called when all of a request's body has been read: what follows waits.
+// bodyRead is called when all of a request's body has been read. What follows it in the
+// input waits.
 func (h *Handler) bodyRead(s *Stream, last bool) {
 	s.read, s.last = true, last
 	s.c.Duplex(false)
 	s.c.Hold()
 }
 
-// recall parses a kept head once more.
+// recall parses a kept head again.
 func (h *Handler) recall(s *Stream) {
 	ParseRequest(s.head, 0, h.conf.Limits, &h.req, &h.scratch)
 	h.current = nil
 }
 
-// refuse refuses what a connection's stream has read of a request.
+// refuse refuses a request that a connection's stream has read in part.
 func (h *Handler) refuse(c *eventloop.Conn, s *Stream, status int) {
 	if s.phase == InBody {
 		h.recall(s)
@@ -258,11 +261,11 @@ func (h *Handler) refuse(c *eventloop.Conn, s *Stream, status int) {
 	h.refuseRead(c, status)
 }
 
-// refuseRead answers the request in h.req, which is not to be served, and ends the connection, as what
-// follows on it can't be told from what was refused.
+// refuseRead answers the request in h.req with an error and ends the connection, since it isn't known
+// where the refused request ends.
 func (h *Handler) refuseRead(c *eventloop.Conn, status int) {
 	h.loop.Count().Requests++
-	h.req.KeepAlive = true // so that the end waits for the client
+	h.req.KeepAlive = true // so that we wait for the client to close first
 	s := h.spare
 	s.start(h, c, false)
 	s.refused = true
@@ -270,7 +273,7 @@ func (h *Handler) refuseRead(c *eventloop.Conn, status int) {
 	h.current = nil
 }
 
-// attach returns the connection's stream, lending it one.
+// attach returns the connection's stream, and gives it one if it has none.
 func (h *Handler) attach(c *eventloop.Conn) *Stream {
 	if s, ok := c.State.(*Stream); ok {
 		return s
@@ -294,16 +297,16 @@ const (
 	maxFreeHead = 16 << 10
 )
 
-// release takes a connection's stream back. What it has queued is still written.
-func (h *Handler) release(c *eventloop.Conn) {
+// detach frees a connection's stream. What it has queued is still written.
+func (h *Handler) detach(c *eventloop.Conn) {
 	if s, ok := c.State.(*Stream); ok {
 		c.State = nil
-		h.recycle(s)
+		h.freeStream(s)
 	}
 }
 
-// recycle keeps a stream's room for another.
-func (h *Handler) recycle(s *Stream) {
+// freeStream keeps a stream's memory for another one.
+func (h *Handler) freeStream(s *Stream) {
 	h.charge(s, 0)
 	if h.current == s {
 		h.current = nil
@@ -316,16 +319,17 @@ func (h *Handler) recycle(s *Stream) {
 	}
 }
 
-// streamSize is what a stream is counted with, beside the head that it keeps, in bytes.
+// streamSize is the memory counted for a stream, without the head that it keeps, in
+// bytes.
 const streamSize = int(unsafe.Sizeof(Stream{}))
 
-// charge tells the loop how many bytes a stream holds now.
+// charge tells the loop how many bytes a stream holds.
 func (h *Handler) charge(s *Stream, n int) {
 	h.loop.Charge(n - s.charged)
 	s.charged = n
 }
 
-// chargeAll is charge with the head that the stream keeps, and what its responder holds.
+// chargeAll charges for the stream, the head that it keeps and what its responder holds.
 func (h *Handler) chargeAll(s *Stream) {
 	n := streamSize + cap(s.head)
 	if s.responder != nil {

@@ -8,25 +8,25 @@ import (
 
 // Limits bound a request head, in bytes.
 type Limits struct {
-	Line int // the request line, without its CRLF: 414
-	Head int // all of it, with the empty line: 431
+	Line int // the request line, without its CRLF; a longer one is refused with 414
+	Head int // the whole head with its empty line; a longer one is refused with 431
 	Body int64
-	// Blanks are let through behind a chunk's size, as old servers pad it. What goes on is
-	// written anew.
+	// Blanks allows blanks after a chunk's size, since old servers pad it. They are not
+	// passed on.
 	Blanks bool
 }
 
-// maxEmptyLines bounds the empty lines before a request line, which RFC 9112
-// section 2.2 would have a server ignore.
+// maxEmptyLines bounds the empty lines before a request line, which a server should
+// ignore (RFC 9112 section 2.2).
 const maxEmptyLines = 1
 
 // ParseRequest reads one request head. It returns its length and status 0; or length 0
-// and status 0 when it is not complete; or the status of the answer that refuses
-// it. Bytes before from were seen by an earlier call. What can't be a slice of in
-// is put into scratch.
+// and status 0 when it is not complete; or length 0 and the status with which it is to be
+// refused. An earlier call has looked at the bytes before from. What can't be a slice of
+// in is put into scratch.
 func ParseRequest(in []byte, from int, lim Limits, r *message.Request, scratch *[]byte) (n, status int) {
 	*r = message.Request{}
-	r.Minor = 1 // also for the answer that refuses it
+	r.Minor = 1 // also if the request is refused
 	*scratch = (*scratch)[:0]
 	start := 0
 	for start <= 2*maxEmptyLines && len(in) >= start+2 && in[start] == '\r' && in[start+1] == '\n' {
@@ -36,7 +36,7 @@ func ParseRequest(in []byte, from int, lim Limits, r *message.Request, scratch *
 		return 0, 400
 	}
 	if start < len(in) && !message.IsToken[in[start]] && in[start] != '\r' {
-		return 0, 400 // TLS, say: no end of a head will come
+		return 0, 400 // TLS, for example: the end of a head will never come
 	}
 	end := bytes.Index(in[max(start, from-3):], crlfcrlf)
 	if end < 0 {
@@ -65,8 +65,8 @@ func ParseRequest(in []byte, from int, lim Limits, r *message.Request, scratch *
 
 var crlfcrlf = []byte("\r\n\r\n")
 
-// incomplete reports whether a head that has no end yet can still become a good
-// one: then it returns 0.
+// incomplete judges a head whose end hasn't come. It returns 0 if it can still become
+// valid, otherwise the status with which it is to be refused.
 func incomplete(in []byte, from int, lim Limits) int {
 	line := bytes.IndexByte(in, '\n')
 	switch {
@@ -75,16 +75,16 @@ func incomplete(in []byte, from int, lim Limits) int {
 	case len(in) > lim.Head:
 		return 431
 	}
-	// A line feed or a carriage return of its own ends no line here. Waiting for the end of
-	// a head that nobody can see would be no answer.
+	// A CR or LF alone doesn't end a line here. To wait for the end of such a head would
+	// only run into the timeout.
 	if bareEnd(in, from) {
 		return 400
 	}
 	return 0
 }
 
-// bareEnd reports whether there is a CR or LF without the other, in[from:] being what was
-// not looked at before. A CR at the very end may still be one of a pair.
+// bareEnd reports whether in[from:] has a CR without an LF after it, or an LF without a
+// CR before it. A CR at the very end may still be one of a pair.
 func bareEnd(in []byte, from int) bool {
 	for i := from; i < len(in); i++ {
 		k := bytes.IndexByte(in[i:], '\n')

@@ -9,12 +9,13 @@ import (
 // MaxResponseHead bounds a response's head, in bytes.
 const MaxResponseHead = 64 << 10
 
-// ParseResponse reads one response head, RFC 9112 section 4, as strictly as parse reads
-// requests': what two parsers could read differently is malformed. It returns its
-// length; or 0 when it is not complete. Bytes before from were seen by an earlier call.
+// ParseResponse reads one response head, RFC 9112 section 4, as strictly as ParseRequest
+// reads a request's: what two parsers could read differently is malformed. It returns the
+// head's length, 0 if it is not complete; ok is false if it is malformed. An earlier call
+// has looked at the bytes before from.
 func ParseResponse(in []byte, from int, r *message.Response) (n int, ok bool) {
 	*r = message.Response{Length: -1}
-	// What is no response at all shows at once, and not when 64 KiB have come.
+	// What is no response at all is noticed at once, not after 64 KiB.
 	if k := min(len(in), len(version)); string(in[:k]) != version[:k] {
 		return 0, false
 	}
@@ -37,8 +38,8 @@ const version = "HTTP/1."
 
 var endless = Limits{Line: MaxResponseHead, Head: MaxResponseHead}
 
-// parseStatusLine reads a status line. The space behind the code may be missing, as it often
-// is when there is no phrase.
+// parseStatusLine reads a status line. The space after the code may be missing, as servers
+// often leave it out when there is no phrase.
 func parseStatusLine(line []byte, r *message.Response) bool {
 	if len(line) < len("HTTP/1.1 200") || !message.IsDigit(line[7]) || line[8] != ' ' {
 		return false
@@ -60,10 +61,10 @@ const (
 	NoContent Framing = iota // there is no content
 	ByLength
 	ByChunks
-	ToClose // it ends with the connection
+	ToClose // it lasts until the connection ends
 )
 
-// FramingOf returns how the response to a request, a HEAD or not, is framed.
+// FramingOf returns how a response is framed; head says that the request was a HEAD.
 func FramingOf(r *message.Response, head bool) Framing {
 	switch {
 	case head || r.Status < 200 || r.Status == 204 || r.Status == 304 || r.Length == 0:

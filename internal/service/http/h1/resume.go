@@ -10,16 +10,16 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// What a connection is in the middle of goes to another process as data: State here, and what the
-// responder adds.
+// A connection that is in the middle of something goes to another process as data: State, and
+// what the responder adds.
 
-// State is what a connection's stream holds, but for its responder.
+// State is what a connection's stream holds, without its responder.
 type State struct {
 	Phase Phase
 	Blank bool   // InHead: so far there is only an empty line
-	Head  []byte // InBody, and Answering if it was kept
-	Body  Chunks // where in a chunked body
-	Left  int64  // of a body that is read here, still to come; -1 for a chunked one
+	Head  []byte // in the phase InBody; in Answering, if it was kept
+	Body  Chunks // position in a chunked body
+	Left  int64  // bytes still to come of a body that is read here; -1 for a chunked one
 
 	// Answering.
 	Read     bool    // all of the request has been read
@@ -30,7 +30,7 @@ type State struct {
 	Coding   Encoder // of the content
 	Closing  bool    // the connection ends behind the answer
 	Logged   bool
-	Switched bool // the connection is the responder\'s, unframed
+	Switched bool // the connection belongs to the responder, unframed
 	Status   int
 	Content  int64 // bytes, for the access log
 }
@@ -58,7 +58,7 @@ func (st *State) Record(r *pack.Record) {
 	}
 }
 
-// Record writes or reads where in a chunked body a connection is.
+// Record writes or reads the position in a chunked body.
 func (k *Chunks) Record(r *pack.Record) {
 	step := int(k.Step)
 	r.Int(&step, int(Done))
@@ -87,11 +87,11 @@ func (s *Stream) State() State {
 	}
 }
 
-// Resume has an idle connection from another process wait for a request.
+// Resume makes an idle connection from another process wait for a request.
 func (h *Handler) Resume(c *eventloop.Conn) { h.rest(c) }
 
-// ResumeReading goes on with a request of which a part has come, in the phases InHead and InBody. An
-// error means that this configuration would not have come as far with it.
+// ResumeReading continues with a partly read request, in phase InHead or InBody. It returns an error
+// if this configuration would not have accepted what has come.
 func (h *Handler) ResumeReading(c *eventloop.Conn, st State) error {
 	if st.Phase == InHead { // it lies in the loop's input and is searched again
 		h.attach(c).blank = st.Blank
@@ -126,8 +126,8 @@ func (h *Handler) parseAgain(head []byte) error {
 	return nil
 }
 
-// ResumeAnswer goes on with an answer that a responder of this process can go on with: make returns it for
-// the stream and, if the head was kept, its request and the route that this has here.
+// ResumeAnswer continues an answer. make returns the responder for the stream; it is given the request and
+// its route in this process; the route is nil if the head wasn't kept.
 func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *message.Request, stream.Route) (stream.Responder, error)) error {
 	var route stream.Route
 	h.req = message.Request{Minor: 1, KeepAlive: true}
@@ -151,7 +151,7 @@ func (h *Handler) ResumeAnswer(c *eventloop.Conn, st State, make func(*Stream, *
 	r, err := make(s, &h.req, route)
 	h.current = nil
 	if err != nil {
-		h.recycle(s)
+		h.freeStream(s)
 		return err
 	}
 	c.State, s.responder = s, r

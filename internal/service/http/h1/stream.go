@@ -20,32 +20,33 @@ const (
 // Stream implements stream.Stream: one request of a connection, and what the connection holds between two
 // calls of the loop. An idle one holds none.
 //
-// One that is answered at once is never attached to its connection: it is the handler's spare.
+// A request that is answered at once uses the handler's spare Stream, which is never attached
+// to a connection.
 type Stream struct {
 	h     *Handler
 	c     *eventloop.Conn
 	phase Phase
-	scan  int  // InHead: bytes that were searched for the head's end
+	scan  int  // InHead: bytes already searched for the end of the head
 	blank bool // InHead: so far there is only an empty line
 
-	// The request. A head that is kept is parsed again when it is wanted.
+	// The request. A head that is kept is parsed again when it is needed.
 	head    []byte
-	body    Chunks // where in a chunked body
-	length  int64  // of it still to come, if it is read here; -1 for a chunked one
+	body    Chunks // position in a chunked body
+	length  int64  // bytes still to come of a body that is read here; -1 for a chunked one
 	pace    eventloop.Pace
 	minor   byte
 	isHead  bool // its method
-	keeps   bool // the client lets the connection live
+	keeps   bool // the client keeps the connection
 	read    bool // all of the request has been read
 	last    bool // …and no byte behind it: only then may a draining loop end the connection
 	wants   bool // the body goes to the responder
-	refused bool // what follows can't be told from what was refused
+	refused bool // where the refused request ends isn't known, so nothing can follow it
 
 	// The answer.
 	responder stream.Responder
 	status    int
 	content   int64 // bytes, for the access log
-	begun     bool  // its head was queued
+	begun     bool  // its head has been queued
 	chunked   bool  // its content is coded in chunks
 	bare      bool  // …ends with the connection
 	coding    Encoder
@@ -53,10 +54,10 @@ type Stream struct {
 	logged    bool
 	switched  bool
 
-	charged int // what the loop counts of it, in bytes
+	charged int // memory that the loop counts for it, in bytes
 }
 
-// start is for a request in h.req whose head was read.
+// start sets s up for the request in h.req, whose head has been read.
 func (s *Stream) start(h *Handler, c *eventloop.Conn, last bool) {
 	r := &h.req
 	s.h, s.c, s.minor, s.isHead, s.keeps, s.read, s.last = h, c, r.Minor, r.IsHead(), r.KeepAlive, true, last
@@ -65,8 +66,8 @@ func (s *Stream) start(h *Handler, c *eventloop.Conn, last bool) {
 	h.current = s
 }
 
-// attached reports whether the stream is its connection's state: it is then answered outside of the
-// call that its request came in.
+// attached reports whether the stream is its connection's state. Then its answer outlives the call
+// in which its request came.
 func (s *Stream) attached() bool {
 	of, ok := s.c.State.(*Stream)
 	return ok && of == s
@@ -106,9 +107,9 @@ func (s *Stream) Head(r *message.Response, room int) {
 	}
 }
 
-// close decides what becomes of the connection behind the answer.
+// close decides whether the connection is closed after the answer.
 func (s *Stream) close(bare bool) {
-	// Whose request isn't read to its end can't begin another.
+	// A connection can't begin another request unless this one has been read to its end.
 	s.closing = s.refused || !s.keeps || !s.read || bare || s.last && s.c.Leaving() || s.h.life.over(s.c)
 }
 
@@ -152,8 +153,8 @@ func (s *Stream) End() {
 	s.finish()
 }
 
-// finish leaves the connection to its next request, or to its end. It waits for the client's side, unless
-// the client asked for the end.
+// finish makes the connection wait for its next request, or closes it. Unless the client asked for the
+// close, it waits for the client to close its side first.
 func (s *Stream) finish() {
 	h, c, closing, linger := s.h, s.c, s.closing || !s.read, s.keeps || !s.read
 	attached := s.attached()
@@ -175,10 +176,10 @@ func (s *Stream) finish() {
 	}
 }
 
-// resume ends what a stream has done to its connection. That may have had a deadline, which nothing puts
-// off: it has the common timeouts again, also if it is to end.
+// resume undoes what a stream has set on its connection. If the connection had a deadline it has the
+// common timeouts again, even if it is about to be closed.
 func (h *Handler) resume(c *eventloop.Conn) {
-	h.release(c)
+	h.detach(c)
 	c.Duplex(false)
 	h.rest(c)
 	c.Release()
@@ -200,7 +201,7 @@ func (s *Stream) Abort() {
 	s.log(s.content)
 	h, c, bare := s.h, s.c, s.bare
 	h.resume(c)
-	if bare { // nothing but the connection's end tells its end
+	if bare { // only the end of the connection marks the end of the content
 		c.Abort()
 		return
 	}
@@ -281,8 +282,8 @@ func (s *Stream) Switch(r *message.Response, t stream.Responder) *eventloop.Conn
 	return s.c
 }
 
-// Leave implements stream.Stream.
-func (s *Stream) Leave() { s.h.release(s.c) }
+// Detach implements stream.Stream.
+func (s *Stream) Detach() { s.h.detach(s.c) }
 
 // log adds the request's line to the access log, once.
 func (s *Stream) log(size int64) {

@@ -31,8 +31,8 @@ func AppendRequest(b []byte, r *message.Request) []byte {
 	return append(b, "\r\n"...)
 }
 
-// AppendResponse appends the head that a client gets, but for its last lines, which say what becomes of
-// the connection. framing is that of what the client gets, date a whole line.
+// AppendResponse appends the head that a client gets, without its last lines (see appendConnection).
+// framing is how the content is framed for the client; date is a whole field line.
 func AppendResponse(b []byte, r *message.Response, framing Framing, date []byte) []byte {
 	b = appendStatus(b, r)
 	b = append(b, r.Lines...)
@@ -46,7 +46,8 @@ func AppendResponse(b []byte, r *message.Response, framing Framing, date []byte)
 	case framing == ByChunks:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Length >= 0 && r.Status >= 200 && r.Status != 204:
-		// Also where there is no content: it says what a GET would bring.
+		// Also without content: in the response to a HEAD it is the length that a GET would
+		// bring.
 		b = appendLength(b, r.Length)
 	}
 	if r.Status >= 200 {
@@ -75,7 +76,7 @@ func appendStatus(b []byte, r *message.Response) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendConnection ends a head with what becomes of the connection.
+// appendConnection appends the Connection field, if one is needed, and the empty line.
 func appendConnection(b []byte, minor byte, closing bool) []byte {
 	switch {
 	case closing:
@@ -88,12 +89,12 @@ func appendConnection(b []byte, minor byte, closing bool) []byte {
 
 // Encoder writes a body in the chunked coding.
 type Encoder struct {
-	Last bool // the last chunk is written
+	Last bool // the last chunk has been written
 }
 
 // Data appends a chunk.
 func (e *Encoder) Data(b, data []byte) []byte {
-	if len(data) == 0 { // it would be the last one
+	if len(data) == 0 { // an empty chunk would be the last one
 		return b
 	}
 	b = strconv.AppendUint(b, uint64(len(data)), 16)
@@ -102,7 +103,8 @@ func (e *Encoder) Data(b, data []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// Trailer appends a field behind the data, or without a name only the last chunk.
+// Trailer appends a trailer field, after the last chunk if that hasn't been written.
+// Without a name it appends the last chunk only.
 func (e *Encoder) Trailer(b, name, value []byte) []byte {
 	if !e.Last {
 		e.Last = true
@@ -114,5 +116,5 @@ func (e *Encoder) Trailer(b, name, value []byte) []byte {
 	return b
 }
 
-// End appends what is missing.
+// End appends what is missing of the last chunk and the trailer section.
 func (e *Encoder) End(b []byte) []byte { return append(e.Trailer(b, nil, nil), "\r\n"...) }

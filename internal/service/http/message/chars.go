@@ -17,11 +17,11 @@ var IsToken = func() (t [256]bool) {
 	return t
 }()
 
-// IsTarget has the bytes that a target may have in any of its forms; which is which,
-// settleTarget tells.
+// IsTarget has the bytes that a target may have in any of its forms. settleTarget tells
+// the forms apart.
 var IsTarget = func() (t [256]bool) {
 	for b := '!'; b <= 0xff; b++ {
-		t[b] = b != '#' && b != 0x7f // raw UTF-8 is sent on encoded
+		t[b] = b != '#' && b != 0x7f // raw UTF-8 is percent-encoded when it is passed on
 	}
 	return t
 }()

@@ -8,13 +8,13 @@ import (
 // fields reads the field lines of a head into a request.
 type fields struct {
 	*Request
-	hosts, lengths, codings int // how many there were
+	hosts, lengths, codings int // number of such fields
 	closes, keeps, upgrades bool
-	http2                   bool // of the protocols to upgrade to
+	http2                   bool // HTTP/2 is among the protocols to upgrade to
 }
 
 // ReadFields reads the field lines of a head, each with its CRLF, and its target. It returns 0, or the
-// status of the answer that refuses the request. What can't be a slice of lines or target is put into
+// status with which the request is to be refused. What can't be a slice of lines or target is put into
 // scratch.
 func (r *Request) ReadFields(lines, target []byte, scratch *[]byte) (status int) {
 	f := fields{Request: r}
@@ -62,9 +62,9 @@ func cutField(lines []byte) (name, value, rest []byte, ok bool) {
 	return lines[:colon], Trim(lines[colon+1 : end]), lines[end+2:], true
 }
 
-// printable returns how many bytes at the beginning are neither control bytes nor DEL, in
-// multiples of eight: of long values most. The tests of eight bytes at once are
-// "hasless" and "haszero" of Bit Twiddling Hacks (S. E. Anderson).
+// printable returns a number of bytes, a multiple of eight, at the beginning of b that
+// are neither control bytes nor DEL. It looks at eight bytes at once, by "hasless" and
+// "haszero" of Bit Twiddling Hacks (S. E. Anderson), and leaves the rest to the caller.
 func printable(b []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	n := 0
@@ -79,14 +79,15 @@ func printable(b []byte) int {
 	return n
 }
 
-// NextField takes the first line off field lines that cutField has found good.
+// NextField takes the first line off field lines that cutField has accepted.
 func NextField(lines []byte) (name, value, rest []byte) {
 	end := bytes.IndexByte(lines, '\r')
 	colon := bytes.IndexByte(lines[:end], ':')
 	return lines[:colon], Trim(lines[colon+1 : end]), lines[end+2:]
 }
 
-// CutLine takes a good field line without its CRLF apart, an empty one into nothing.
+// CutLine splits a valid field line without its CRLF. An empty line has neither name nor
+// value.
 func CutLine(line []byte) (name, value []byte) {
 	colon := bytes.IndexByte(line, ':')
 	if colon < 0 {
@@ -127,7 +128,7 @@ func Same(name []byte, word string) bool {
 	return true
 }
 
-// field takes one field, if it is of interest.
+// field records one field, if it is of interest.
 func (f *fields) field(name, value []byte) int {
 	switch len(name) {
 	case 2:
@@ -201,7 +202,7 @@ func first(to *[]byte, value []byte) {
 	}
 }
 
-// contentLength takes the field's value.
+// contentLength reads the value of Content-Length.
 func (f *fields) contentLength(v []byte) int {
 	var ok bool
 	if f.Length, ok = parseLength(v); !ok {
@@ -225,10 +226,10 @@ func parseLength(v []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// expects reads Expect, RFC 9110 section 10.1.1. There is one expectation.
+// expects reads Expect, RFC 9110 section 10.1.1. The only expectation is 100-continue.
 func (f *fields) expects(v []byte) int {
 	if len(v) == 0 {
-		return 0 // a list of none
+		return 0 // an empty list
 	}
 	if !Same(v, "100-continue") {
 		return 417

@@ -1,21 +1,22 @@
 package message
 
-// Role is what a field is to whoever passes a message on.
+// Role is what a proxy has to do with a field.
 type Role uint8
 
 const (
-	RoleOther     Role = iota // goes through
-	RoleHop                   // for one connection alone, or about where the message ends
-	RoleTrailer               // Trailer: goes where trailers go
-	RoleUpgrade               // Upgrade: goes where a tunnel may come of it
+	RoleOther     Role = iota // is passed on
+	RoleHop                   // for one connection alone, or about the framing
+	RoleTrailer               // Trailer: is passed on where trailers are
+	RoleUpgrade               // Upgrade: is passed on where it may lead to a tunnel
 	RoleHost                  // Host: written anew
 	RoleExpect                // Expect
 	RoleDate                  // Date
-	RoleForwarded             // Forwarded and X-Forwarded-For: lists that are continued
-	RoleForwards              // others of X-Forwarded-…
+	RoleForwarded             // Forwarded and X-Forwarded-For: lists that each proxy appends to
+	RoleForwards              // any other X-Forwarded-… field
 )
 
-// RoleOf returns a field's role: RFC 9110 section 7.6.1 and what was in use before it.
+// RoleOf returns a field's role: RFC 9110 section 7.6.1 and the fields that older
+// software uses.
 func RoleOf(name []byte) Role {
 	switch len(name) {
 	case 2:
@@ -83,8 +84,8 @@ func RoleOf(name []byte) Role {
 	return RoleOther
 }
 
-// IsForwards reports whether a name is one of X-Forwarded-…. An underscore counts as the
-// dash that CGI makes of both.
+// IsForwards reports whether a name is one of X-Forwarded-…. An underscore counts as a
+// dash, since CGI doesn't distinguish them.
 func IsForwards(name []byte) bool {
 	const prefix = "x-forwarded-"
 	if len(name) < len(prefix) {
@@ -102,9 +103,10 @@ func IsForwards(name []byte) bool {
 	return true
 }
 
-// IsTrailer reports whether a field may come behind a body. Those of RFC 9110 section
-// 6.5.1 may not: a recipient that merged them with the head's would change the
-// framing, the route, the sender or the meaning of a message that was judged without them.
+// IsTrailer reports whether a field is allowed in a trailer section. Those of RFC 9110
+// section 6.5.1 may not: a recipient that merged them with the head's would change the
+// framing, the route, the sender or the meaning of a message that has been judged without
+// them.
 func IsTrailer(name []byte) bool {
 	if RoleOf(name) != RoleOther {
 		return false
@@ -125,15 +127,15 @@ var notTrailers = []string{
 	"content-encoding", "content-type", "content-range", // how the content is read
 }
 
-// MaxOptions bounds the names in Connection, each of which is looked for in every
-// field.
+// MaxOptions bounds the names in Connection, since every field is compared with each of
+// them.
 const MaxOptions = 32
 
-// Options are the names in Connection beyond those that are known here: their fields
-// don't go through.
+// Options are the names in Connection beyond those known here. Fields of these names are
+// not passed on.
 type Options [][]byte
 
-// Read takes all options of a head whose field lines are good. It returns false if
+// Read appends all options of a head whose field lines are valid. It returns false if
 // there are too many.
 func (o Options) Read(lines []byte) (Options, bool) {
 	o = o[:0]
@@ -156,8 +158,9 @@ func (o Options) Read(lines []byte) (Options, bool) {
 	return o, true
 }
 
-// Take reports whether a field is one of them. That a client names what is set here,
-// or what a trusted proxy has said of it, doesn't take it away.
+// Take reports whether a field is one of them, and so is removed. Fields that are set
+// here, and those in which a trusted proxy describes the client, can't be removed by
+// naming them.
 func (o Options) Take(name []byte) bool {
 	if len(o) == 0 {
 		return false
@@ -170,7 +173,7 @@ func (o Options) Take(name []byte) bool {
 	return false
 }
 
-// equalFold compares two names.
+// equalFold reports whether two names are equal, ignoring case.
 func equalFold(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
@@ -183,7 +186,7 @@ func equalFold(a, b []byte) bool {
 	return true
 }
 
-// ToLower is for ASCII.
+// ToLower returns b in lower case, if it is an ASCII letter.
 func ToLower(b byte) byte {
 	if b >= 'A' && b <= 'Z' {
 		b += 'a' - 'A'

@@ -8,7 +8,7 @@ const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 // AppendHTTPDate appends a time as an IMF-fixdate.
 func AppendHTTPDate(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, httpDate) }
 
-// obsoleteDates are the two forms that a recipient must understand still.
+// obsoleteDates are the two forms that a recipient must still understand.
 var obsoleteDates = [...]string{"Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
 
 // ParseHTTPDate reads a date in any of the three forms and returns it in Unix
@@ -30,7 +30,7 @@ func ParseHTTPDate(v []byte) (sec int64, ok bool) {
 
 const months = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
-// parseFixdate reads an IMF-fixdate. The day's name is not looked at.
+// parseFixdate reads an IMF-fixdate. The day's name is not checked.
 func parseFixdate(v []byte) (sec int64, ok bool) {
 	if len(v) != len(httpDate) || string(v[3:5]) != ", " || v[7] != ' ' || v[11] != ' ' ||
 		v[16] != ' ' || v[19] != ':' || v[22] != ':' || string(v[25:]) != " GMT" {
@@ -55,7 +55,7 @@ func parseFixdate(v []byte) (sec int64, ok bool) {
 	return midnight.Unix() + int64(3600*hour+60*minute+second), true
 }
 
-// two reads two digits; it returns -1 if they are none.
+// two reads two digits. It returns -1 if they aren't digits.
 func two(v []byte) int {
 	if !IsDigit(v[0]) || !IsDigit(v[1]) {
 		return -1

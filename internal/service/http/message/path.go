@@ -2,9 +2,9 @@ package message
 
 import "bytes"
 
-// Within finds the end of a route's path, without the slash at its end, in a path as it
-// came: what is behind it is empty or begins with a slash. plain is false if a
-// slash of it, or the one behind, was sent encoded or twice; ok is false if it isn't there.
+// Within finds the end of a route's path, without the slash at its end, in a path as it was
+// sent. What follows it is empty or begins with a slash. plain is false if one of these
+// slashes was sent encoded or repeated; ok is false if the path isn't below base.
 func Within(sent []byte, base string) (end int, plain, ok bool) {
 	plain = true
 	for k := 0; k < len(base); {
@@ -17,7 +17,7 @@ func Within(sent []byte, base string) (end int, plain, ok bool) {
 		if k++; c != '/' {
 			continue
 		}
-		for { // of several slashes one counts
+		for { // repeated slashes count as one
 			c, next = decodeAt(sent, end)
 			if c != '/' {
 				break
@@ -35,7 +35,8 @@ func Within(sent []byte, base string) (end int, plain, ok bool) {
 	return end, plain, true
 }
 
-// decodeAt returns the byte that begins at i, which no path has as 0 but at its end.
+// decodeAt returns the byte at i, decoded, and where the next one begins. It returns 0 at
+// the end of t; no path contains a 0.
 func decodeAt(t []byte, i int) (c byte, next int) {
 	switch {
 	case i >= len(t):
@@ -66,8 +67,8 @@ func AppendASCII(b, t []byte) []byte {
 	return b
 }
 
-// resolveDots removes the segments "." and "..", encoded or not, of a path as RFC 3986 section
-// 5.2.4 has it. All else stays as it came.
+// resolveDots removes the segments "." and "..", encoded or not, from a path as RFC 3986
+// section 5.2.4 says. Everything else stays as it was sent.
 func resolveDots(t []byte, scratch *[]byte) (path []byte, resolved bool) {
 	from := len(*scratch)
 	for i := 0; i < len(t); {
@@ -101,7 +102,8 @@ func resolveDots(t []byte, scratch *[]byte) (path []byte, resolved bool) {
 	return (*scratch)[from:], true
 }
 
-// hasMixedDots reports whether there are dots between slashes of which one was encoded.
+// hasMixedDots reports whether a dot segment stands between slashes of which one was sent
+// encoded.
 func hasMixedDots(t []byte) bool {
 	for i, begin := 0, 0; i <= len(t); {
 		c, next := decodeAt(t, i)
@@ -128,8 +130,8 @@ func dotsOf(segment []byte) (n int) {
 	return n
 }
 
-// AppendEncoded percent-encodes all that isn't plainly part of a path, RFC 3986
-// section 3.3.
+// AppendEncoded appends path, with every byte percent-encoded that may not stand in a
+// path (RFC 3986 section 3.3).
 func AppendEncoded(b, path []byte) []byte {
 	for _, c := range path {
 		switch {
@@ -144,10 +146,10 @@ func AppendEncoded(b, path []byte) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
-// clean decodes a path and removes its dot segments and repeated slashes, in
-// that order, so that no encoding hides anything from what comes after it. A
-// path that would climb above the root stays there (RFC 3986 section 5.2.4). It
-// returns t itself where nothing is to be done.
+// clean decodes a path and removes its dot segments and repeated slashes, in that order,
+// so that no encoding hides anything from what comes after it. A path that would climb
+// above the root stays there (RFC 3986 section 5.2.4). It returns t itself if there is
+// nothing to change.
 func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
 	plain := true
 	for i, b := range t {
@@ -182,7 +184,8 @@ func clean(t []byte, scratch *[]byte) (path []byte, ok bool) {
 	return RemoveDots(s[from:]), true
 }
 
-// RemoveDots works in place: the result is never longer.
+// RemoveDots removes dot segments and repeated slashes from a decoded path, in place: the
+// result is never longer.
 func RemoveDots(p []byte) []byte {
 	out := 0 // p[:out] is the result so far; it is empty or begins with a slash
 	for i := 0; i < len(p); {

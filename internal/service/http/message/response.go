@@ -6,22 +6,23 @@ type Response struct {
 	Status int
 	Minor  byte   // of HTTP/1.minor: 0 or 1
 	Phrase []byte // the reason
-	Lines  []byte // the fields, each good and with its CRLF
+	Lines  []byte // the fields, each valid and with its CRLF
 
-	// Of one that is made here: Lines are then what goes out.
+	// For a response that is made here, whose Lines are then sent as they are:
 	Set   []byte // field lines behind Lines and those that the framing writes
-	Dated bool   // it has a Date, or isn't to have one
-	Local bool   // it is answered here: with Length bytes of content, whatever becomes of the client
+	Dated bool   // it has a Date, or must not get one
+	Local bool   // it is this server's own answer, with Length bytes of content
 
 	KeepAlive   bool
 	Length      int64 // Content-Length; -1 if there is none
 	Chunked     bool
 	Upgrade     bool    // Upgrade, and Connection names it
-	MoreOptions int     // in Connection, but for those that are known here
-	Named       Options // which, if they were read
+	MoreOptions int     // options in Connection beyond those known here
+	Named       Options // their names, if they were read
 }
 
-// parseFields reads field lines, and decides how the message is framed.
+// ReadFields reads field lines, and decides how the message is framed. It returns false
+// if they are malformed.
 func (r *Response) ReadFields(lines []byte) bool {
 	r.Lines = lines
 	var lengths, codings int
@@ -68,6 +69,7 @@ func (r *Response) ReadFields(lines []byte) bool {
 	}
 	r.KeepAlive = !closes && (r.Minor == 1 || keeps)
 	r.Upgrade = upgrades && protocol
-	// Two lengths, a coding with a length, twice, of another kind or in HTTP/1.0.
+	// Refused: two lengths, a coding beside a length, two codings, any coding but chunked,
+	// and a coding in HTTP/1.0.
 	return lengths+codings <= 1 && (codings == 0 || r.Chunked && r.Minor == 1)
 }

@@ -4,7 +4,7 @@ package message
 // read it (RFC 9112 section 4).
 func Reason(status int) string { return reasons[status] }
 
-// reasons are those of RFC 9110 section 15 and the IANA registry.
+// reasons has the phrases of RFC 9110 section 15 and the IANA registry.
 var reasons = map[int]string{
 	200: "OK",
 	201: "Created",
@@ -66,7 +66,7 @@ var reasons = map[int]string{
 	511: "Network Authentication Required",
 }
 
-// Server is the field line of what is answered here.
+// Server is the field line in responses that this server makes itself.
 const Server = "Server: reuseportd\r\n"
 
 // Words has the body of every error that the server itself can answer with.

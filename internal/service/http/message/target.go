@@ -7,7 +7,7 @@ func (r *Request) settleTarget(t []byte, scratch *[]byte) int {
 	authority := r.Host
 	switch {
 	case string(r.Method) == "CONNECT":
-		return 501 // no tunnels here, and no 200 that could be taken for one
+		return 501 // there are no tunnels here, and a 200 could be taken for one
 	case t[0] == '/':
 	case len(t) == 1 && t[0] == '*':
 		if string(r.Method) != "OPTIONS" {
@@ -23,14 +23,14 @@ func (r *Request) settleTarget(t []byte, scratch *[]byte) int {
 	if !ok {
 		return 400
 	}
-	// The field must be valid even where the target overrules it.
+	// The field must be valid even if the target overrides it.
 	if len(r.Host) > 0 && &r.Host[0] != firstByte(authority) {
 		if _, ok := hostOf(r.Host, scratch); !ok {
 			return 400
 		}
 	}
-	// "example.test." is example.test, said so that no search list is tried (RFC 1034 section
-	// 3.1). The authority goes on as it came.
+	// "example.test." is example.test, written so that no search list is tried (RFC 1034
+	// section 3.1). The authority is passed on as it came.
 	if n := len(host); n > 1 && host[n-1] == '.' {
 		host = host[:n-1]
 	}
@@ -47,7 +47,8 @@ func (r *Request) settleTarget(t []byte, scratch *[]byte) int {
 	if r.Sent = t; t[0] == '/' && len(r.Path) > 0 && &r.Path[0] != &t[0] {
 		r.Sent, r.Resolved = resolveDots(t, scratch)
 		if again, _ := clean(r.Sent, scratch); hasMixedDots(r.Sent) || !bytes.Equal(again, r.Path) {
-			// Which dots are segments is read in two ways, too: the server gets ours.
+			// Servers disagree about what a dot segment is, so they get the path as it is
+			// understood here.
 			from := len(*scratch)
 			*scratch = AppendEncoded(*scratch, r.Path)
 			r.Sent, r.Resolved = (*scratch)[from:], true
@@ -151,7 +152,7 @@ func lower(a []byte, scratch *[]byte) []byte {
 	return (*scratch)[from:]
 }
 
-// What a byte is in an authority without user information.
+// Classes of bytes in an authority without user information.
 const (
 	hostNot = iota
 	hostPlain
@@ -160,8 +161,8 @@ const (
 	hostBracket
 )
 
-// hostByte has the bytes of a reg-name or IPv4 address, RFC 3986 section 3.2.2, and what
-// stands beside them.
+// hostByte has the class of each byte of a reg-name or IPv4 address (RFC 3986 section
+// 3.2.2), and of those that delimit them.
 var hostByte = func() (t [256]byte) {
 	for b := byte('0'); b <= '9'; b++ {
 		t[b] = hostPlain

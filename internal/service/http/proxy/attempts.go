@@ -7,20 +7,21 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// attempts is which servers a request goes to, one after another, and how it went.
+// attempts chooses the servers that a request is sent to, one after another, and records
+// how that went.
 type attempts struct {
 	hub    *Hub
-	pool   *Pool            // nil for a tunnel that came from another process, of an upstream that is gone
-	server *upstream.Server // counted as in use; nil while none is
+	pool   *Pool            // nil for a tunnel from another process whose upstream is no longer configured
+	server *upstream.Server // the one in use, which counts that; nil if none
 	tried  upstream.Tried
-	key    uint64 // that a server is chosen by
-	failed int    // how many did
-	fresh  bool   // no connection that was used before is to be used
-	late   bool   // the latest failed because its time was over
-	local  bool   // …or for want of descriptors or ports here
+	key    uint64 // by which a server is chosen
+	failed int    // failed attempts
+	fresh  bool   // take a new connection, not one that was used before
+	late   bool   // the latest attempt timed out
+	local  bool   // …or failed for want of descriptors or ports here
 }
 
-// pick chooses a server unless there is one. It returns false, and why, if there is none to be had.
+// pick chooses a server, unless one is in use. If none is available it returns false, and why.
 func (a *attempts) pick() (why upstream.Why, ok bool) {
 	if a.server == nil {
 		a.server, why = a.pool.chooser.Pick(a.hub.loop.Monotonic(), a.key, &a.tried)
@@ -28,7 +29,7 @@ func (a *attempts) pick() (why upstream.Why, ok bool) {
 	return why, a.server != nil
 }
 
-// blame counts a failure against the server, and tells of it.
+// blame counts a failure against the server, and reports it.
 func (a *attempts) blame(why upstream.Reason) {
 	s := a.server
 	if s == nil {
@@ -40,15 +41,15 @@ func (a *attempts) blame(why upstream.Reason) {
 	a.tell(s.Name(), why.String())
 }
 
-// tell tells of a failure.
+// tell reports a failure.
 func (a *attempts) tell(server, reason string) {
 	a.pool.teller.Tell(a.hub.loop.Monotonic(), failure.Failure{
 		Listener: a.hub.listener, Upstream: a.pool.conf.Name, Server: server, Reason: reason,
 	})
 }
 
-// another ends the use of a server that failed, with what came from it and went to it, and reports whether
-// one more may be tried.
+// another ends the use of a server that failed, after in bytes from it and out bytes to it, and reports
+// whether another attempt is allowed.
 func (a *attempts) another(in, out uint64) bool {
 	a.tried.Add(a.server)
 	a.done(in, out)
@@ -56,7 +57,7 @@ func (a *attempts) another(in, out uint64) bool {
 	return a.failed <= a.pool.conf.Retries && !a.local // no server can do better
 }
 
-// done ends the use of the server.
+// done ends the use of the server, after in bytes from it and out bytes to it.
 func (a *attempts) done(in, out uint64) {
 	if a.server != nil {
 		a.server.AddBytes(in, out)
@@ -65,7 +66,7 @@ func (a *attempts) done(in, out uint64) {
 	}
 }
 
-// gateway is the status for what the latest failure was.
+// gateway returns the status for the latest failure: 502, 503 or 504.
 func (a *attempts) gateway() int {
 	switch {
 	case a.late:
@@ -76,10 +77,10 @@ func (a *attempts) gateway() int {
 	return 502
 }
 
-// reasonOf says what an error of a connection means for the server.
+// reasonOf returns what an error of a connection says about the server.
 func reasonOf(errno unix.Errno, connecting bool) upstream.Reason {
 	if errno == unix.ETIMEDOUT && !connecting {
-		return upstream.AnswerTimeout // it was connected
+		return upstream.AnswerTimeout // the connection had been made
 	}
 	return upstream.ReasonOf(errno)
 }

@@ -8,23 +8,23 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// edit is a config.HeaderEdit, compiled.
+// edit is a compiled config.HeaderEdit.
 type edit struct {
-	names   []string // lower case: of the fields that don't go through
-	lengths uint64   // bit n: one of them has n bytes, modulo 64
-	set     []byte   // whole lines
+	names   []string // of the fields that are removed, in lower case
+	lengths uint64   // bit n: a name has n bytes, modulo 64
+	set     []byte   // whole field lines to add
 
-	underscored underscored // what becomes of names with underscores
+	underscored underscored // what is done with names that have underscores
 }
 
-// underscored is what becomes of fields with underscores in their names. CGI, and what goes by
-// it, can't tell X_Forwarded_For from X-Forwarded-For.
+// underscored says what is done with fields that have underscores in their names. CGI, and
+// software that follows it, can't tell X_Forwarded_For from X-Forwarded-For.
 type underscored uint8
 
 const (
-	underscoresPass    underscored = iota // of servers' answers
-	underscoresDropped                    // of requests, if nothing else is said
-	underscoresKept                       // but for those that read like a field that doesn't go through as it came
+	underscoresPass    underscored = iota // for servers' responses
+	underscoresDropped                    // for requests, by default
+	underscoresKept                       // except those that CGI reads as a field that is removed or replaced
 )
 
 // takes reports whether a field is dropped for its underscores.
@@ -45,8 +45,8 @@ func (u underscored) takes(name []byte) bool {
 	return len(name) <= len(room) && message.RoleOf(dashed) != message.RoleOther
 }
 
-// newEdit compiles an edit. What says where a message ends, or is for one connection
-// alone, is not to be edited, whatever the configuration has let through.
+// newEdit compiles an edit. Fields that frame a message or belong to one connection can't
+// be edited, even if the configuration's checks have let them through.
 func newEdit(c *config.HeaderEdit) (e edit) {
 	take := func(name string) bool {
 		switch message.RoleOf([]byte(name)) {
@@ -68,8 +68,9 @@ func newEdit(c *config.HeaderEdit) (e edit) {
 	return e
 }
 
-// takes reports whether a field is removed or replaced. An underscore counts as the dash
-// that CGI makes of both, or a client could bring back what is not to be believed of it.
+// takes reports whether a field is removed or replaced. An underscore counts as a dash,
+// as in CGI; otherwise a client could send a field that isn't to be believed under its
+// other name.
 func (e *edit) takes(name []byte) bool {
 	if e.underscored.takes(name) {
 		return true
@@ -85,7 +86,8 @@ func (e *edit) takes(name []byte) bool {
 	return false
 }
 
-// sameInCGI is same for names that CGI makes one of: RFC 3875 section 4.1.18.
+// sameInCGI reports whether CGI maps a name to the same variable as word: RFC 3875
+// section 4.1.18.
 func sameInCGI(name []byte, word string) bool {
 	if len(name) != len(word) {
 		return false
@@ -98,7 +100,7 @@ func sameInCGI(name []byte, word string) bool {
 	return true
 }
 
-// has is takes for a name in lower case.
+// has is like takes, for a name in lower case.
 func (e *edit) has(name string) bool {
 	for _, no := range e.names {
 		if no == name {
@@ -108,5 +110,5 @@ func (e *edit) has(name string) bool {
 	return false
 }
 
-// trailer reports whether a field of a trailer section goes through.
+// trailer reports whether a trailer field is passed on.
 func (e *edit) trailer(name []byte) bool { return message.IsTrailer(name) && !e.takes(name) }

@@ -7,15 +7,15 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// serverFailed records that the connection to the server is of no more use, for a reason, and goes on with another
-// one, or answers, or breaks the answer off.
+// serverFailed closes a connection that has failed, for a reason. It tries another server, or answers with an
+// error, or aborts the answer if it has begun.
 func (x *Relay) serverFailed(why upstream.Reason) {
 	l := x.link
 	connecting, begun := l.conn.Connecting(), l.call.HasBegun()
-	// A server may close a connection that was idle, at any time. That the request came
-	// too late is nobody's failure.
+	// A server may close a connection that was idle, at any time. A request that crosses the
+	// close is nobody's failure.
 	stale := l.used && !begun && (why == upstream.ClosedEarly || why == upstream.Reset)
-	x.unlink()
+	x.detach()
 	l.conn.Close()
 	if !stale {
 		x.blame(why)
@@ -34,31 +34,31 @@ func (x *Relay) serverFailed(why upstream.Reason) {
 	}
 }
 
-// unavailable answers when there is no server to be had.
+// unavailable answers when no server is available.
 func (x *Relay) unavailable(why upstream.Why) {
 	if x.failed > 0 {
-		x.fail(x.gateway()) // those that there were have failed
+		x.fail(x.gateway()) // those that were tried have failed
 		return
 	}
 	x.tell("", why.String())
 	x.fail(503)
 }
 
-// fail answers in the server's place.
+// fail answers with an error in the server's place.
 func (x *Relay) fail(status int) {
 	s := x.s
-	x.release()
+	x.end()
 	s.Fail(status)
 }
 
-// abort ends an answer that can't be brought to its end.
+// abort ends an answer that can't be completed.
 func (x *Relay) abort() {
 	s := x.s
-	x.release()
+	x.end()
 	s.Abort()
 }
 
-// failOrAbort does what can still be done.
+// failOrAbort answers with an error, or aborts the answer if it has begun.
 func (x *Relay) failOrAbort(status int) {
 	if x.answered {
 		x.abort()
@@ -67,12 +67,12 @@ func (x *Relay) failOrAbort(status int) {
 	}
 }
 
-// release ends the use of the server and closes the connection to it: with RST if the server hasn't taken
-// all, for an end that comes after that may never reach it. The relay is over.
-func (x *Relay) release() {
+// end ends the relay and closes its connection to the server: with RST if the server hasn't acknowledged
+// everything, since a FIN might then never reach it.
+func (x *Relay) end() {
 	l := x.link
-	x.leave()
-	x.recycle()
+	x.endUse()
+	x.free()
 	if l == nil {
 		return
 	}
@@ -91,14 +91,14 @@ func (x *Relay) ended() {
 	}
 }
 
-// timedOut is called when the server was waited for long enough.
+// timedOut is called when the timeout of the connection to the server has passed.
 func (x *Relay) timedOut() {
 	u := x.link.conn
 	switch {
 	case u.Connecting():
 		x.serverFailed(upstream.ConnectTimeout)
 	case x.s.Unsent() > 0:
-		u.SetTimeout(x.route.patience) // it is the client that is waited for
+		u.SetTimeout(x.route.patience) // we wait for the client, not for the server
 	case !x.s.BodyRead():
 		x.failOrAbort(408) // the client is too slow with its request
 	default:
@@ -112,7 +112,7 @@ func (x *Relay) closed(cause unix.Errno) {
 	case 0:
 		x.ended() // and the server takes nothing either
 	case unix.ECANCELED:
-		x.unlink() // by this process, which ends: the client's turn comes
+		x.detach() // this process is ending, and cuts the client's connection next
 	default:
 		x.serverFailed(reasonOf(cause, x.link.conn.Connecting()))
 	}
@@ -132,9 +132,9 @@ func (x *Relay) Ended() bool { return false }
 // Gone implements stream.Responder.
 func (x *Relay) Gone(_ unix.Errno, away bool) {
 	if away {
-		x.leave() // another process has both connections
-		x.recycle()
+		x.endUse() // another process has both connections now
+		x.free()
 		return
 	}
-	x.release()
+	x.end()
 }

@@ -6,10 +6,10 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// origin is what a server is told of where a request came from.
+// origin is what a server is told about a request's client.
 type origin struct {
 	client  netip.Addr // the zero Addr for a Unix socket's client
-	trusted bool       // what the client says of others is believed
+	trusted bool       // the client's Forwarded and X-Forwarded-… fields are believed
 	secure  bool       // its connection is encrypted
 }
 
@@ -21,7 +21,7 @@ func (o *origin) scheme() string {
 	return "http"
 }
 
-// forwarding has which of the fields are there, or are to be.
+// forwarding is a set of forwarding fields: those that are there, or those to be set.
 type forwarding struct{ addr, proto, host, all bool }
 
 // note records a field.
@@ -39,8 +39,8 @@ func (f *forwarding) note(name []byte) {
 }
 
 // appendForwarding appends what a server is told of the client: X-Forwarded-For, -Proto
-// and -Host, and Forwarded, RFC 7239. told has what was believed of what came: lists
-// are continued, of the others nothing is set.
+// and -Host, and Forwarded, RFC 7239. told says which fields came and were believed:
+// lists are continued, the others are left as they are.
 func (p *Rules) appendForwarding(b []byte, r *message.Request, o *origin, told *forwarding) []byte {
 	if p.tells.addr && o.client.IsValid() {
 		b = append(b, "X-Forwarded-For: "...)
@@ -73,18 +73,18 @@ func appendElement(b []byte, r *message.Request, o *origin) []byte {
 		b = append(b, "for=unknown"...)
 	case addr.Is4():
 		b = addr.AppendTo(append(b, "for="...))
-	default: // brackets and colons want quotes, section 6
+	default: // brackets and colons need quotes, section 6
 		b = append(addr.WithZone("").AppendTo(append(b, `for="[`...)), `]"`...)
 	}
 	if len(r.Authority) > 0 {
-		// Of what an authority may have, nothing needs a backslash.
+		// Nothing that an authority may contain needs a backslash.
 		b = append(append(append(b, `;host="`...), r.Authority...), '"')
 	}
 	return append(append(append(b, ";proto="...), o.scheme()...), "\r\n"...)
 }
 
-// appendJoined appends the values of all fields of a name as one list, with a comma
-// behind each.
+// appendJoined appends the values of all fields of a name as one list, with a comma after
+// each.
 func appendJoined(b, lines []byte, lower string) []byte {
 	for len(lines) > 0 {
 		var name, value []byte

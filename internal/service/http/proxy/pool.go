@@ -11,11 +11,11 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// sendTimeout is how long a server may take nothing of what is sent to it.
+// sendTimeout is how long a server may read nothing of what is sent to it.
 const sendTimeout = 60 * time.Second
 
 // Pool has one event loop's connections to the servers of an upstream. All listeners of
-// the loop share it.
+// the loop share a pool.
 type Pool struct {
 	loop    *eventloop.Loop
 	svc     *eventloop.Service
@@ -28,33 +28,33 @@ type Pool struct {
 	connect, idle eventloop.Class
 
 	shelves map[*upstream.Server]*shelf
-	kept    int     // connections on all shelves
-	free    []*link // room that is used again
+	kept    int     // idle connections on all shelves
+	free    []*link // links to be reused
 }
 
-// shelf has the idle connections to one server, the latest on top.
+// shelf has the idle connections to one server, the one used last on top.
 type shelf struct{ top *link }
 
-// link is one connection to a server. While it is idle it is on a shelf, and while it
-// isn't it belongs to a relay or a tunnel.
+// link is one connection to a server. While it is idle it is on a shelf; otherwise it
+// belongs to a relay or a tunnel.
 type link struct {
 	pool   *Pool
 	server *upstream.Server // nil if it came from another process and is no longer configured
 	conn   *eventloop.Conn
-	user   user        // what it is in use for; nil while it is idle
+	user   user        // the relay or tunnel that uses it; nil while it is idle
 	used   bool        // an earlier request was answered on it
-	call   stream.Call // kept with the room
-	// adopted says that it came in use from another process, and the server counts that,
-	// and no relay knows it yet.
+	call   stream.Call // kept for reuse with the link
+	// adopted says that the connection came from another process in use: the server counts
+	// it, but no relay has it yet.
 	adopted bool
 
 	shelf       *shelf // nil unless it is idle
 	above, next *link  // on the shelf
 }
 
-// NewPool makes the pool of a chooser's upstream for its loop. tell is told of failures, by
-// the loop: it must not block.
-// newCall makes the servers' framing.
+// NewPool makes the pool of a chooser's upstream for its loop. tell is called by the loop
+// for each failure, and must not block. newCall makes a call, in the framing that servers
+// are spoken to.
 func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure), newCall func() stream.Call) *Pool {
 	conf := c.Conf()
 	p := &Pool{
@@ -67,12 +67,12 @@ func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure),
 	return p
 }
 
-// Service is that of the pool's connections: what comes from another process under the
-// upstream's name arrives there.
+// Service returns the event loop's service for the pool's connections. Those that come
+// from another process under the upstream's name arrive there.
 func (p *Pool) Service() *eventloop.Service { return p.svc }
 
 // take returns the idle connection to a server that was used last, nil if there is none.
-// With alive it must not have been closed at the other end, as far as can be known.
+// If alive is set it skips those that are known to be closed by the server.
 func (p *Pool) take(s *upstream.Server, alive bool) *link {
 	sh := p.shelves[s]
 	if sh == nil {
@@ -110,10 +110,10 @@ func (p *Pool) put(l *link) {
 	l.conn.SetTimeout(p.idle)
 }
 
-// maxShelves is how many there are before those are looked for that nobody needs.
+// maxShelves is how many shelves there may be before empty ones are removed.
 const maxShelves = 512
 
-// clear throws empty shelves away: names lead to ever new addresses.
+// clear removes empty shelves: a name may lead to ever new addresses.
 func (p *Pool) clear() {
 	if len(p.shelves) < maxShelves {
 		return
@@ -142,7 +142,7 @@ func (p *Pool) unshelve(l *link) {
 	p.kept--
 }
 
-// link returns room for a connection.
+// link returns a link for a connection, a reused one if there is one.
 func (p *Pool) link(s *upstream.Server, c *eventloop.Conn) *link {
 	var l *link
 	if n := len(p.free); n > 0 {
@@ -155,8 +155,8 @@ func (p *Pool) link(s *upstream.Server, c *eventloop.Conn) *link {
 	return l
 }
 
-// drop takes a closed connection's room back.
-func (l *link) drop() {
+// free keeps the link of a closed connection for reuse.
+func (l *link) free() {
 	p := l.pool
 	if p == nil {
 		return
@@ -171,5 +171,5 @@ func (l *link) drop() {
 	}
 }
 
-// maxFree bounds the idle room that is kept for later, of each kind.
+// maxFree bounds what is kept for reuse, of each kind.
 const maxFree = 256

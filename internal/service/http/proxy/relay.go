@@ -11,9 +11,11 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// Relay implements stream.Responder: one request that a server is to answer.
+// Relay implements stream.Responder: it passes one request to a server and the response
+// to the client.
 //
-// Invariant: s is nil when the stream is over, and link is nil while there is no connection.
+// Invariant: s is nil when the stream is over, and link is nil while there is no connection
+// to a server.
 type Relay struct {
 	attempts
 	route  *Route
@@ -21,29 +23,29 @@ type Relay struct {
 	link   *link
 	origin origin
 
-	body   []byte // of the request, if it came whole
-	whole  bool   // …did: it can be sent once more
+	body   []byte // the request's body, if it came whole
+	whole  bool   // it did: the request can be sent again
 	method []byte // "GET", "HEAD" or nil for others
 	minor  byte   // of the client's HTTP/1.minor
-	safe   bool   // to be repeated if it wasn't answered
+	safe   bool   // it may be repeated if it wasn't answered
 
-	answered bool // a head has gone to the client
+	answered bool // the client has been sent a head
 
-	in, out uint64 // bytes of connections to the server that were left
+	in, out uint64 // bytes from and to the server, on connections that are no longer in use
 }
 
-// relaySize is what a relay is counted with, beside the body that it keeps, in bytes; callSize about what a
-// call takes.
+// relaySize is the memory counted for a relay, without the body that it keeps; callSize is about the size
+// of a call. Bytes.
 const (
 	relaySize = int(unsafe.Sizeof(Relay{})+unsafe.Sizeof(link{})) + callSize
 	callSize  = 256
 )
 
-// maxKept bounds the room of a relay that is used again, in bytes.
+// maxKept bounds the buffer of a relay that is kept for reuse, in bytes.
 const maxKept = 16 << 10
 
-// recycle keeps the relay's room for another. The stream is over, or another's.
-func (x *Relay) recycle() {
+// free keeps the relay for reuse. The stream is over, or has another responder.
+func (x *Relay) free() {
 	h, body := x.hub, x.body
 	*x = Relay{}
 	if cap(body) <= maxKept {
@@ -52,7 +54,7 @@ func (x *Relay) recycle() {
 	}
 }
 
-// attempt gets a connection to a server and sends the request, or fails.
+// attempt takes or makes a connection to a server and sends the request, or fails.
 func (x *Relay) attempt() {
 	x.s.Busy(true) // until there is a connection
 	for {
@@ -82,13 +84,13 @@ func (x *Relay) attempt() {
 	}
 }
 
-// use takes a connection for the request.
+// use takes a connection into use for the request.
 func (x *Relay) use(l *link) {
 	l.user, x.link = x, l
 	l.call.Begin(l.conn, x.method)
 }
 
-// connected sends the request on the connection that there is for it by then.
+// connected sends the request on the relay's connection, which is open.
 func (x *Relay) connected() {
 	h, l := x.hub, x.link
 	u := l.conn
@@ -125,7 +127,7 @@ func (x *Relay) Trailer(name, value []byte) {
 func (x *Relay) Came(end bool) (to *eventloop.Conn) {
 	l := x.link
 	switch {
-	case l == nil: // this process ends
+	case l == nil: // this process is ending
 		return nil
 	case !end:
 		l.conn.SetTimeout(x.hub.body)
@@ -139,7 +141,7 @@ func (x *Relay) Came(end bool) (to *eventloop.Conn) {
 	return l.conn
 }
 
-// received takes input from the server, and returns how much of it.
+// received consumes input from the server, and returns how much.
 func (x *Relay) received(in []byte) (n int) {
 	for {
 		l := x.link
@@ -157,8 +159,7 @@ func (x *Relay) received(in []byte) (n int) {
 				return n
 			}
 		case stream.Switch:
-			// A tunnel begins where the request has ended: what is left of a body would be read as the new
-			// protocol.
+			// A tunnel begins after the request: the rest of a body would be read as the new protocol.
 			if !x.s.BodyRead() {
 				x.serverFailed(upstream.Malformed)
 				return len(in)
@@ -180,15 +181,15 @@ func (x *Relay) received(in []byte) (n int) {
 	}
 }
 
-// response is what the client gets of the server's head.
+// response returns what the client is sent of the server's head.
 func (x *Relay) response() *message.Response {
 	h := x.hub
 	h.room = x.route.composeResponse(&h.resp, h.room, x.link.call.Response(), x.minor == 1)
 	return &h.resp
 }
 
-// interim passes on a 1xx head. It reports whether the server waits for the client: who floods it with these
-// doesn't flood us.
+// interim passes on a 1xx head. It reports whether the server has to wait for the client, so that a server
+// that sends many of them doesn't fill our memory.
 func (x *Relay) interim() (wait bool) {
 	if x.minor == 0 {
 		return false
@@ -200,17 +201,17 @@ func (x *Relay) interim() (wait bool) {
 	return x.s.Throttle(u)
 }
 
-// head passes on a head, which follow bytes of what came with it.
+// head passes on a head, followed by that many bytes that came with it.
 func (x *Relay) head(follow int) {
 	x.pool.chooser.Succeeded(x.server, x.hub.loop.Monotonic())
 	x.answered = true
 	x.s.Head(x.response(), min(follow, maxFollow))
 }
 
-// maxFollow bounds the room for content behind a head, in bytes.
+// maxFollow bounds the room reserved for content after a head, in bytes.
 const maxFollow = 64 << 10
 
-// flow has the client get what was queued, and waits for more.
+// flow sends the client what is queued, and waits for more.
 func (x *Relay) flow() {
 	l := x.link
 	if !x.answered {
@@ -226,36 +227,36 @@ func (x *Relay) flow() {
 	x.s.Throttle(l.conn)
 }
 
-// passed is called when all of the content has gone by. What lies behind it has not been read: whoever
-// got the connection next would take it for the answer.
+// passed is called when the loop has passed on all of the content. The connection isn't reused if
+// there are bytes after it: they would be taken for the next answer.
 func (x *Relay) passed() { x.complete(x.link.conn.Silent()) }
 
 // complete ends a stream whose answer has been passed on whole. clean says that the server has sent nothing
-// behind it.
+// after it.
 func (x *Relay) complete(clean bool) {
 	l, s := x.link, x.s
 	s.Passed(int64(l.conn.Passed()))
 	reuse := l.call.Reusable() && s.BodyRead() && clean && !l.conn.HasEnded() && !l.conn.HasOutput()
-	x.leave()
+	x.endUse()
 	if reuse {
 		l.pool.put(l)
 	} else {
 		l.conn.Close()
 	}
-	x.recycle()
+	x.free()
 	s.End()
 }
 
-// leave ends the use of the server. Its connection is not touched.
-func (x *Relay) leave() {
+// endUse ends the use of the server. The connection to it stays open.
+func (x *Relay) endUse() {
 	if x.link != nil {
-		x.unlink()
+		x.detach()
 	}
 	x.done(x.takeBytes())
 }
 
-// unlink parts the relay from its connection to a server.
-func (x *Relay) unlink() {
+// detach separates the relay from its connection to a server, which stays open.
+func (x *Relay) detach() {
 	l := x.link
 	in, out := l.call.Bytes()
 	x.in += in + l.conn.Passed()
@@ -264,7 +265,8 @@ func (x *Relay) unlink() {
 	l.user, x.link = nil, nil
 }
 
-// takeBytes returns how many bytes came from the server and went to it, once.
+// takeBytes returns how many bytes came from the server and went to it since the last
+// call.
 func (x *Relay) takeBytes() (in, out uint64) {
 	in, out = x.in, x.out
 	x.in, x.out = 0, 0

@@ -2,8 +2,8 @@ package proxy
 
 import "reuseportd/internal/service/http/message"
 
-// composeResponse makes the response that a client gets of a server's, in a buffer whose room is used again.
-// trailers says that the client gets fields behind the content if the server sends some.
+// composeResponse makes the client's response from the server's r, in out and the buffer b, which are
+// reused. trailers says that trailer fields are passed on if the server sends some.
 func (p *Rules) composeResponse(out *message.Response, b []byte, r *message.Response, trailers bool) []byte {
 	b = b[:0]
 	*out = message.Response{
@@ -21,7 +21,7 @@ func (p *Rules) composeResponse(out *message.Response, b []byte, r *message.Resp
 			out.Dated = true
 		case role == message.RoleUpgrade && r.Status == 101:
 		case role == message.RoleUpgrade && r.Status == 426:
-			out.Upgrade = true // what the client is to speak instead: RFC 9110 section 15.5.22
+			out.Upgrade = true // 426 names the protocol to use instead: RFC 9110 section 15.5.22
 		case role == message.RoleTrailer && trailers && r.Chunked:
 		case role >= message.RoleHop && role <= message.RoleUpgrade, r.Named.Take(name):
 			continue

@@ -13,13 +13,13 @@ import (
 
 // What a relay or a tunnel holds goes to another process as data.
 
-// State is what a relay holds, but for its stream and its call.
+// State is what a relay holds, without its stream and its call.
 type State struct {
 	Body     []byte // of the request, if it came whole
 	Whole    bool
-	Used     bool // the connection to the server had answered before
+	Used     bool // an earlier request was answered on the connection to the server
 	Failed   int  // attempts
-	Answered bool // a head has gone to the client
+	Answered bool // the client has been sent a head
 }
 
 // State returns what the relay holds, and its call: it must have a connection.
@@ -36,8 +36,8 @@ func (st *State) Record(r *pack.Record) {
 	r.Bool(&st.Answered)
 }
 
-// Freeze implements stream.Responder: of a relay that has no connection it isn't called, for its stream is
-// busy.
+// Freeze implements stream.Responder. It isn't called while the relay has no connection, since its stream
+// is busy then.
 func (x *Relay) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
 	r := pack.Writing(b)
 	st, call := x.State()
@@ -47,7 +47,7 @@ func (x *Relay) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
 	return stream.KindRelay, r.Written(), nil
 }
 
-// Thaw makes a relay of what Freeze has written: see Resume.
+// Thaw makes a relay from what Freeze has written: see Resume.
 func (rt *Route) Thaw(s stream.Stream, r *message.Request, u *eventloop.Conn, b []byte) (*Relay, error) {
 	var st State
 	var where []byte
@@ -59,9 +59,9 @@ func (rt *Route) Thaw(s stream.Stream, r *message.Request, u *eventloop.Conn, b 
 	return rt.Resume(s, r, u, st, func(call stream.Call) error { return call.Thaw(r, where) })
 }
 
-// Resume makes the relay of a stream whose request came to another process, and of its connection to a
-// server, which was thawed before it; where brings the call to where it was. There is none if the route
-// leads to another upstream, or that hasn't the server any more.
+// Resume makes the relay for a stream that another process has begun. u is its connection to a server,
+// which has been thawed before; where restores the state of the call. It returns an error if the route
+// leads to another upstream, or the upstream doesn't have the server any more.
 func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, st State, where func(stream.Call) error) (*Relay, error) {
 	l := linkOf(u)
 	switch {
@@ -78,7 +78,7 @@ func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, 
 	x.body, x.whole, x.failed, x.answered = append(x.body, st.Body...), st.Whole, st.Failed, st.Answered
 	x.server, l.used, l.adopted = l.server, st.Used, false
 	l.user, x.link = x, l
-	// What was passed before is counted where that was.
+	// The process in which bytes were passed has counted them.
 	x.in, x.out = -u.Passed(), -s.Took()
 	s.Deadline(rt.total)
 	if s.BodyRead() {
@@ -89,7 +89,7 @@ func (rt *Route) Resume(s stream.Stream, r *message.Request, u *eventloop.Conn, 
 	return x, nil
 }
 
-// linkOf returns the link of a connection to a server, nil if it is none.
+// linkOf returns the link of a connection, nil if it isn't one to a server.
 func linkOf(c *eventloop.Conn) *link {
 	if c == nil {
 		return nil
@@ -98,15 +98,16 @@ func linkOf(c *eventloop.Conn) *link {
 	return l
 }
 
-// Freeze implements stream.Responder: it says whether the tunnel ends at a time. All else is the loop's.
+// Freeze implements stream.Responder. It writes whether the tunnel has a deadline; the loop has
+// everything else.
 func (t *Tunnel) Freeze(b []byte) (kind stream.Kind, out []byte, fds []int) {
 	r := pack.Writing(b)
 	r.Bool(&t.deadline)
 	return stream.KindTunnel, r.Written(), nil
 }
 
-// ThawTunnel makes a tunnel of a stream from another process, and of its connection to a server, which was
-// thawed before it. How much of its deadline is left, the loop knows.
+// ThawTunnel makes the tunnel for a stream from another process, whose connection to a server has been
+// thawed before. The loop knows how much of its deadline is left.
 func (h *Hub) ThawTunnel(s stream.Stream, client *eventloop.Conn, b []byte) (*Tunnel, error) {
 	var deadline bool
 	in, u := pack.Reading(b), client.Partner()
@@ -124,6 +125,6 @@ func (h *Hub) ThawTunnel(s stream.Stream, client *eventloop.Conn, b []byte) (*Tu
 	return t, nil
 }
 
-// longTunnel is the class of a tunnel's deadline that came from another process, which said how much of it
-// is left.
+// longTunnel is the nominal deadline of a tunnel from another process. How much of it is left comes with
+// the connection.
 const longTunnel = 10_000 * time.Hour

@@ -10,22 +10,23 @@ import (
 	"reuseportd/internal/upstream"
 )
 
-// Hub is what the routes of one site share in one loop.
+// Hub is what the proxied routes of one site share in one loop.
 type Hub struct {
 	loop     *eventloop.Loop
-	listener string // its name, for what is told of failures
-	// body is of servers while a request's body is awaited, quiet of tunnels.
+	listener string // its name, for reports of failures
+	// body is the timeout of servers while a request's body is awaited, quiet that of
+	// tunnels.
 	body, quiet eventloop.Class
 
-	relays eventloop.Spare[*Relay] // room that is used again
+	relays eventloop.Spare[*Relay] // relays to be reused
 	opts   message.Options
-	room   []byte // of heads that are composed
+	room   []byte // for heads that are being composed
 	req    message.Request
 	resp   message.Response
 }
 
-// NewHub makes the hub of a loop. body is how long a piece of a request's body may take, quiet how long
-// nothing may move in a tunnel.
+// NewHub makes the hub of a loop. body is how long to wait for the next piece of a request's body,
+// quiet how long a tunnel may be without traffic.
 func NewHub(l *eventloop.Loop, listener string, body, quiet time.Duration) *Hub {
 	h := &Hub{loop: l, listener: listener, body: l.Class(body), quiet: l.Class(quiet)}
 	l.OnTrim(func() { h.relays.Trim(func(*Relay) {}) })
@@ -40,7 +41,7 @@ type Route struct {
 	patience, total eventloop.Class // of ResponseTimeout and TotalTimeout
 }
 
-// Route returns the route of some rules, whose upstream's pool is given.
+// Route returns the route for rules; pool is that of their upstream.
 func (h *Hub) Route(p *Rules, pool *Pool) *Route {
 	return &Route{
 		Rules: p, hub: h, pool: pool,
@@ -62,7 +63,7 @@ func (rt *Route) Serve(s stream.Stream, r *message.Request, body []byte) stream.
 	return x
 }
 
-// relay begins a relay for a request.
+// relay makes a relay for a request.
 func (rt *Route) relay(s stream.Stream, r *message.Request) *Relay {
 	x, ok := rt.hub.relays.Take()
 	if !ok {
@@ -85,7 +86,7 @@ func (rt *Route) relay(s stream.Stream, r *message.Request) *Relay {
 
 var get, head = []byte("GET"), []byte("HEAD")
 
-// key is what a server is chosen by, where that matters.
+// key returns the hash key by which a server is chosen, if the upstream uses one.
 func (rt *Route) key(r *message.Request, o *origin) uint64 {
 	conf := rt.pool.conf
 	switch {
@@ -100,10 +101,10 @@ func (rt *Route) key(r *message.Request, o *origin) uint64 {
 			return upstream.KeyOf(value)
 		}
 	}
-	return upstream.KeyOfAddr(o.client) // or all clients without it would have one server
+	return upstream.KeyOfAddr(o.client) // otherwise all clients without the field would share one server
 }
 
-// options reads the names in a request's Connection beyond those that are known.
+// options reads the names in a request's Connection beyond those known to message.
 func (h *Hub) options(r *message.Request) (o message.Options, ok bool) {
 	if r.MoreOptions == 0 {
 		return nil, true

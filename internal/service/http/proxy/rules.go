@@ -8,21 +8,22 @@ import (
 	"reuseportd/internal/service/http/message"
 )
 
-// Rules are how a route passes requests on, compiled: what a server is told, and what a client. They
-// never change.
+// Rules are the compiled configuration of a proxied route: what a server is sent, and what a client.
+// They never change.
 type Rules struct {
 	prefix   string // the route's path
 	strip    bool
 	host     string // config.Proxy.Host
 	trusted  []netip.Prefix
-	tells    forwarding // the fields that are set: those that the configuration doesn't edit
+	tells    forwarding // the fields that are set here: those that the configuration doesn't edit
 	request  edit
 	response edit
 	conf     *config.Proxy
 }
 
-// NewRules compiles a configuration of a route at a path. What clients at trusted addresses say of others
-// is believed; underscores says that fields with underscores in their names are passed on.
+// NewRules compiles a configuration of a route at a path. trusted are the addresses of clients whose
+// Forwarded and X-Forwarded-… fields are believed; underscores says that fields with underscores in their
+// names are passed on.
 func NewRules(c *config.Proxy, prefix string, trusted []netip.Prefix, underscores bool) *Rules {
 	p := &Rules{
 		prefix: prefix, strip: c.StripPrefix, host: c.Host, trusted: trusted,
@@ -38,7 +39,7 @@ func NewRules(c *config.Proxy, prefix string, trusted []netip.Prefix, underscore
 	return p
 }
 
-// origin judges a client's address.
+// origin returns what is known of a client by its address.
 func (p *Rules) origin(addr netip.Addr) origin {
 	o := origin{client: addr.Unmap()}
 	for _, t := range p.trusted {
@@ -50,12 +51,13 @@ func (p *Rules) origin(addr netip.Addr) origin {
 // Upstream is the name of the upstream that requests go to.
 func (p *Rules) Upstream() string { return p.conf.Upstream }
 
-// Strips reports whether servers don't see the route's own path.
+// Strips reports whether the route's own path is removed from what servers get.
 func (p *Rules) Strips() bool { return p.strip }
 
-// composeRequest makes the request that a server gets, in a buffer whose room is used again. Nothing is copied
-// from the client's as a block: each part was parsed, and is written in the one way that all servers
-// read alike. server is what the server's Host field would be, opts are the names in r's Connection.
+// composeRequest makes the server's request from the client's r, in out and the buffer b, which are reused. No
+// block of the client's bytes is copied: each part was parsed, and is written in the one form that all servers
+// read alike. server is the Host field to send if the configuration asks for the server's own or the client
+// sent none, opts are the names in r's Connection.
 func (p *Rules) composeRequest(out *message.Request, b []byte, r *message.Request, o origin, server string, opts message.Options) []byte {
 	b = p.appendTarget(b[:0], r)
 	target := len(b)
@@ -79,8 +81,8 @@ func (p *Rules) composeRequest(out *message.Request, b []byte, r *message.Reques
 	return b
 }
 
-// appendFields appends the fields that go through, in their order. It records which of
-// those of earlier proxies are believed.
+// appendFields appends the fields that are passed on, in their order. It records which
+// fields of earlier proxies are believed.
 func (p *Rules) appendFields(b []byte, r *message.Request, o *origin, opts message.Options, told *forwarding) []byte {
 	for lines := r.Lines; len(lines) > 0; {
 		var name, value []byte
@@ -98,7 +100,7 @@ func (p *Rules) appendFields(b []byte, r *message.Request, o *origin, opts messa
 				continue
 			}
 			if told.note(name); role == message.RoleForwarded {
-				continue // continued behind all others
+				continue // continued after all others
 			}
 		case role == message.RoleTrailer && r.Chunked:
 		case role == message.RoleUpgrade && r.Upgrade:
@@ -115,13 +117,13 @@ func (p *Rules) appendFields(b []byte, r *message.Request, o *origin, opts messa
 // Base is the route's path without a slash at its end.
 func (p *Rules) Base() string { return strings.TrimSuffix(p.prefix, "/") }
 
-// appendTarget appends the path as it came, but for dot segments, and the query. The route's own
-// path is taken off, or, where its slashes came encoded or twice, said as the route
-// says it: so it is the same path to servers that mind such, and to those that don't.
+// appendTarget appends the path as it was sent, without dot segments, and the query. The route's
+// own path is removed if the configuration says so. If its slashes were sent encoded or
+// repeated, it is written as the configuration has it, so that all servers read the same path.
 func (p *Rules) appendTarget(b []byte, r *message.Request) []byte {
 	base, from := p.Base(), len(b)
 	switch end, plain, ok := message.Within(r.Sent, base); {
-	case !ok: // which can't be
+	case !ok: // impossible: the route was found by this path
 		b = message.AppendEncoded(b, r.Path)
 	case p.strip:
 		b = message.AppendBelow(b, r.Sent[end:])

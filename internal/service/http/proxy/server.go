@@ -10,26 +10,26 @@ import (
 	"reuseportd/internal/pack"
 )
 
-// user is what a connection to a server is in use for: a relay or a tunnel.
+// user is what uses a connection to a server: a relay or a tunnel.
 type user interface {
 	connected()
 	received(in []byte) int
-	passed() // the last of what Pass was told of
+	passed() // all that Pass was asked for has been passed
 	ended()
 	timedOut()
-	closed(cause unix.Errno) // by the loop
+	closed(cause unix.Errno) // the loop has closed the connection
 }
 
-// NewService makes the service of those connections to servers that come from another process together
-// with a client's. The pools are those of the upstreams, by name.
+// NewService makes the service for connections to servers that come from another process together with
+// a client's. pools has the upstreams' pools by name.
 func NewService(l *eventloop.Loop, pools map[string]*Pool) *eventloop.Service {
 	return l.NewService(&ends{pools: pools}, sendTimeout)
 }
 
-// ends is what is done with connections to servers. Who uses one decides; one that is idle is closed,
-// whatever comes.
+// ends handles the events of connections to servers. A connection's user decides; an idle one is
+// closed, whatever the event.
 type ends struct {
-	pools map[string]*Pool // for those that come from another process
+	pools map[string]*Pool // for connections from another process
 }
 
 // Opened sends the request that the connection was made for.
@@ -42,8 +42,8 @@ func (e *ends) Opened(c *eventloop.Conn) {
 	}
 }
 
-// Received reads a response. A server that speaks unasked is not to be trusted with a
-// request: what it has said would be taken for the answer.
+// Received reads a response. An idle connection on which the server sends something can't
+// be used again: those bytes would be taken for the answer to the next request.
 func (e *ends) Received(c *eventloop.Conn, in []byte) int {
 	l := c.State.(*link)
 	if l.user == nil {
@@ -53,19 +53,19 @@ func (e *ends) Received(c *eventloop.Conn, in []byte) int {
 	return l.user.received(in)
 }
 
-// Passed is called when all of a response's content has gone by. What lies behind it has not
-// been read: whoever got the connection next would take it for the answer.
+// Passed is called when the loop has passed on all of a response's content. Bytes after it
+// have not been read; the connection's next user would take them for the answer.
 func (e *ends) Passed(c *eventloop.Conn) {
 	if u := c.State.(*link).user; u != nil {
 		u.passed()
 	}
 }
 
-// Flushed has nothing to do: whole messages are queued.
+// Flushed has nothing to do, since messages are queued whole.
 func (e *ends) Flushed(*eventloop.Conn) {}
 
-// Ended is the end of a response that has no other, of a tunnel's one side, or of a
-// connection that is of no more use.
+// Ended is called when the server has shut down its side: the end of a response that
+// lasts until then, of one side of a tunnel, or of an idle connection.
 func (e *ends) Ended(c *eventloop.Conn) {
 	if u := c.State.(*link).user; u != nil {
 		u.ended()
@@ -74,7 +74,7 @@ func (e *ends) Ended(c *eventloop.Conn) {
 	}
 }
 
-// TimedOut gives up waiting.
+// TimedOut tells the connection's user, or closes an idle connection.
 func (e *ends) TimedOut(c *eventloop.Conn) {
 	if u := c.State.(*link).user; u != nil {
 		u.timedOut()
@@ -83,16 +83,16 @@ func (e *ends) TimedOut(c *eventloop.Conn) {
 	}
 }
 
-// Closed tells who uses the connection.
+// Closed tells the connection's user.
 func (e *ends) Closed(c *eventloop.Conn) {
 	l := c.State.(*link)
 	if l.user != nil {
 		l.user.closed(c.Loop().Cause())
 	}
-	l.drop()
+	l.free()
 }
 
-// kindServer is the form in which a connection to a server is frozen: an idle one, or one in use.
+// kindServer is the form in which a connection to a server is frozen, idle or in use.
 const kindServer = "http-upstream.1"
 
 var errState = fmt.Errorf("the state of a connection to a server is not understood: %w", pack.ErrMalformed)
@@ -100,7 +100,8 @@ var errState = fmt.Errorf("the state of a connection to a server is not understo
 // Kind implements eventloop.Mover.
 func (e *ends) Kind(*eventloop.Conn) string { return kindServer }
 
-// use is http-upstream.1: whose connection it is, and whether it is in use.
+// use is what http-upstream.1 holds: the connection's upstream and server, and whether it
+// is in use.
 type use struct {
 	upstream, server []byte
 	busy             bool
@@ -112,7 +113,8 @@ func (u *use) record(r *pack.Record) {
 	r.Bool(&u.busy)
 }
 
-// Freeze implements eventloop.Mover. An idle connection isn't to be taken for a request any more.
+// Freeze implements eventloop.Mover. It takes an idle connection off its shelf, so that no
+// request gets it.
 func (e *ends) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	l := c.State.(*link)
 	u := use{busy: l.user != nil}
@@ -128,8 +130,8 @@ func (e *ends) Freeze(c *eventloop.Conn, b []byte) (out []byte, fds []int) {
 	return r.Written(), nil
 }
 
-// Thaw implements eventloop.Mover. An idle connection is of use only if the server is one of the upstream's
-// still; a tunnel goes on wherever it leads.
+// Thaw implements eventloop.Mover. An idle connection is kept only if the upstream still has the server; a
+// tunnel continues in any case.
 func (e *ends) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 	var u use
 	r := pack.Reading(b)
@@ -144,7 +146,7 @@ func (e *ends) Thaw(c *eventloop.Conn, kind string, b []byte, fds []int) error {
 		c.State = &link{conn: c} // the upstream is gone, and its counters with it
 		return nil
 	}
-	pool.svc.Adopt(c) // it may be kept for further requests, and is then handed over by the upstream's name
+	pool.svc.Adopt(c) // when it is idle it is handed over under the upstream's name
 	l := pool.link(pool.chooser.Adopt(server), c)
 	l.adopted = l.server != nil
 	c.SetTimeout(0)

@@ -10,8 +10,8 @@ import (
 	"reuseportd/internal/service/http/stream"
 )
 
-// Tunnel implements stream.Responder for what has become of an upgraded request: two connections, of which
-// the event loop passes all bytes on. Nothing of them is read here.
+// Tunnel implements stream.Responder for an upgraded request: two connections between which the event loop
+// passes all bytes. None of them is looked at here.
 type Tunnel struct {
 	stream.NoBody
 	attempts
@@ -19,16 +19,15 @@ type Tunnel struct {
 	client   *eventloop.Conn
 	link     *link
 	deadline bool  // the client's connection has one
-	unsent   int64 // bytes that lay in the sockets when the tunnel was found quiet
+	unsent   int64 // bytes not yet acknowledged by the peers when the tunnel was last found quiet
 
-	in, out uint64 // bytes that came from the server and went to it before
+	in, out uint64 // bytes from and to the server before the tunnel began
 }
 
-// tunnelKeepalive finds a server that has gone before the tunnel has been quiet for long enough.
+// tunnelKeepalive notices a server that has vanished, before the tunnel's own timeout.
 var tunnelKeepalive = eventloop.Keepalive{Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
 
-// tunnel passes on a 101. From here on both sides say what they want, and it goes to another process as it
-// is.
+// tunnel passes on a 101. After it both sides send what they want, and it is passed on unchanged.
 func (x *Relay) tunnel() {
 	x.pool.chooser.Succeeded(x.server, x.hub.loop.Monotonic())
 	u := x.link.conn
@@ -39,7 +38,7 @@ func (x *Relay) tunnel() {
 	}
 	t.link.user = t
 	t.client = x.s.Switch(x.response(), t)
-	x.recycle()
+	x.free()
 	u.SetTimeout(t.hub.quiet) // the server's: its client may have a deadline
 	u.KeepAlive(tunnelKeepalive)
 	u.Pass(t.client, -1)
@@ -52,8 +51,8 @@ func (t *Tunnel) connected()          {}
 func (t *Tunnel) received([]byte) int { return 0 }
 func (t *Tunnel) passed()             {}
 
-// timedOut ends a tunnel in which nothing has moved. What one side takes slowly moves, though nothing
-// comes from the other meanwhile.
+// timedOut ends a tunnel in which nothing has moved. Output that a slow side acknowledges counts as
+// movement, even if the other side sends nothing meanwhile.
 func (t *Tunnel) timedOut() {
 	if left := t.client.Unsent() + t.link.conn.Unsent(); left > 0 && left != t.unsent {
 		t.unsent = left
@@ -64,7 +63,7 @@ func (t *Tunnel) timedOut() {
 	t.client.Close()
 }
 
-// ended is called when the server has shut its side.
+// ended is called when the server has shut down its side.
 func (t *Tunnel) ended() { t.pass(t.link.conn, t.client) }
 
 // Ended implements stream.Responder.
@@ -73,39 +72,39 @@ func (t *Tunnel) Ended() bool {
 	return true
 }
 
-// pass passes an end on. When both sides have ended the tunnel has.
+// pass passes the end of one side to the other. The tunnel ends with the second one.
 func (t *Tunnel) pass(from, to *eventloop.Conn) {
 	to.ShutWrite()
 	if !to.HasEnded() {
 		return
 	}
-	t.end()
+	t.detach()
 	from.Finish(false)
 	to.Finish(false)
 	to.Wake()
 }
 
-// end takes the tunnel apart. Its two connections aren't touched.
-func (t *Tunnel) end() {
+// detach separates the tunnel from its two connections, which stay open.
+func (t *Tunnel) detach() {
 	l := t.link
 	in, out := t.in+l.conn.Passed(), t.out+t.s.Took()
 	t.hub.loop.Part(l.conn)
 	l.user = nil
 	t.done(in, out)
-	t.s.Leave()
+	t.s.Detach()
 }
 
 // closed is called when the server's connection has been closed, and Gone when the client's has: by an
-// error, which the other side is to see, or with all that it said passed on, or because another process
-// has the tunnel.
+// error, which the other side must see; or in order, after everything was passed on; or because another
+// process has the tunnel.
 func (t *Tunnel) closed(cause unix.Errno) { t.endOne(t.client, cause) }
 
 // Gone implements stream.Responder.
 func (t *Tunnel) Gone(cause unix.Errno, _ bool) { t.endOne(t.link.conn, cause) }
 
-// endOne ends a tunnel of which one side is left.
+// endOne ends a tunnel that has only one side left.
 func (t *Tunnel) endOne(other *eventloop.Conn, cause unix.Errno) {
-	t.end()
+	t.detach()
 	if cause != 0 {
 		other.Abort()
 		return

@@ -6,11 +6,11 @@ import (
 )
 
 // Call is one request on a connection to a server, and the answer to it: Stream's counterpart. Its user
-// is given what comes from the server in pieces, by Next.
+// pulls what comes from the server in pieces, by Next.
 type Call interface {
-	// Begin is for a request of a method on a connection.
+	// Begin starts a request with a method on a connection.
 	Begin(c *eventloop.Conn, method []byte)
-	// Send queues a request's head, and its body if that is there whole.
+	// Send queues a request's head, and its body if all of it is there.
 	Send(r *message.Request, body []byte)
 	// Data and Trailer queue a request's body as it comes, as Stream's do. End queues its end, and
 	// reports whether there is anything to queue.
@@ -18,7 +18,7 @@ type Call interface {
 	Trailer(name, value []byte)
 	End() bool
 
-	// Next consumes some of the input and says what it was.
+	// Next consumes some of the input and returns n, the number of bytes, and what it was.
 	Next(in []byte) (n int, e Event)
 	// Response is the head of Interim, Switch and Head, Piece the bytes of Data and Trailer: valid until
 	// the next call.
@@ -30,12 +30,13 @@ type Call interface {
 
 	// HasBegun reports whether some of an answer has come.
 	HasBegun() bool
-	// Direct is how many bytes of content come next, without framing; less than 0: as many as there are,
-	// 0: none.
+	// Direct is how many bytes of content come next without framing: 0 is none, less than 0 all until
+	// the connection ends.
 	Direct() int64
-	// Reusable reports whether the server lets the connection live behind a whole answer.
+	// Reusable reports whether the server keeps the connection after a whole answer.
 	Reusable() bool
-	// Freeze appends where the call is, and Thaw goes on from there in another process, behind Begin.
+	// Freeze appends the state of the call. Thaw, called after Begin, continues from it in another
+	// process.
 	Freeze(b []byte) []byte
 	Thaw(r *message.Request, b []byte) error
 
@@ -47,14 +48,14 @@ type Call interface {
 type Event uint8
 
 const (
-	// More says that the input is not enough, or there was none.
+	// More says that more input is needed.
 	More Event = iota
 	Interim
 	Switch
 	Head
 	Data
-	// Trailer comes with an empty piece first, at the end of the content; message.CutLine takes the
-	// others apart.
+	// Trailer comes with an empty piece first, at the end of the content; message.CutLine splits
+	// the others.
 	Trailer
 	Complete
 	Malformed

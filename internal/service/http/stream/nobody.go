@@ -2,7 +2,7 @@ package stream
 
 import "reuseportd/internal/eventloop"
 
-// NoBody is for responders of routes that don't read bodies.
+// NoBody is embedded by responders of routes that don't read bodies.
 type NoBody struct{}
 
 // Data implements Responder.
