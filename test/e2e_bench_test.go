@@ -22,6 +22,7 @@ type bench struct {
 	*exec.Cmd
 	t           *testing.T
 	dir         string
+	workers     map[int]bool // that have been seen
 	out, errOut bytes.Buffer
 }
 
@@ -31,7 +32,7 @@ func newBench(t *testing.T, args ...string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, dir: dir}
+	b := &bench{t: t, dir: dir, workers: make(map[int]bool)}
 	b.Cmd = exec.Command(harness.Build(t), append([]string{"bench", "accept"}, args...)...)
 	b.Env = append(os.Environ(), "TMPDIR="+dir, "REUSEPORTD_BENCH="+dir, "GORACE=atexit_sleep_ms=0")
 	b.Stdout, b.Stderr = &b.out, &b.errOut
@@ -44,17 +45,25 @@ func newBench(t *testing.T, args ...string) *bench {
 	return b
 }
 
-// processes are the bench's and its servers', but for those that have exited.
+// processes are the bench's and its servers', but for those that have exited. Workers have another environment: they are
+// known by their parent, a master, and from then on also without it.
 func (b *bench) processes() (pids []int) {
 	paths, _ := filepath.Glob("/proc/[0-9]*")
+	ours, all := make(map[int]bool), make(map[int]harness.Process)
 	for _, path := range paths {
+		var pid int
+		_, _ = fmt.Sscan(filepath.Base(path), &pid)
 		env, _ := os.ReadFile(path + "/environ")
-		if bytes.Contains(append(env, 0), []byte("REUSEPORTD_BENCH="+b.dir+"\x00")) {
-			var pid int
-			_, _ = fmt.Sscan(filepath.Base(path), &pid)
-			if p, err := harness.ReadProcess(pid); err == nil && p.State != 'Z' && p.State != 'X' {
-				pids = append(pids, pid)
-			}
+		p, err := harness.ReadProcess(pid)
+		if err != nil || p.State == 'Z' || p.State == 'X' {
+			continue
+		}
+		all[pid] = p
+		ours[pid] = bytes.Contains(append(env, 0), []byte("REUSEPORTD_BENCH="+b.dir+"\x00"))
+	}
+	for pid, p := range all {
+		if b.workers[pid] = b.workers[pid] || ours[p.PPID]; ours[pid] || b.workers[pid] {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
