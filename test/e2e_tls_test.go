@@ -300,9 +300,15 @@ func TestTLSCertificateRenewed(t *testing.T) {
 func TestTLSRefusals(t *testing.T) {
 	k := newSecured(t)
 	must(t, os.WriteFile(k.path("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.ca.cert.Raw}), 0o644))
+	second, secondKey := k.ca.sign(time.Now().Add(time.Hour), "c.example")
+	put(t, k.path("second.pem"), string(second)+string(secondKey))
+	must(t, os.Chmod(k.path("second.pem"), 0o600))
 	for i := range k.conf.Listeners {
-		if l := &k.conf.Listeners[i]; l.Name == "echo" {
+		switch l := &k.conf.Listeners[i]; l.Name {
+		case "echo":
 			l.Service = strings.Replace(l.Service, "tls: {", fmt.Sprintf("tls: {client_auth: {ca: %s}, ", k.path("ca.pem")), 1)
+		case "web":
+			l.Service = strings.Replace(l.Service, "}]}", fmt.Sprintf("}, {cert: %[1]s, key: %[1]s}]}", k.path("second.pem")), 1)
 		}
 	}
 	s := harness.Start(t, k.conf)
@@ -325,9 +331,17 @@ func TestTLSRefusals(t *testing.T) {
 	}
 
 	c := k.client("web", 0)
-	c.send("GET /hi HTTP/1.1\r\nHost: other.example\r\n\r\n")
-	if resp, _ := c.answer(); resp.StatusCode != 200 { // there is one certificate, for all that have none
-		t.Errorf("another host: %s", resp.Status)
+	for host, want := range map[string]int{
+		"a.example": 200, "other.example": 200, // which has no certificate but the first
+		"c.example": 421, "c.example:443": 421,
+	} {
+		c, err := k.dial("web", k.config(0))
+		must(t, err)
+		c.send("GET /hi HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+		if resp, _ := c.answer(); resp.StatusCode != want {
+			t.Errorf("a request for %s: %s, want %d", host, resp.Status, want)
+		}
+		c.Close()
 	}
 
 	anonymous, err := k.dial("echo", k.config(0))
