@@ -310,12 +310,18 @@ func (l *Loop) leave(h *shaking) {
 	}
 }
 
+// signing has room for one signature at a time. A worker has one P more than it has loops: were there more goroutines that
+// compute, a loop that has woken would wait for all of them.
+var signing = make(chan struct{}, 1)
+
 // work has a signature made on a goroutine of its own.
 func (h *shaking) work() {
 	h.working = true
 	job, l := h.shake.Job(), h.t.l
 	go func() {
+		signing <- struct{}{}
 		job()
+		<-signing
 		l.loop.Post(func() {
 			h.working = false
 			if !h.freed {
