@@ -18,18 +18,18 @@ const patience = 2 * time.Second
 // ErrNoAnswer says that a file system has not answered in time.
 var ErrNoAnswer = errors.New("the file system doesn't answer")
 
-// mostHung bounds the threads that wait for file systems after their time.
+// mostHung bounds the threads that still wait for a file system after patience.
 const mostHung = 16
 
 var hung atomic.Int32
 
-// AsUser calls f on a thread that reaches files as u does, and as the process does if u is nil. The thread is
-// its old self after, or ends: it costs the process none (see Confinement.Start). f must make its system calls itself: what it hands to other
-// goroutines is done as somebody else. It returns ErrNoAnswer after two seconds, and f
-// is left to itself then; drop is called with what f returns late. While many threads are left so, it returns that at once.
+// AsUser calls f on a thread that has u's access to files, or the process's if u is nil. Afterwards the thread has its old
+// identity again, or ends. f must make its system calls itself, since other goroutines run with the process's identity.
+// After two seconds AsUser returns ErrNoAnswer, while f goes on; drop is called with what f returns too late. If many such
+// threads are waiting it returns ErrNoAnswer at once.
 //
-// Only the identity for file systems is changed (setfsuid(2)): a thread with the user's own IDs
-// could be signalled by the user, and a signal that ends a thread ends the master.
+// Only the identity for file systems is changed (setfsuid(2)): the user could send signals to a
+// thread with its own IDs, and a signal that ends a thread ends the master.
 func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		value T
@@ -73,8 +73,8 @@ func AsUser[T any](u *User, f func() (T, error), drop func(T)) (T, error) {
 	}
 }
 
-// onOtherThread calls f locked to a thread that isn't the process's first. A change of identity makes the kernel forget the
-// thread's signal for its parent's death (PR_SET_PDEATHSIG(2const)), and the one that our parent asked for is the first thread's.
+// onOtherThread calls f locked to a thread other than the process's first. A change of identity clears the thread's
+// signal for its parent's death (PR_SET_PDEATHSIG(2const)), and the first thread has the one that our parent set.
 func onOtherThread(f func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
@@ -87,11 +87,11 @@ func onOtherThread(f func()) {
 		close(placed)
 		f()
 	}()
-	<-placed // the first thread is ours until f has another
+	<-placed // we hold the first thread until f has another one
 	runtime.UnlockOSThread()
 }
 
-// fileSelf is who the process is.
+// fileSelf returns the process's own identity for file systems.
 func fileSelf() (*User, error) {
 	u := &User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	groups, err := unix.Getgroups()
@@ -104,7 +104,7 @@ func fileSelf() (*User, error) {
 	return u, nil
 }
 
-// setFS makes the calling thread u as far as files are concerned.
+// setFS gives the calling thread u's identity for file systems.
 func (u *User) setFS() error {
 	if u == nil {
 		return nil
@@ -119,7 +119,7 @@ func (u *User) setFS() error {
 		number uintptr
 		id     uint32
 	}{{"setfsgid", unix.SYS_SETFSGID, u.GID}, {"setfsuid", unix.SYS_SETFSUID, u.UID}} {
-		// It returns what was before, in the case of a failure as well.
+		// The call returns the previous ID, even if it fails.
 		_, _, _ = unix.RawSyscall(id.number, uintptr(id.id), 0, 0)
 		if now, _, _ := unix.RawSyscall(id.number, ^uintptr(0), 0, 0); uint32(now) != id.id {
 			return fmt.Errorf("%s to %d: %w%s", id.name, id.id, unix.EPERM, becomeHint(unix.EPERM))
@@ -128,8 +128,8 @@ func (u *User) setFS() error {
 	return nil
 }
 
-// openAs opens directories to make rules of; those that can't be opened are left to the worker,
-// who will say so.
+// openAs opens directories as u, for rules. It skips those that can't be opened: the worker
+// will fail and say so.
 func openAs(u *User, paths []string) ([]int, error) {
 	fds, err := AsUser(u, func() (fds []int, err error) {
 		for _, path := range paths {
@@ -151,8 +151,8 @@ func closeAll(fds []int) {
 	}
 }
 
-// Access reports why u can't reach path with what mode asks for (unix.R_OK, W_OK, X_OK), nil if
-// it can: access(2).
+// Access returns why u can't access path in a mode (unix.R_OK, W_OK, X_OK), nil if it can:
+// access(2).
 func Access(u *User, path string, mode uint32) error {
 	_, err := AsUser(u, func() (struct{}, error) {
 		return struct{}{}, unix.Faccessat(unix.AT_FDCWD, path, mode, unix.AT_EACCESS)

@@ -4,9 +4,10 @@ package sandbox
 
 import "golang.org/x/sys/unix"
 
-// allowed are the system calls that a worker makes, whatever their arguments. None of them
-// reaches what the process doesn't reach already; files are Landlock's. Hot ones need no place at the
-// head: the kernel keeps a bitmap of what is allowed regardless of arguments (since 5.11).
+// allowed are the system calls that a worker may make with any arguments. None of them reaches
+// anything that the process doesn't reach already; access to files is Landlock's concern. Frequent
+// ones needn't come first: the kernel keeps a bitmap of the calls that are allowed regardless of
+// arguments (since 5.11).
 var allowed = [...]uint32{
 	// Bytes and descriptors.
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREAD64, unix.SYS_PWRITE64,
@@ -15,14 +16,14 @@ var allowed = [...]uint32{
 	unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_GETDENTS64, unix.SYS_READLINKAT,
 	unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_FADVISE64,
 	// Sockets that are there.
-	unix.SYS_LISTEN, // at a new rescue, should somebody remove the runtime directory; bind(2) is not there
+	unix.SYS_LISTEN, // at a new rescue, if somebody removes the runtime directory; bind(2) is not there
 	unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT, unix.SYS_SHUTDOWN, unix.SYS_SENDTO, unix.SYS_RECVFROM,
 	unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
 	unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME, unix.SYS_GETSOCKOPT,
 	// Waiting.
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
 	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_YIELD,
-	// Memory. What may be executed is a rule.
+	// Memory. A rule says what may be executed.
 	unix.SYS_MUNMAP, unix.SYS_MREMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_BRK, unix.SYS_MEMBARRIER,
 	// Threads and signals of the runtime, its timers for profiles and their ends.
 	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_SET_TID_ADDRESS, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
@@ -36,7 +37,7 @@ var allowed = [...]uint32{
 	unix.SYS_UNAME, unix.SYS_SYSINFO, unix.SYS_GETRANDOM, unix.SYS_GETCPU, unix.SYS_SCHED_GETAFFINITY, unix.SYS_CAPGET,
 }
 
-// fatal are those that no worker makes and that an attacker would: they end the process.
+// fatal are calls that no worker makes but an attacker would: they end the process.
 var fatal = [...]uint32{
 	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
@@ -54,7 +55,7 @@ var fatal = [...]uint32{
 	unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
 }
 
-// rules are the calls whose arguments decide.
+// rules are the calls whose arguments decide whether they are allowed.
 func rules(pid uint32) []rule {
 	one := func(tests ...test) [][]test { return [][]test{tests} }
 	self := one(test{arg: 0, is: []uint32{pid}})
@@ -65,7 +66,8 @@ func rules(pid uint32) []rule {
 		noCode = one()
 	}
 	return []rule{
-		// TCP, UDP and Unix sockets: to ask for another protocol has the kernel load it.
+		// TCP, UDP and Unix sockets only: asking for another protocol would make the kernel
+		// load it.
 		{unix.SYS_SOCKET, one(
 			test{arg: 0, is: []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}},
 			test{arg: 1, mask: 0xf, is: []uint32{unix.SOCK_STREAM, unix.SOCK_DGRAM}},
@@ -73,27 +75,28 @@ func rules(pid uint32) []rule {
 		), unix.EAFNOSUPPORT},
 		{unix.SYS_SOCKETPAIR, one(test{arg: 0, is: []uint32{unix.AF_UNIX}}), unix.EAFNOSUPPORT},
 		// The loops' options, and those that Go's resolver sets. A program for a group of shards
-		// (SO_ATTACH_REUSEPORT_CBPF) would take new connections from all other workers.
+		// (SO_ATTACH_REUSEPORT_CBPF) could take new connections from all other workers.
 		{unix.SYS_SETSOCKOPT, [][]test{
 			option(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE, unix.SO_BROADCAST),
 			option(unix.IPPROTO_TCP, unix.TCP_NODELAY, unix.TCP_QUICKACK, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT),
 			option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY),
 		}, unix.EPERM},
-		// An owner (F_SETOWN, F_SETSIG) would be sent any signal, past the rule for kill.
+		// By F_SETOWN and F_SETSIG any signal could be sent, in spite of the rule for kill.
 		{unix.SYS_FCNTL, one(test{arg: 1, is: []uint32{
 			unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_SETLK,
 			unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ, unix.F_ADD_SEALS, unix.F_GET_SEALS,
 		}}), unix.EPERM},
 		{unix.SYS_MMAP, noCode, unix.EPERM},
 		{unix.SYS_MPROTECT, noCode, unix.EPERM},
-		// Threads, and no processes. clone3(2) can't be looked into: libc falls back to this.
+		// Threads, but no processes. A filter can't see the arguments of clone3(2), so libc has
+		// to fall back to this call.
 		{unix.SYS_CLONE, one(test{arg: 0, mask: unix.CLONE_THREAD | namespaces, is: []uint32{unix.CLONE_THREAD}}), unix.EPERM},
 		{unix.SYS_KILL, self, unix.EPERM},
 		{unix.SYS_TGKILL, self, unix.EPERM},
 		{unix.SYS_PIDFD_OPEN, self, unix.EPERM},
-		// Pinning a loop to its CPU: the calling thread. Another process's affinity can't be changed.
+		// Pinning the calling thread to a CPU. The affinity of another process can't be changed.
 		{unix.SYS_SCHED_SETAFFINITY, one(test{arg: 0, is: []uint32{0}}), unix.EPERM},
-		// Reading a limit of its own.
+		// Reading one's own limits.
 		{unix.SYS_PRLIMIT64, one(
 			test{arg: 0, is: []uint32{0, pid}},
 			test{arg: 2, is: []uint32{0}},
@@ -105,7 +108,7 @@ func rules(pid uint32) []rule {
 	}
 }
 
-// option tests that setsockopt(2) sets one of these of a level.
+// option tests that setsockopt(2) sets one of these options of a level.
 func option(level uint32, names ...uint32) []test {
 	return []test{{arg: 1, is: []uint32{level}}, {arg: 2, is: names}}
 }

@@ -7,8 +7,8 @@ const (
 	foreign   = 0x40000000 // __X32_SYSCALL_BIT
 )
 
-// allowedHere are those that other architectures have dropped, and arch_prctl, with which the
-// runtime gives a new thread its storage.
+// allowedHere are system calls that other architectures don't have any more, and arch_prctl,
+// by which the runtime sets a new thread's storage.
 var allowedHere = [...]uint32{
 	unix.SYS_ARCH_PRCTL, unix.SYS_NEWFSTATAT, unix.SYS_EPOLL_WAIT, unix.SYS_POLL, unix.SYS_SELECT, unix.SYS_PIPE, unix.SYS_DUP2,
 	unix.SYS_OPEN, unix.SYS_STAT, unix.SYS_LSTAT, unix.SYS_ACCESS, unix.SYS_READLINK, unix.SYS_GETDENTS, unix.SYS_TIME,

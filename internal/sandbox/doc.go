@@ -1,5 +1,5 @@
-// Package sandbox takes from a worker what it has no use for, so that one that was
-// taken over by an attacker reaches nothing beyond what a worker reaches anyway.
+// Package sandbox takes from a worker all rights that it doesn't need, so that an
+// attacker who controls one reaches no more than a worker needs.
 //
 // It works in three places, in this order:
 //
@@ -12,7 +12,8 @@
 //	the worker's last act before it is ready: Filter allows its threads the system calls that
 //	                            a worker makes (seccomp)
 //
-// AsUser lets the master try what a worker's user may, and Report says what the kernel has
-// in force for a process. Each works from numbers and paths that the caller has; the
-// package must never read a configuration nor know what a worker serves.
+// AsUser lets the master try what a worker's user may do, and Report is what the kernel
+// says is in force for a process. It owns the lists of system calls, files and
+// capabilities, and the start of a confined process. It works from numbers and paths that
+// the caller gives; it must never read a configuration or know what a worker serves.
 package sandbox

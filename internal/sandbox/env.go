@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// forWorkers are the variables that a worker reads: by Go's runtime, its resolver, its
-// certificates and its clock. All others stay with the master: secrets lie in environments.
+// forWorkers are the variables that a worker reads, through Go's runtime, resolver,
+// certificates and clock. Workers don't get the others, since environments may contain
+// secrets.
 var forWorkers = []string{
 	"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GORACE",
 	"LOCALDOMAIN", "RES_OPTIONS", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "LANG",
 }
 
-// Environment returns what of env a worker gets, and those whose names begin with one of more.
+// Environment returns the variables of env that a worker gets: forWorkers, and those whose
+// names begin with one of more.
 func Environment(env []string, more ...string) []string {
 	var kept []string
 	for _, kv := range env {

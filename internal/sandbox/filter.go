@@ -15,15 +15,15 @@ import (
 // Filter allows all threads of the process, and those to come, only the system calls that a
 // worker makes: seccomp(2). It can't be taken back.
 //
-// What is not known to be needed fails with ENOSYS, upon which libc and Go do without; what an
-// attacker would begin with ends the process (SIGSYS). The lists are in calls.go. The program is
-// assembled here, from numbers that are constants: a library with tables of names, as
-// go-seccomp-bpf, costs each start of a worker more than all the rest of the sandbox.
+// A call that isn't known to be needed fails with ENOSYS, and libc and Go do without it. A call
+// that an attacker would begin with ends the process (SIGSYS). The lists are in calls.go. The
+// program is assembled here from constants: a library with tables of names, such as
+// go-seccomp-bpf, costs each start of a worker more than the rest of the sandbox.
 func Filter() error {
 	insns := program(os.Getpid())
 	prog := unix.SockFprog{Len: uint16(len(insns)), Filter: &insns[0]}
-	// Without SPEC_ALLOW the kernel turns a mitigation on that costs each of the process's indirect
-	// branches, on kernels before 5.16.
+	// Without SPEC_ALLOW, kernels before 5.16 turn on a mitigation that slows each indirect branch
+	// of the process.
 	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	n, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	switch {
@@ -43,18 +43,18 @@ const (
 	offsetArgs   = 16
 )
 
-// test is a condition on the low word of an argument, which is all that the kernel
-// reads of those that are tested here (int and unsigned int), or on the high one too.
+// test is a condition on the low word of an argument, which is all that the kernel reads
+// of the int and unsigned int arguments tested here; or on the high word as well.
 type test struct {
 	arg int
-	// mask is what is looked at, 0 stands for all bits.
+	// mask are the bits that are compared; 0 stands for all.
 	mask uint32
 	high bool
 	is   []uint32
 }
 
-// rule is a system call that is allowed if all tests of one of the lists hold, and else fails
-// with errno.
+// rule is a system call that is allowed if all tests of one of the lists hold, and otherwise
+// fails with errno.
 type rule struct {
 	call  uint32
 	any   [][]test
@@ -68,9 +68,9 @@ const (
 
 func fails(e unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(e) }
 
-// program assembles the filter of the process pid: a search among ranges of numbers. It is not a
-// list, as the kernel runs it once for each system call that there is, for its bitmap, and that would be
-// most of what the filter costs a start.
+// program assembles the filter of the process pid: a binary search among ranges of numbers. A linear
+// list would cost a start most of its time, since the kernel runs the filter once for each existing
+// system call to make its bitmap.
 func program(pid int) []unix.SockFilter {
 	what := make(map[uint32][]unix.SockFilter)
 	lists := []struct {
@@ -102,20 +102,20 @@ func program(pid int) []unix.SockFilter {
 			begin(nr+1, unknown)
 		}
 	}
-	if foreign != 0 { // the numbers of another ABI of the same architecture
+	if foreign != 0 { // numbers of another ABI of the same architecture
 		begin(foreign, []unix.SockFilter{ret(kill)})
 	}
 	p := []unix.SockFilter{load(offsetArch), equal(auditArch, 1, 0), ret(kill), load(offsetNumber)}
 	return append(p, search(ranges)...)
 }
 
-// span is the system calls from a number on, up to the next span, and what is done with them.
+// span is the system calls from a number on up to the next span, with what is done with them.
 type span struct {
 	from uint32
 	do   []unix.SockFilter
 }
 
-// search finds the span that a number is in.
+// search assembles the search for the span of a number.
 func search(s []span) []unix.SockFilter {
 	if len(s) == 1 {
 		return s[0].do
@@ -124,12 +124,12 @@ func search(s []span) []unix.SockFilter {
 	low, high := search(s[:mid]), search(s[mid:])
 	p := []unix.SockFilter{
 		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jf: 1, K: s[mid].from},
-		{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(low))}, // which may be farther than a comparison jumps
+		{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(low))}, // a comparison may not be able to jump that far
 	}
 	return append(append(p, low...), high...)
 }
 
-// body is what follows once the number is known to be r's.
+// body assembles what follows when the number is r's.
 func (r *rule) body() (b []unix.SockFilter) {
 	for _, tests := range r.any {
 		b = append(b, all(tests)...)
@@ -137,7 +137,8 @@ func (r *rule) body() (b []unix.SockFilter) {
 	return append(b, ret(fails(r.errno)))
 }
 
-// all allows a call if all tests hold, and else goes on behind itself.
+// all assembles instructions that allow a call if all tests hold, and otherwise continue
+// after themselves.
 func all(tests []test) []unix.SockFilter {
 	if len(tests) == 0 {
 		return []unix.SockFilter{ret(allow)}
@@ -152,7 +153,7 @@ func all(tests []test) []unix.SockFilter {
 		b = append(b, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: t.mask})
 	}
 	for i, v := range t.is {
-		b = append(b, equal(v, uint8(len(t.is)-i), 0)) // over the others and the way out
+		b = append(b, equal(v, uint8(len(t.is)-i), 0)) // over the other values and the jump
 	}
 	b = append(b, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(rest))})
 	return append(b, rest...)
@@ -162,7 +163,7 @@ func load(offset uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 }
 
-// equal goes on after jt or jf further instructions.
+// equal compares with k, and skips jt or jf instructions.
 func equal(k uint32, jt, jf uint8) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: jt, Jf: jf, K: k}
 }

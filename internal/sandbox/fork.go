@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The runtime's part of a fork, as package syscall has it: signals are blocked around it, and handlers
-// are reset in the child.
+// The runtime's part of a fork, as in package syscall: signals are blocked around it, and handlers are
+// reset in the child.
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -19,9 +19,9 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// fork makes a child that makes the calls, and returns when it has executed a program or has ended (CLONE_VFORK); the caller
-// then calls afterFork. The child runs in this frame, in the caller's memory, so there is nothing between the two returns
-// of vfork and that of this function.
+// fork makes a child that makes the calls, and returns when the child has executed a program or has ended (CLONE_VFORK); the
+// caller then calls afterFork. The child runs in this frame, in the caller's memory, so nothing may be done between the two
+// returns of vfork and the return of this function.
 //
 //go:noinline
 //go:norace

@@ -19,27 +19,27 @@ const (
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE
 )
 
-// Rules are the files and directories that a worker may reach: a Landlock ruleset. What is
-// handled and stands in no rule is denied, but for what comes as an open descriptor.
+// Rules are the files and directories that a worker may reach: a Landlock ruleset. What
+// the ruleset handles and no rule allows is denied, unless it comes as an open descriptor.
 //
-// The three system calls are made here and not by go-landlock, which brings psx: where cgo
-// is linked in, that is C code and a signal handler in each process.
+// The three system calls are made here and not by go-landlock, since that depends on psx,
+// which with cgo brings C code and a signal handler into each process.
 type Rules struct {
 	fd  int
 	abi int
-	all uint64 // the rights on files that the kernel knows and that are handled
+	all uint64 // the rights on files that are handled: those that the kernel knows
 }
 
-// Reach says what a worker has to reach.
+// Reach is what a worker must be able to reach.
 type Reach struct {
-	// User is whose permissions decide what can be opened to make a rule of; nil is the
+	// User is the user whose permissions decide what can be opened to make a rule; nil: the
 	// caller's.
 	User *User
 	// Roots are directories whose files it serves.
 	Roots []string
-	// Names says that it looks up names, for which it reads /etc.
+	// Names says that it looks up host names, for which it reads /etc.
 	Names bool
-	// Writable are directories that it may write to: those of tests.
+	// Writable are directories that it may write to, in tests.
 	Writable []string
 }
 
@@ -53,7 +53,7 @@ func LandlockABI() int {
 }
 
 // NewRules makes the rules for a worker that is started from this process's own binary, as far
-// as the kernel's Landlock goes; nil without an error where it has none.
+// as the kernel's Landlock supports them. It returns nil and no error if the kernel has none.
 func NewRules(reach Reach) (*Rules, error) {
 	r := &Rules{abi: LandlockABI()}
 	if r.abi == 0 {
@@ -67,7 +67,7 @@ func NewRules(reach Reach) (*Rules, error) {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
 	if r.abi >= 4 {
-		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP // the master binds
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP // only the master binds
 	}
 	if r.abi >= 5 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
@@ -98,14 +98,15 @@ func (r *Rules) ABI() int {
 	return r.abi
 }
 
-// Close lets go of the ruleset; who is restricted by it stays so.
+// Close closes the ruleset. Processes that are restricted by it stay so.
 func (r *Rules) Close() {
 	if r != nil {
 		_ = unix.Close(r.fd)
 	}
 }
 
-// needs are what the Go runtime, the logs' times and the kernel's exec read in any worker.
+// needs are the files that the Go runtime, the time stamps of logs, and exec read in any
+// worker.
 var needs = map[string]uint64{
 	"/proc/self/exe": readFile | execute,
 	"/proc":          readDir, // pinning lists threads; no file there is read
@@ -115,8 +116,9 @@ var needs = map[string]uint64{
 	"/dev/null":           readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE,
 }
 
-// names are what looking up names takes, and the certificates of authorities. /etc is whole as
-// resolv.conf is replaced by renames, and may be a link to one of the others.
+// names are the files that looking up host names reads, and certificates of authorities. All
+// of /etc is allowed, since resolv.conf is replaced by renames, and may be a link to one of
+// the other files.
 var names = []string{
 	"/etc", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman",
 	"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
@@ -127,7 +129,7 @@ func (r *Rules) add(reach Reach) error {
 	for path, rights := range needs {
 		errs = append(errs, r.allow(path, rights))
 	}
-	for path, rights := range linked { // of the way that this binary was linked
+	for path, rights := range linked { // depends on how this binary was linked
 		errs = append(errs, r.allow(path, rights))
 	}
 	for _, path := range reach.Writable {
@@ -149,11 +151,11 @@ func (r *Rules) add(reach Reach) error {
 	return errors.Join(errs...)
 }
 
-// allow adds a rule for what is at path now, if anything is.
+// allow adds a rule for the file or directory at path, if there is one.
 func (r *Rules) allow(path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil // who needs it will say so
+		return nil // if it is needed the worker will fail and say so
 	}
 	defer unix.Close(fd)
 	if err := r.allowFD(fd, rights); err != nil {
@@ -166,8 +168,8 @@ func (r *Rules) allowFD(fd int, rights uint64) error {
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights & r.all, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(r.fd), unix.LANDLOCK_RULE_PATH_BENEATH,
 		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
-	// A file that is in no file system, as a memfd that the binary was started from, is
-	// subject to no rule (EBADFD).
+	// A file that is in no file system, such as a memfd from which the binary was started,
+	// can't have a rule and needs none (EBADFD).
 	if errno != 0 && errno != unix.EBADFD {
 		return errno
 	}

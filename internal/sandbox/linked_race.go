@@ -2,5 +2,5 @@
 
 package sandbox
 
-// The race detector reads its memory map in /proc.
+// init allows what the race detector needs: it reads its memory map in /proc.
 func init() { linked["/proc"] = reading }

@@ -2,8 +2,8 @@
 
 package sandbox
 
-// linked are the rules that a binary needs for the way it was linked: none, it is one file.
+// linked are the files that a statically linked binary needs: none.
 var linked map[string]uint64
 
-// static says that no code is loaded after the start.
+// static says whether no code is loaded after the start.
 const static = true

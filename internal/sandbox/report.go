@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// Report is what the kernel has in force for a process, proc_pid_status(5).
+// Report is what is in force for a process, as the kernel says in proc_pid_status(5).
 type Report struct {
 	UID, GID     uint32 // all of the real, effective, saved and file system IDs
 	NoNewPrivs   bool
 	Seccomp      bool   // a filter of system calls
-	Bounding     uint64 // the capabilities that it could ever have again, by bits
+	Bounding     uint64 // a bit for each capability that it could ever gain
 	Capabilities uint64 // permitted
 }
 
-// ReadReport asks the kernel about a process. It fails where the IDs are not all the same: such
-// a process could go back to another of them.
+// ReadReport asks the kernel about a process. It returns an error if the IDs are not all the
+// same, since such a process could change to another one of them.
 func ReadReport(pid int) (Report, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -45,7 +45,7 @@ func parseStatus(text string) (r Report, err error) {
 			r.NoNewPrivs = value == "1"
 		case "Seccomp":
 			r.Seccomp = value == "2"
-			continue // absent where the kernel has none
+			continue // absent if the kernel has no such feature
 		case "CapBnd":
 			r.Bounding, bad = strconv.ParseUint(value, 16, 64)
 		case "CapPrm":

@@ -18,19 +18,19 @@ type Program struct {
 	Path string
 	Argv []string
 	Env  []string
-	// Files become the descriptors 0, 1, 2 …
+	// Files become the child's descriptors 0, 1, 2 …
 	Files []uintptr
 }
 
 // Start executes a program in a process of its own (and a process group of its own), confined before the program
-// begins. The note says what could not be had, "" if nothing; only what would leave it less safe than ever
-// before is an error. All errors wrap an Errno.
+// begins. The note says which restrictions the kernel doesn't support, "" if none. It is an error only if the
+// process would be less confined than any release has left it. All errors wrap an Errno.
 //
-// What belongs to a thread (capabilities, no_new_privs, Landlock) is the child's own doing, between fork
-// and exec, so it costs the caller no thread: one that gives these to itself has to be thrown away, and for the next
-// the Go runtime needs a new one, without which it ends the process. The child makes system calls from a
-// list that was prepared before, and nothing else: it has one thread, of a Go program that has many, in whose memory it
-// may be (vfork.go), so it must neither allocate, nor grow its stack, nor wait for a lock.
+// What belongs to a thread (capabilities, no_new_privs, Landlock) is set by the child itself, between fork and exec, so
+// it costs the caller no thread. A thread that set these for itself would have to end, and the Go runtime would need a
+// new one, and end the process if the kernel refused it. The child makes system calls from a list that was prepared
+// before, and nothing else: it is a single thread of a Go program that has many, and may share that program's memory
+// (vfork.go), so it must not allocate, grow its stack, or wait for a lock.
 func (c *Confinement) Start(p Program) (pid, pidfd int, note string, err error) {
 	note, capabilities := c.capabilities()
 	run, err := c.sequence(p, capabilities)
@@ -71,13 +71,14 @@ func (c *Confinement) Start(p Program) (pid, pidfd int, note string, err error) 
 	return child, int(fd), note, nil
 }
 
-// starting is the page that a child answers in. It is shared, which not all that a child writes to is everywhere.
+// starting is the page in which a child reports. It is mapped as shared memory, since where fork copies memory
+// nothing else is shared.
 var starting struct {
 	sync.Mutex
 	told *verdict
 }
 
-// verdict is what the child has met: numbers of calls, from 1.
+// verdict is what the child reports: numbers of calls, from 1.
 type verdict struct {
 	failed, noted uint64
 	errno, why    syscall.Errno
@@ -88,7 +89,7 @@ type call struct {
 	what string
 	nr   uintptr
 	args [3]uintptr
-	// onError is what a failure leads to.
+	// onError says what a failure leads to.
 	onError onError
 }
 
@@ -96,12 +97,12 @@ type onError uint8
 
 const (
 	fail onError = iota
-	// skip goes on behind the calls that may be skipped, and notes why; unless it is EINVAL from one that
-	// isn't the first: the kernel knows no more of them.
+	// skip continues after the calls that may be skipped, and records why. EINVAL from a later call than
+	// the first isn't recorded: it means that the kernel knows no more of them.
 	skip
 )
 
-// sequence is a list of calls, and the memory that they point to.
+// sequence is a list of calls, with the memory that they point to.
 type sequence struct {
 	calls []call
 	keep  []any
@@ -113,13 +114,13 @@ func (s *sequence) add(what string, then onError, nr uintptr, args ...uintptr) {
 	s.calls = append(s.calls, c)
 }
 
-// pointer returns the address of v, which is kept where it is.
+// pointer returns the address of v, which s keeps alive and in place.
 func pointer[T any](s *sequence, v *T) uintptr {
 	s.keep = append(s.keep, v)
 	return uintptr(unsafe.Pointer(v))
 }
 
-// sequence is all that the child does. The order is the one in which each step may still be made.
+// sequence returns all that the child does, in an order in which each step is still permitted.
 func (c *Confinement) sequence(p Program, capabilities *sequence) (*sequence, error) {
 	s := capabilities
 	s.add("make a process group", fail, unix.SYS_SETPGID)
@@ -132,7 +133,7 @@ func (c *Confinement) sequence(p Program, capabilities *sequence) (*sequence, er
 		s.keep = append(s.keep, groups)
 		s.add("setgroups", fail, unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))))
 		s.add("setgid", fail, unix.SYS_SETGID, uintptr(c.User.GID))
-		s.add("setuid", fail, unix.SYS_SETUID, 0) // becomes the user by itself, Enter
+		s.add("setuid", fail, unix.SYS_SETUID, 0) // the program becomes the user itself, by Enter
 	}
 	s.files(p.Files)
 	path, err := syscall.BytePtrFromString(p.Path)
@@ -153,7 +154,8 @@ func (c *Confinement) sequence(p Program, capabilities *sequence) (*sequence, er
 	return s, nil
 }
 
-// files puts descriptors in their places. Those that stand where another one is to come go beyond all first.
+// files puts descriptors in their places. Those that are in the place of another one are moved out of the
+// way first.
 func (s *sequence) files(files []uintptr) {
 	free := uintptr(len(files))
 	for _, fd := range files {

@@ -7,30 +7,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Confinement is what is taken from a process before it exists.
+// Confinement is what Start takes from a process before its program begins.
 type Confinement struct {
-	// User is whom it will become by itself (Enter): Start gives it the user's groups and leaves it root as the user,
-	// whom nobody of that user can trace. nil if it stays who the master is.
+	// User is the user that it will become itself (Enter). Start gives it the user's groups, but leaves it root, so
+	// that the user can't trace it. nil: it stays the master's user.
 	User *User
-	// Rules are the files that it may reach; nil is all.
+	// Rules are the files that it may reach; nil: all.
 	Rules *Rules
 }
 
-// Close lets go of the rules.
+// Close closes the rules.
 func (c *Confinement) Close() {
 	if c != nil {
 		c.Rules.Close()
 	}
 }
 
-// rootKeeps are the capabilities left to a worker that is to be root: it may read what root
-// may, and does nothing else of what root could do.
+// rootKeeps are the capabilities of a worker that runs as root: it may read every file, and
+// has none of root's other rights.
 var rootKeeps = []int{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH}
 
 // capabilities returns the calls that empty the bounding set, so that the process can never have a capability again,
-// and leave it only CAP_SETUID, to become its user with. What is permitted to root at an exec is
-// the bounding set and the inheritable one, capabilities(7); so with the bounding set empty this
-// one remains, and goes when the process becomes its user. The note says why the bounding set is kept, if it is.
+// and leave it only CAP_SETUID, for changing to its user. What is permitted to root at an exec is the bounding set
+// and the inheritable one, capabilities(7); so with an empty bounding set only the inheritable one remains, until
+// the process becomes its user. The note says why, if the bounding set couldn't be emptied.
 func (c *Confinement) capabilities() (note string, _ *sequence) {
 	s := new(sequence)
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

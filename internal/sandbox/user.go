@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// User is whom a worker runs as, in numbers.
+// User is the user that a worker runs as, in numbers.
 type User struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary groups
@@ -18,10 +18,10 @@ type User struct {
 
 const userArg = "user="
 
-// Arg returns the argument that tells a worker who it is to become, as Enter reads it.
+// Arg returns the argument that tells a worker which user to become. Enter reads it.
 func (u *User) Arg() string { return userArg + strconv.FormatUint(uint64(u.UID), 10) }
 
-// parseUser reads what Arg has written.
+// parseUser reads what Arg returns.
 func parseUser(arg string) (*User, error) {
 	id, ok := strings.CutPrefix(arg, userArg)
 	n, err := strconv.ParseUint(id, 10, 32)
@@ -31,13 +31,13 @@ func parseUser(arg string) (*User, error) {
 	return &User{UID: uint32(n)}, nil
 }
 
-// Enter makes the process the user that args names, if they name one, and closes it to
-// tracers of that user (PR_SET_DUMPABLE, prctl(2)). It must come before anything of what the
-// process will work on is read. The system calls are made on every thread, with and without
-// cgo: syscall.Setresuid.
+// Enter changes the process to the user that args name, if they name one, and keeps that
+// user from tracing it (PR_SET_DUMPABLE, prctl(2)). It must be called before the process
+// reads anything that it will work on. The system calls are made on every thread, with and
+// without cgo: syscall.Setresuid.
 func Enter(args []string) error {
-	// Where the user doesn't change this alone keeps tracers out; else it holds whatever
-	// fs.suid_dumpable says.
+	// If the user doesn't change, this alone keeps tracers out; otherwise it does so
+	// whatever fs.suid_dumpable says.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("close the process to tracers: %w", err)
 	}
@@ -54,7 +54,7 @@ func Enter(args []string) error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// become changes the user. The groups were changed before the program was executed, Confinement.Start.
+// become changes the user. Confinement.Start has changed the groups before the program was executed.
 func (u *User) become() error {
 	if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
 		return fmt.Errorf("become uid %d: setresuid: %w%s", u.UID, err, becomeHint(err))
@@ -75,9 +75,9 @@ func becomeHint(err error) string {
 	return ""
 }
 
-// dropInheritable takes from all threads what Start had left them to become their user with.
-// Where cgo is linked in this can't be done, as in tests under the race detector; with an empty
-// bounding set and no_new_privs nothing can be made of what is inheritable.
+// dropInheritable takes from all threads the capability that Start has left them for changing
+// the user. With cgo, as in tests under the race detector, this isn't possible; but with an
+// empty bounding set and no_new_privs an inheritable capability is useless.
 func dropInheritable() {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forkFlags have the child use the caller's memory, which is suspended until it executes: to copy the page tables of a
-// master takes longer than all else of a start.
+// forkFlags make the child use the memory of the caller, which is suspended until the child executes. Copying the page
+// tables of a master would take longer than all the rest of a start.
 const forkFlags = uintptr(syscall.SIGCHLD) | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD
 
-// vfork is clone(2) without a stack for the child, in assembly: both return from it, one after the other.
+// vfork is clone(2) without a stack of its own for the child, in assembly: both return from it, one after
+// the other.
 //
 //go:noescape
 func vfork(flags uintptr, pidfd *int32) (pid int, errno syscall.Errno)

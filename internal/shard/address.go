@@ -17,7 +17,7 @@ type address struct {
 	network string // tcp4, tcp6 or unix
 	tcp     netip.AddrPort
 	path    string      // of a Unix socket
-	mode    fs.FileMode // its permissions
+	mode    fs.FileMode // the path's permissions
 	// dev and ino tell the path's file from one that another program puts
 	// there later.
 	dev, ino uint64
@@ -55,7 +55,7 @@ func parseKey(key string) (address, error) {
 
 func (a *address) unix() bool { return a.network == "unix" }
 
-// String is the address as it stands in the configuration.
+// String returns the address as the configuration has it.
 func (a *address) String() string {
 	_, text, _ := strings.Cut(a.key, "!")
 	return text
@@ -85,7 +85,8 @@ func (a *address) sockaddr() (unix.Sockaddr, error) {
 	return &unix.SockaddrUnix{Name: a.path}, nil
 }
 
-// zoneIndex is the interface of a link-local address such as fe80::1%eth0.
+// zoneIndex returns the index of the interface in a link-local address such as
+// fe80::1%eth0.
 func zoneIndex(zone string) (uint32, error) {
 	if zone == "" {
 		return 0, nil

@@ -8,16 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Adopt rebuilds a group from the descriptors of its shards in slot order, as
-// another master sent them; -1 stands for one that was lost with its last
-// holder, and a new one that listens takes its place (though not its index in the
-// kernel's group). It owns them from here on and closes them if it
-// fails: when one is not a socket of that address, or one listens after one
-// that doesn't.
+// Adopt rebuilds a group from the descriptors of its shards in slot order, as another
+// master sent them. -1 stands for a shard that was lost with its last holder; a new one
+// that listens replaces it (though not at its index in the kernel's group). Adopt takes
+// over the descriptors, and closes them if it fails: if one is not a socket of that
+// address, or one listens after one that doesn't.
 //
-// It changes nothing about the sockets. What the earlier master began is to be seen
-// (Refused, Listening) or is replaced by SetPolicy, once every shard is served: its
-// steering goes on until then. Name and backlog come with Update.
+// It changes nothing about the sockets. Refused and Listening show what the earlier
+// master had begun. Its steering continues until SetPolicy replaces it, when every shard
+// is served. Name and backlog come with Update.
 func Adopt(key string, shards []int) (*Group, error) {
 	g, err := adopt(key, shards)
 	if err != nil {
@@ -133,14 +132,14 @@ func (g *Group) checkAddress(fd int) error {
 	return nil
 }
 
-// adoptRefusal finds out how far an earlier master had got in removing the
-// listener, or in closing the shards at the top.
+// adoptRefusal finds out how far an earlier master had come in removing the listener, or
+// in closing the shards at the top.
 func (g *Group) adoptRefusal() error {
 	g.hidden = len(g.shards)
 	if g.addr.unix() {
 		err := g.addr.remember()
 		if err == nil && g.boundElsewhere() {
-			g.addr.dev, g.addr.ino = 0, 0 // what is there is another's
+			g.addr.dev, g.addr.ino = 0, 0 // the file there is another program's
 			g.refused = true
 		}
 		if errors.Is(err, unix.ENOENT) {

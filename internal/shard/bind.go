@@ -9,10 +9,10 @@ import (
 	"reuseportd/internal/failpoint"
 )
 
-// Bind adds shards until there are n, bound but not listening: no connection
-// reaches them yet, and the group stands as it did if Bind fails, with an error
-// such as `bind web 127.0.0.1:80: address already in use (…)`. A Unix socket never
-// has more than one. A refused group may grow too, before Unrefuse.
+// Bind adds shards until there are n, bound but not listening: no connection reaches them
+// yet, and if Bind fails the group is unchanged. Its error is such as `bind web
+// 127.0.0.1:80: address already in use (…)`. A Unix socket never has more than one. A
+// refused group may grow too, before Unrefuse.
 func (g *Group) Bind(n int) error {
 	had := len(g.shards)
 	if g.hidden < had && !g.refused {
@@ -80,12 +80,11 @@ func (g *Group) setOptions(fd int) error {
 	return setAll(fd, options)
 }
 
-// Listen makes every bound shard listen, in slot order: a shard's place in
-// the kernel's group follows the order of the listen(2) calls. From each call
-// on the shard gets its share of new connections, which wait in its queue
-// until somebody accepts. If it fails, the shards before the failing one listen
-// and the group can be listened again or shrunk; with a TakenError others have the
-// address.
+// Listen makes every bound shard listen, in slot order: a shard's place in the kernel's
+// group follows the order of the listen(2) calls. From each call on the shard gets its
+// share of new connections, which wait in its queue until somebody accepts. If it fails,
+// the shards before the failing one listen, and Listen can be called again or the group
+// shrunk. A TakenError means that others have the address.
 func (g *Group) Listen() error {
 	if g.refused && g.listening < len(g.shards) {
 		return g.fail("listen", errors.New("the group is refused"))
@@ -101,7 +100,8 @@ func (g *Group) Listen() error {
 		}
 	}
 	for g.listening < len(g.shards) {
-		// The address is the group's by now: who is just being refused may be in the way.
+		// The address is the group's already, but a service that is just being refused may be
+		// in the way.
 		if err := again(func() error { return unix.Listen(g.shards[g.listening], g.backlog) }); err != nil {
 			return g.fail("listen", err)
 		}

@@ -16,14 +16,15 @@ func Cookie(fd int) (uint64, error) {
 	return c, nil
 }
 
-// Listens reports whether a socket accepts connections: shutdown(2) by anybody who has a duplicate of
-// one that did ends that.
+// Listens reports whether a socket accepts connections. Any process that has a duplicate can end that
+// by shutdown(2).
 func Listens(fd int) bool {
 	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	return err == nil && v != 0
 }
 
-// Cookies returns those of all shards, in slot order. The slice stays the group's.
+// Cookies returns the cookies of all shards, in slot order. The slice must not be
+// changed.
 func (g *Group) Cookies() ([]uint64, error) {
 	for len(g.cookies) < len(g.shards) {
 		c, err := Cookie(g.shards[len(g.cookies)])

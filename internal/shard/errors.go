@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone is a refusal that can't be undone: of a Unix socket, whose path was
-// unlinked, and of any other without CAP_NET_RAW.
+// ErrGone says that Refuse can't be undone: for a Unix socket, whose path has been
+// unlinked, and for any other without CAP_NET_RAW.
 var ErrGone = errors.New("the sockets can't be shown again")
 
-// ErrNotStale is a Unix socket's path that must not be unlinked: something
-// listens there, or it is no socket.
+// ErrNotStale says that a Unix socket's path must not be unlinked: something listens
+// there, or it is no socket.
 var ErrNotStale = errors.New("in the way")
 
-// fail says what was being done to what, and what may help.
+// fail makes an error that says what was being done to what, and what may help.
 func (g *Group) fail(op string, err error) error {
 	if taken := (*TakenError)(nil); errors.As(err, &taken) {
 		return err

@@ -14,21 +14,22 @@ import (
 type Group struct {
 	name    string // of the listener, for messages
 	backlog int    // listen(2)
-	tuning  tuning // of no use to a Unix socket
+	tuning  tuning // not used for a Unix socket
 	addr    address
 	// shards are the descriptors. Invariant: the index is the slot, and for
 	// those that listen also the kernel's index in the reuseport group, unless
 	// unordered.
 	shards []int
-	// own yields the service's groups, of whatever address; nil knows none.
+	// own yields all groups of the service; nil: none are known.
 	own iter.Seq[*Group]
-	// cookies are those of the first shards, as far as anybody has asked for them.
+	// cookies are those of the first shards, as far as they have been asked for.
 	cookies []uint64
-	// listening shards come first. Invariant: 0 ≤ listening ≤ len(shards).
+	// listening is how many shards listen; they come first. Invariant: 0 ≤ listening ≤
+	// len(shards).
 	listening int
-	// policy chooses among the shards. Invariant: a program of it is attached, but
-	// for an adopted group before SetPolicy and for the kernel's hash, which needs
-	// one only while steered is not 0.
+	// policy chooses among the shards. Invariant: its program is attached, except in an
+	// adopted group before SetPolicy, and for the kernel's hash, which needs a program only
+	// while steered is not 0.
 	policy Policy
 	// unordered says that the kernel's indexes are not the slots: Adopt has replaced
 	// a shard.
@@ -37,11 +38,11 @@ type Group struct {
 	// program chooses; 0 when there is none and the kernel's hash chooses.
 	// Invariant: steered ≤ listening.
 	steered int
-	// hidden shards are those from this index on: no SYN finds them any more.
+	// hidden is the index from which on shards are hidden, so that no SYN finds them.
 	// Invariant: hidden ≤ len(shards), equal when nothing is hidden.
 	hidden int
-	// refused says that no new connection begins: all shards that listen are hidden,
-	// or the path of a Unix socket is unlinked.
+	// refused says that no new connection can begin: all shards that listen are hidden, or
+	// the path of a Unix socket is unlinked.
 	refused bool
 }
 
@@ -56,7 +57,7 @@ func NewGroup(l *config.Listener) (*Group, error) {
 	return g, nil
 }
 
-// describe takes over what doesn't touch a socket.
+// describe takes over those settings of a listener that don't touch a socket.
 func (g *Group) describe(l *config.Listener) {
 	g.name = l.Name
 	g.backlog = l.Backlog
@@ -65,8 +66,7 @@ func (g *Group) describe(l *config.Listener) {
 }
 
 // Update takes over name, backlog, permissions and socket options of a listener with the same key,
-// as a reload may change them. A smaller or larger number of shards is the
-// caller's to bring about.
+// as a reload may change them. It doesn't change the number of shards; the caller does.
 func (g *Group) Update(l *config.Listener) error {
 	if l.Key() != g.Key() {
 		return fmt.Errorf("listener %s: group %s is not %s", l.Name, g.Key(), l.Key())
@@ -87,7 +87,7 @@ func (g *Group) Update(l *config.Listener) error {
 		return nil
 	}
 	for _, fd := range g.shards[:g.listening] {
-		// On a socket that listens already this sets the backlog alone.
+		// On a socket that listens already this only sets the backlog.
 		if err := unix.Listen(fd, g.backlog); err != nil {
 			return g.fail("listen", err)
 		}
@@ -104,29 +104,29 @@ func (g *Group) Name() string { return g.name }
 // Len returns the number of shards, Listening how many of them listen.
 func (g *Group) Len() int { return len(g.shards) }
 
-// Listening returns the number of shards that listen: those below it.
+// Listening returns the number of shards that listen; these are the first ones.
 func (g *Group) Listening() int { return g.listening }
 
 // Steered returns the number of shards that new connections are steered to,
 // from slot 0; 0 means all that listen, by the kernel's hash.
 func (g *Group) Steered() int { return g.steered }
 
-// Unordered says whether the kernel's order of the shards is not known to be that
-// of the slots.
+// Unordered reports whether the kernel's order of the shards may differ from that of the
+// slots.
 func (g *Group) Unordered() bool { return g.unordered }
 
-// MarkUnordered notes what an earlier master knew.
+// MarkUnordered sets what Unordered reports, as an earlier master knew it.
 func (g *Group) MarkUnordered() { g.unordered = true }
 
-// FD returns the descriptor of shard i, to lend to a worker. It stays the group's.
+// FD returns the descriptor of shard i, for passing it to a worker. The group keeps
+// owning it.
 func (g *Group) FD(i int) int { return g.shards[i] }
 
-// FDs returns all descriptors in slot order, to lend to the next master.
+// FDs returns all descriptors in slot order, for passing them to the next master.
 func (g *Group) FDs() []int { return append([]int(nil), g.shards...) }
 
-// Forget closes the descriptors and leaves everything else to the other holders
-// of them: what an old master does when the new one has custody. No path
-// is unlinked and no connection ends.
+// Forget closes the descriptors and leaves the sockets to their other holders, when the
+// next master has custody. No path is unlinked and no connection ends.
 func (g *Group) Forget() error {
 	var errs []error
 	for _, fd := range g.shards {

@@ -15,14 +15,14 @@ type Halves struct {
 // pair names a handshake.
 type pair struct{ local, remote netip.AddrPort }
 
-// HalfOpen returns the handshakes with the group's address that have begun
-// and are not complete. Called after Steer, it has all those that will yet put a
-// connection into the queue of a retiring shard: a SYN that comes later
-// goes elsewhere, and one that was on its way has arrived.
+// HalfOpen returns the handshakes with the group's address that have begun and are not
+// complete. Called after Steer, it returns all those that may still put a connection into
+// the queue of a retiring shard: a later SYN goes elsewhere, and an earlier one has
+// arrived.
 //
-// It asks the kernel through sock_diag(7), which walks the table of all
-// connections: milliseconds on a busy machine. Where that isn't to be had
-// (the error says so), give clients a second or two instead.
+// It asks the kernel through sock_diag(7), which walks the table of all connections:
+// milliseconds on a busy machine. If that isn't available it returns an error; then give
+// clients a second or two instead.
 func (g *Group) HalfOpen() (*Halves, error) {
 	h := &Halves{g: g, begun: map[pair]struct{}{}}
 	if g.addr.unix() {
@@ -36,11 +36,10 @@ func (g *Group) HalfOpen() (*Halves, error) {
 	return h, nil
 }
 
-// Left returns how many of the handshakes are still under way. When it returns
-// 0 every other one has been given up or is in its shard's accept queue, so
-// QueueLen tells the truth from then on. A client that never answers keeps its
-// handshake for net.ipv4.tcp_synack_retries, some 63 seconds by default: bound
-// the wait.
+// Left returns how many of the handshakes are still under way. When it returns 0, each
+// has failed or is in its shard's accept queue, so from then on QueueLen is right. A
+// client that never answers keeps its handshake for net.ipv4.tcp_synack_retries, some 63
+// seconds by default: bound the wait.
 func (h *Halves) Left() (int, error) {
 	if len(h.begun) == 0 {
 		return 0, nil
@@ -56,7 +55,7 @@ func (h *Halves) Left() (int, error) {
 	}
 	h.begun = still
 	if len(still) == 0 {
-		// Leaving the table and joining the queue are two steps of the kernel.
+		// The kernel removes a handshake from the table and adds it to the queue in two steps.
 		settle()
 	}
 	return len(still), nil
@@ -65,9 +64,8 @@ func (h *Halves) Left() (int, error) {
 // eachHalfOpen calls f for every handshake with the group's address.
 func (g *Group) eachHalfOpen(f func(pair)) error {
 	return sockdiag.TCP(uint8(g.addr.family()), sockdiag.SynRecv, g.addr.tcp.Port(), func(s sockdiag.Socket) {
-		// On a wildcard address every local address of that port is the
-		// group's, but for those that a more specific listener has: a few
-		// too many do no harm.
+		// A wildcard address covers every local address with that port, except those of more
+		// specific listeners. A few too many do no harm.
 		if ip := g.addr.tcp.Addr().WithZone(""); ip.IsUnspecified() || ip == s.Local.Addr() {
 			f(pair{s.Local, s.Remote})
 		}

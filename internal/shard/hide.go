@@ -16,15 +16,14 @@ import (
 // binding, not to make one; socket(7), net/core/sock.c.
 const noInterface = math.MaxInt32
 
-// hide makes a shard invisible to new connections, before it is closed. Hiding
-// twice is harmless.
+// hide makes a shard invisible to new connections before it is closed. Hiding twice is
+// harmless.
 //
-// Closing alone is not enough, even when steering goes round the shard: the
-// kernel first finds some socket of the group, the newest for IPv4, and only then
-// asks the group. Between the moment that a closing socket has left the
-// group and the moment that it has left the table of listening sockets, a
-// SYN that finds it is given to it, and dropped. The client sends it again a
-// second later (TcpExtTCPSynRetrans).
+// Closing alone is not enough, even if steering avoids the shard: the kernel first finds
+// some socket of the group, the newest for IPv4, and only then asks the group. Between
+// the moment that a closing socket has left the group and the moment that it has left the
+// table of listening sockets, a SYN that finds it is given to it, and dropped. The client
+// sends it again a second later (TcpExtTCPSynRetrans).
 func hide(fd int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, noInterface)
 	if errors.Is(err, unix.EPERM) {
@@ -54,8 +53,8 @@ func isHidden(fd int) (bool, error) {
 	return index == noInterface, nil
 }
 
-// canUnhide tries whether this process may undo hide, on a socket of its own:
-// it depends on the user namespace that the network belongs to.
+// canUnhide reports whether this process may undo hide. It tries that on a socket of its
+// own, since it depends on the user namespace that the network belongs to.
 func canUnhide() bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -65,10 +64,10 @@ func canUnhide() bool {
 	return hide(fd) == nil && unhide(fd) == nil
 }
 
-// settle waits until every segment that the kernel was looking up when it was
-// called has found its socket: membarrier(2), whose MEMBARRIER_CMD_GLOBAL is an RCU
-// grace period, some milliseconds. Where it isn't allowed the race that it
-// closes is a few microseconds wide, so that isn't worth an error.
+// settle waits until every segment that the kernel was looking up when it was called has
+// found its socket: membarrier(2), whose MEMBARRIER_CMD_GLOBAL is an RCU grace period,
+// some milliseconds. If membarrier isn't allowed, that is no error: the race that it
+// prevents is only a few microseconds wide.
 func settle() {
 	const membarrierGlobal = 1
 	for {

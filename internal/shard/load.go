@@ -13,26 +13,25 @@ import (
 	"reuseportd/internal/load"
 )
 
-// Load steers new connections to the loops of a generation that turn and have
-// least to do, by an eBPF program that reads what they tell of themselves. All
-// groups of the generation share it. It belongs to the master's goroutine.
+// Load steers new connections to the loops of a generation that are running and have the
+// least to do, by an eBPF program that reads what they publish. All groups of the
+// generation share it. It belongs to the master's goroutine.
 //
-// The program returns an index, as the classic ones do, and knows of no socket:
-// BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, the other way, takes a socket into one map only,
-// so a master that comes after a killed one could not make its own. It holds the
-// table, and the group holds the program, whatever becomes of the master.
+// The program returns an index, as the classic ones do, and refers to no socket. The
+// alternative, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, allows a socket in one map only, so that
+// the successor of a killed master could not make its own. The kernel keeps the table as
+// long as the program, and the program as long as the group, even without a master.
 type Load struct {
 	*load.Table
 	table    *ebpf.Map
 	programs map[int]*ebpf.Program // by the number of shards
 }
 
-// tableName names the layout of load.Entry too: another one is another name.
+// tableName also names the layout of load.Entry: another layout needs another name.
 const tableName = "rpd_load_1"
 
-// NewLoad makes the table of so many slots, all unserved, and the program for them.
-// It needs CAP_BPF and Linux 5.8; an error says what is missing, in words for a
-// person.
+// NewLoad makes a table of slots, none of them served, and the program for it. It needs
+// CAP_BPF and Linux 5.8; an error says what is missing, in words for a person.
 func NewLoad(slots int) (*Load, error) {
 	table, err := newTable(slots)
 	if err != nil {
@@ -67,8 +66,8 @@ func newTable(slots int) (*ebpf.Map, error) {
 	return table, err
 }
 
-// AdoptLoad takes over the table that an earlier master has made. It owns fd from
-// here on and closes it if it fails.
+// AdoptLoad uses the table that an earlier master has made. It takes over fd, and closes
+// it if it fails.
 func AdoptLoad(fd, slots int) (*Load, error) {
 	table, err := ebpf.NewMapFromFD(fd)
 	if err != nil {
@@ -85,7 +84,7 @@ func AdoptLoad(fd, slots int) (*Load, error) {
 	return makeLoad(table, slots)
 }
 
-// ID is the kernel's number of the table, 0 if it gives none.
+// ID returns the kernel's number of the table, 0 if unknown.
 func (l *Load) ID() uint32 {
 	id, err := LoadID(l.FD())
 	if err != nil {
@@ -94,8 +93,8 @@ func (l *Load) ID() uint32 {
 	return id
 }
 
-// LoadID returns the kernel's number of a BPF map, whoever made it: no other has the same
-// while this one is there. It needs no privilege.
+// LoadID returns the kernel's number of a BPF map, whoever made it. No other map has the
+// same number while it exists. It needs no privilege.
 func LoadID(fd int) (uint32, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
@@ -110,7 +109,7 @@ func LoadID(fd int) (uint32, error) {
 	return 0, errors.New("it is no BPF map")
 }
 
-// makeLoad maps the table, which it owns.
+// makeLoad maps the table, which it takes over.
 func makeLoad(table *ebpf.Map, slots int) (*Load, error) {
 	fd, err := unix.FcntlInt(uintptr(table.FD()), unix.F_DUPFD_CLOEXEC, 3)
 	var mapped *load.Table
@@ -142,7 +141,8 @@ func (l *Load) program(n int) (int, error) {
 	return p.FD(), nil
 }
 
-// Close lets go of table and programs. A group to which one is attached keeps it.
+// Close closes the table and the programs. A group to which a program is attached keeps
+// both.
 func (l *Load) Close() error {
 	errs := []error{l.Table.Close(), l.table.Close()}
 	for _, p := range l.programs {
@@ -151,7 +151,7 @@ func (l *Load) Close() error {
 	return errors.Join(errs...)
 }
 
-// explain says why the kernel lets us not, as far as that can be told.
+// explain says why the kernel refuses, as far as that can be found out.
 func explain(what string, err error) error {
 	switch {
 	case !mayBPF():
@@ -164,8 +164,8 @@ func explain(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// mayBPF tells whether this process has CAP_BPF, or CAP_SYS_ADMIN, which stands for
-// it; capabilities(7).
+// mayBPF reports whether this process has CAP_BPF, or CAP_SYS_ADMIN, which includes it;
+// capabilities(7).
 func mayBPF() bool {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

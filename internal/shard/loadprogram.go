@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// A loop is stuck when the turn that it is in takes longer than stuckBusy, or its
-	// latest one began more than stuckIdle ago: it turns every 20 ms at least
+	// A loop is stuck if its current turn has taken longer than stuckBusy, or its latest one
+	// began more than stuckIdle ago: it begins a turn every 20 ms at least
 	// (eventloop.Options.Load).
 	stuckBusy = 10 * time.Millisecond
 	stuckIdle = 50 * time.Millisecond
-	// lost is how long a loop may be stuck and still be one of the choices. When all are
-	// lost, the table may have no master any more that keeps it.
+	// lost is how long a loop may be stuck and still be chosen. If all are lost, the table
+	// may have no master any more.
 	lost = 10 * time.Second
 	// epochShift makes epochs of 134 ms from nanoseconds.
 	epochShift = 27
-	// maxLooks bounds how many shards one connection is compared by.
+	// maxLooks bounds how many shards are compared for one connection.
 	maxLooks = 64
-	// maxScore bounds a score; above it are those of stuck loops.
+	// maxScore bounds a score; those of stuck loops are above it.
 	maxScore = 1 << 40
 )
 
@@ -42,14 +42,14 @@ var (
 // words:
 //
 //	for up to 64 shards, from a random one on, at even distances where there are more
-//	(else all of them might be loops of one worker that is stopped):
+//	(otherwise all might be loops of one worker that is stopped):
 //		skip it unless it is served, or if its loop is lost
 //		if its loop is stuck: the longer, the worse, and worse than any that isn't
 //		else: open connections + those due, and a quarter of the events it has
-//	the first of the best is it; one more is due there
-//	if there is none: n, which is no shard, and so the kernel's hash
+//	choose the first of the best; one more connection is due there
+//	if there is none: return n, which is no shard, so that the kernel's hash chooses
 //
-// What is compared is one word: score, place after the first, slot.
+// The word that is compared holds score, distance from the first, and slot.
 func loadProgram(table, n int) asm.Instructions {
 	const (
 		now, best, place, first = asm.R6, asm.R7, asm.R8, asm.R9
@@ -65,7 +65,7 @@ func loadProgram(table, n int) asm.Instructions {
 			asm.JEq.Imm(asm.R0, 0, miss),
 		}
 	}
-	// due leaves in R1 how many connections are due at the entry R0; it uses R4, R5.
+	// due puts into R1 how many connections are due at the entry R0; it uses R4 and R5.
 	due := func(label string) asm.Instructions {
 		return asm.Instructions{
 			asm.LoadMem(asm.R1, asm.R0, atDue, asm.DWord),
@@ -140,8 +140,8 @@ func loadProgram(table, n int) asm.Instructions {
 		asm.JGE.Reg(asm.R1, best, "next"),
 		asm.Mov.Reg(best, asm.R1),
 
-		// The verifier walks through every turn of the loop, once for all that it knows
-		// of best: by this it knows nothing.
+		// The verifier follows every iteration of the loop, separately for each value of best
+		// that it can tell apart. This makes best unknown to it.
 		asm.Xor.Reg(best, now).WithSymbol("next"),
 		asm.Xor.Reg(best, now),
 		asm.Add.Imm(place, 1),

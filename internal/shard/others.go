@@ -16,9 +16,9 @@ import (
 )
 
 // SO_REUSEPORT lets any socket of this user join an address, and the kernel spreads clients over
-// all of them: two services with one address would each get half of them, in silence. So the
-// first shard of an address listens alone (listenFirst), which the kernel allows only
-// where nobody else listens; and Look asks before anything is started.
+// all of them: two services with one address would each get half of them without noticing. So
+// the first shard of an address listens alone (listenFirst), which the kernel allows only where
+// nobody else listens; and Look asks before anything is started.
 
 // workerTitle is how the command line of a worker begins (worker.Name).
 const workerTitle = "reuseportd: worker"
@@ -32,8 +32,8 @@ type TakenError struct {
 func (e *TakenError) Error() string { return e.text }
 func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
 
-// SetOwn has the group know the service's other groups, whose sockets are nobody else's. It may
-// be among them.
+// SetOwn sets the groups of the service, whose sockets are not those of others. The group
+// itself may be among them.
 func (g *Group) SetOwn(own iter.Seq[*Group]) { g.own = own }
 
 // eachOwn calls f for each group of the service, this one too.
@@ -51,10 +51,10 @@ func (g *Group) eachOwn(f func(*Group)) {
 // Share reports whether the listener lets others listen at its address.
 func (g *Group) Share() bool { return g.tuning.share }
 
-// Others returns the listening sockets of others at the group's address, or at one that overlaps it: a
-// wildcard of the same port, or an address that it covers. Of a Unix socket they are those
-// that were bound to its path after it was lost. They are those in t, or with nil those that the kernel tells of
-// when asked. An error says that it doesn't tell.
+// Others returns the listening sockets of others at the group's address, or at one that overlaps it: a wildcard
+// of the same port, or an address that it covers. Of a Unix socket they are those that were bound to its path
+// after it was lost. They are looked for in t, or, if t is nil, the kernel is asked. An error says that the
+// kernel doesn't tell.
 func (g *Group) Others(t *sockdiag.Table) ([]sockdiag.Socket, error) {
 	if g.addr.unix() && g.listening > 0 && !g.Lost() {
 		return nil, nil
@@ -85,7 +85,7 @@ func (g *Group) eachListening(t *sockdiag.Table, f func(sockdiag.Socket)) error 
 	}
 	families := []uint8{uint8(g.addr.family())}
 	if g.addr.network == "tcp4" {
-		families = append(families, unix.AF_INET6) // one without IPV6_V6ONLY gets IPv4, too
+		families = append(families, unix.AF_INET6) // a socket without IPV6_V6ONLY gets IPv4, too
 	}
 	for _, family := range families {
 		err := ask(family, g.addr.tcp.Port(), func(s sockdiag.Socket) {
@@ -100,7 +100,7 @@ func (g *Group) eachListening(t *sockdiag.Table, f func(sockdiag.Socket)) error 
 	return nil
 }
 
-// overlaps reports whether one connection may find a socket of the address and s.
+// overlaps reports whether a connection may reach both s and a socket of the address.
 func (a *address) overlaps(s *sockdiag.Socket) bool {
 	other := s.Local.Addr()
 	if a.tcp.Addr().Is4() && !other.Is4() {
@@ -112,14 +112,15 @@ func (a *address) overlaps(s *sockdiag.Socket) bool {
 	return a.covers(other)
 }
 
-// covers reports whether an address of the same port and family is a's, or one of them is all.
+// covers reports whether an address of the same port and family equals a's, or one of the two
+// is the wildcard.
 func (a *address) covers(other netip.Addr) bool {
 	ip := a.tcp.Addr().WithZone("")
 	return ip == other || ip.IsUnspecified() || other.IsUnspecified()
 }
 
-// Look returns a TakenError if others (Others) listen at the address and may not: unless the
-// listener and they share it. Any other error says that this can't be known.
+// Look returns a TakenError if others (Others) listen at the address, unless the listener
+// and they share it. Any other error says that this can't be found out.
 func (g *Group) Look(t *sockdiag.Table) error {
 	others, err := g.Others(t)
 	if err != nil || g.addr.unix() {
@@ -140,14 +141,14 @@ func (g *Group) Look(t *sockdiag.Table) error {
 	return g.taken(others)
 }
 
-// taken says who has the address, and what to do.
+// taken makes the error that says who has the address, and what to do.
 func (g *Group) taken(others []sockdiag.Socket) error {
 	e := &TakenError{Holders: sockdiag.Holders(others)}
 	hint := "end it or give this listener another address; two services of one user share an address if both say `share: true`"
 	if g.Share() {
 		hint = "it doesn't say `share: true`, as this listener does; both must"
 	}
-	if len(e.Holders) > 0 && strings.HasPrefix(e.Holders[0].Command, workerTitle) { // no child of one that has the socket too
+	if len(e.Holders) > 0 && strings.HasPrefix(e.Holders[0].Command, workerTitle) { // not a child of a process that has the socket, too
 		hint = "their master is gone: start one with the runtime directory that it had, or end them"
 	}
 	if closing(others) {
@@ -157,13 +158,13 @@ func (g *Group) taken(others []sockdiag.Socket) error {
 	return e
 }
 
-// closing reports whether all sockets are to be closed.
+// closing reports whether all sockets are about to be closed.
 func closing(others []sockdiag.Socket) bool { return !slices.ContainsFunc(others, Answers) }
 
-// Answers reports whether a listening socket gets new connections: it isn't hidden, to be closed.
+// Answers reports whether a listening socket gets new connections, that is, isn't hidden.
 func Answers(s sockdiag.Socket) bool { return s.Interface != noInterface }
 
-// who names those that listen, and where, if that is another address.
+// who names the processes that listen, and where, if that is another address.
 func (g *Group) who(holders []sockdiag.Holder) string {
 	const most = 3
 	var parts []string
@@ -186,7 +187,7 @@ func (g *Group) who(holders []sockdiag.Holder) string {
 	return strings.Join(parts, "; ")
 }
 
-// holder names who listens at the address, for an error of the kernel's; "" if that can't be told.
+// holder names the process that listens at the address, for an error of the kernel; "" if unknown.
 func (g *Group) holder() string {
 	others, err := g.Others(nil)
 	if err != nil || len(others) == 0 {
@@ -195,12 +196,12 @@ func (g *Group) holder() string {
 	return g.who(sockdiag.Holders(others))
 }
 
-// listenFirst makes the first shard listen where nobody else does.
+// listenFirst makes the first shard listen, unless somebody else listens at the address.
 //
 // It listens without SO_REUSEPORT: so the kernel refuses it while any other socket listens at the
-// address or at one that overlaps it, and of two services that start at the same
-// time exactly one gets it. The other never had a queue. With SO_REUSEPORT set again, the group's other
-// shards join it.
+// address or at one that overlaps it, and of two services that start at the same time exactly one gets
+// it. The other service never has a queue. Then SO_REUSEPORT is set again, so that the group's other
+// shards can join.
 func (g *Group) listenFirst() error {
 	if g.addr.unix() || g.Share() || g.overlapsOwn() {
 		return g.listenBeside()
@@ -216,8 +217,8 @@ func (g *Group) listenFirst() error {
 	})
 }
 
-// again calls listen until nobody is in the way, or somebody who can be named: two who listen in the
-// same microsecond may both be refused.
+// again calls listen until it succeeds, or a process that is in the way can be named: of two that
+// listen in the same microsecond the kernel may refuse both.
 func again(listen func() error) (err error) {
 	const tries = 6
 	for try := range tries {
@@ -249,24 +250,25 @@ func (g *Group) listenAlone() error {
 	return errors.Join(err, reuse(1))
 }
 
-// makeKernelGroup has the kernel make the group that steering programs belong to: listen(2) does so only
-// with SO_REUSEPORT, but attaching a program to a socket before that does, too (net/core/sock_reuseport.c,
-// reuseport_attach_prog). The program, which leaves the choice to the hash, goes at once. From here on the
-// socket can't join other sockets at its address (inet_csk_bind_conflict), only be joined.
+// makeKernelGroup makes the kernel create the group that steering programs belong to: listen(2) does so
+// only with SO_REUSEPORT, but attaching a program to a socket before that does, too
+// (net/core/sock_reuseport.c, reuseport_attach_prog). The program, which leaves the choice to the hash,
+// is detached at once. From then on the socket can't join other sockets at its address
+// (inet_csk_bind_conflict); others can only join it.
 func makeKernelGroup(fd int) error {
 	const outOfRange = 1<<32 - 1
 	program := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: outOfRange}}
 	if err := attach(fd, unix.SO_ATTACH_REUSEPORT_CBPF, program); err != nil {
 		return err
 	}
-	// Before Linux 5.3 it can't be detached, and stays.
+	// Before Linux 5.3 the program can't be detached, and stays.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
 	return nil
 }
 
 // listenBeside makes the first shard listen where others may: the service's own sockets at
-// addresses that overlap, or those that share it. Who came meanwhile and may not be there is
-// found by looking again.
+// addresses that overlap, or those that share it. It looks again afterwards, to find those
+// that have come meanwhile and may not share it.
 func (g *Group) listenBeside() error {
 	if err := unix.Listen(g.shards[0], g.backlog); err != nil {
 		return err

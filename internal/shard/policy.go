@@ -10,18 +10,18 @@ import (
 	"reuseportd/internal/config"
 )
 
-// Policy is how the kernel chooses among the shards of a group. The zero value
-// is its own hash of addresses and ports, and needs no program.
+// Policy is how the kernel chooses among the shards of a group. The zero value is the
+// kernel's own hash of addresses and ports, which needs no program.
 type Policy struct {
 	Kind config.Steering
 	CPUs []int // for SteerCPU: the CPU that the loop of each slot is pinned to
 	Load *Load // for SteerLoad
 }
 
-// hash tells whether the kernel chooses.
+// hash reports whether the kernel's hash chooses.
 func (p Policy) hash() bool { return p.Kind == "" || p.Kind == config.SteerHash }
 
-// indexed tells whether it matters which shard has which index.
+// indexed reports whether it matters which shard has which index.
 func (p Policy) indexed() bool { return p.Kind == config.SteerCPU || p.Kind == config.SteerLoad }
 
 // Policy returns what chooses among the group's shards.
@@ -35,8 +35,8 @@ func (g *Group) Policy() config.Steering {
 // errUnordered is why a group can't be steered by index.
 var errUnordered = errors.New("a shard that was lost with its worker and its master has been replaced, so the kernel's order is not ours until the address is bound anew")
 
-// SetPolicy changes how new connections are spread over the first n shards, and
-// that no other gets any, in one step. If it fails, nothing has changed.
+// SetPolicy spreads new connections over the first n shards, and no others, by policy p,
+// in one step. If it fails, nothing has changed.
 func (g *Group) SetPolicy(p Policy, n int) error {
 	if g.unordered && p.indexed() {
 		return g.fail("steer", errUnordered)
@@ -90,16 +90,15 @@ func randomProgram(n int) []unix.SockFilter {
 	}
 }
 
-// cpuProgram chooses, of the first n shards, that of a slot that is pinned to the
-// CPU which took the packet: at random where there are several, and any where no slot
-// is pinned to it. cpus has the CPU of each slot, whose shard is slot % n.
+// cpuProgram chooses among the first n shards one whose slot is pinned to the CPU that
+// received the packet: at random if there are several, and any shard if no slot is pinned
+// to it. cpus has the CPU of each slot, whose shard is slot % n.
 //
-// With 1024 slots it has at most 3600 instructions (two slots to a CPU), of the 4096
-// that there may be. Conditional jumps reach 255 instructions, so they only ever
-// pass over one; JA reaches all.
+// With 1024 slots (two to a CPU) it has at most 3600 instructions; 4096 are allowed.
+// Conditional jumps reach 255 instructions, so they only ever skip one; JA reaches all.
 func cpuProgram(cpus []int, n int) []unix.SockFilter {
 	shards := make(map[int][]int)
-	var order []int // of CPUs, so that the program is always the same
+	var order []int // the CPUs in the order of their slots, so that the program is always the same
 	for slot, cpu := range cpus {
 		if _, known := shards[cpu]; !known {
 			order = append(order, cpu)

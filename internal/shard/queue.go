@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// QueueLen returns the number of connections that wait in the accept queue of
-// shard i. For TCP it is tcpi_unacked of TCP_INFO, which for a listening
-// socket means the accept queue (net/ipv4/tcp.c, tcp_get_info). For a Unix
-// socket the kernel tells it only through netlink; poll(2) tells whether
-// there is any, so it is 0 or 1 there.
+// QueueLen returns the number of connections that wait in the accept queue of shard i.
+// For TCP it is tcpi_unacked of TCP_INFO, which for a listening socket means the accept
+// queue (net/ipv4/tcp.c, tcp_get_info). For a Unix socket the kernel tells the number
+// only through netlink, but poll(2) tells whether there is any, so QueueLen is 0 or 1
+// there.
 //
-// Handshakes under way are not in it, see HalfOpen.
+// Handshakes under way are not counted, see HalfOpen.
 func (g *Group) QueueLen(i int) (int, error) {
 	var n int
 	var err error

@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Refuse lets no new connection begin, while those that are queued, and
-// handshakes that are under way, can still be accepted: the first step of
-// removing a listener. A client meets a reset at once, or another listener that
-// covers the address, such as 0.0.0.0. A Unix socket's path is unlinked.
+// Refuse lets no new connection begin, while those that are queued or whose handshake is
+// under way can still be accepted: the first step of removing a listener. A new client
+// gets a reset at once, or another listener that covers the address, such as 0.0.0.0. A
+// Unix socket's path is unlinked.
 //
-// (A socket filter that drops every SYN would do less: the client waits a
-// second before it is refused, a wider listener doesn't get the connection,
-// accepted sockets inherit the filter, and Linux 6.18 wants a privilege for it.)
+// A socket filter that drops every SYN would be worse: the client waits a second before
+// it is refused, a wider listener doesn't get the connection, accepted sockets inherit
+// the filter, and Linux 6.18 requires a privilege for it.
 func (g *Group) Refuse() error {
 	if g.refused || len(g.shards) == 0 {
 		return nil
@@ -31,10 +31,9 @@ func (g *Group) Refuse() error {
 	return nil
 }
 
-// Unrefuse undoes Refuse, when the address comes back before its shards were
-// closed. Where that can't be done (see Revivable) it fails with ErrGone: the
-// group can only be emptied and removed. Another group of the same address
-// can be made at once, beside it.
+// Unrefuse undoes Refuse, if the address is wanted again before its shards are closed. If
+// that isn't possible (see Revivable) it returns ErrGone: the group can only be emptied
+// and removed. Another group of the same address can be made beside it at once.
 func (g *Group) Unrefuse() error {
 	if !g.refused {
 		return nil
@@ -55,12 +54,12 @@ func (g *Group) Unrefuse() error {
 	return nil
 }
 
-// Refused says whether new connections are kept from the group.
+// Refused reports whether no new connection can begin.
 func (g *Group) Refused() bool { return g.refused }
 
-// Revivable says whether Unrefuse would succeed: always for a group that isn't
-// refused, never for a Unix socket, whose path is gone, and otherwise where this
-// process may show a hidden socket again (CAP_NET_RAW).
+// Revivable reports whether Unrefuse would succeed: always for a group that isn't
+// refused, never for a Unix socket, whose path is gone, and otherwise if this process may
+// undo hiding (CAP_NET_RAW).
 func (g *Group) Revivable() bool {
 	return !g.refused || !g.addr.unix() && canUnhide()
 }

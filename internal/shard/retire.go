@@ -7,20 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// To retire the shards from n on:
+// How to retire the shards from n on:
 //
-//  1. Steer(n): new connections go to the shards that stay.
-//  2. HalfOpen at once, and Halves.Left until nothing is left of it: the
+// 1. Steer(n): new connections go to the shards that stay. 2. HalfOpen at once, then
+// Halves.Left until it returns 0: the
 //     handshakes that began on any shard before are complete.
 //  3. Somebody accepts from the retiring shards until QueueLen is 0 for each.
 //  4. Every worker closes its descriptor of them.
 //  5. CloseDown(n) closes the last reference, unseen by any SYN.
 //  6. Unsteer.
 
-// CloseDown closes the shards from the top slot down until n are left. Those
-// that listened must have been steered around (Steer) and emptied (QueueLen):
-// what is still queued is reset. While it waits for the kernel, a few
-// milliseconds, nothing is lost.
+// CloseDown closes the shards from the top slot down until n are left. Those that listen
+// must be out of use (Steer) and empty (QueueLen): what is still queued is reset.
+// CloseDown waits for the kernel a few milliseconds; nothing is lost meanwhile.
 func (g *Group) CloseDown(n int) error {
 	if n < 0 || n > len(g.shards) {
 		return g.fail("retire", fmt.Errorf("down to %d of %d shards", n, len(g.shards)))
@@ -28,8 +27,8 @@ func (g *Group) CloseDown(n int) error {
 	if g.steered > n {
 		return g.fail("retire", fmt.Errorf("down to %d shards while steered to %d", n, g.steered))
 	}
-	// Before Linux 5.7 hiding needs CAP_NET_RAW. Without it, the close has the
-	// race that hide describes, which is no reason to keep the sockets.
+	// Before Linux 5.7 hiding needs CAP_NET_RAW. Without it the close has the race that hide
+	// describes. That is no reason to keep the sockets.
 	_ = g.hideFrom(n)
 	var errs []error
 	for len(g.shards) > n {
@@ -41,8 +40,8 @@ func (g *Group) CloseDown(n int) error {
 	return nil
 }
 
-// hideFrom hides the shards from n on and waits until no segment can be on its
-// way to them.
+// hideFrom hides the shards from n on, and waits until no segment can be on its way to
+// them.
 func (g *Group) hideFrom(n int) error {
 	if g.addr.unix() || n >= g.hidden {
 		return nil
@@ -71,8 +70,8 @@ func (g *Group) closeTop() error {
 	return nil
 }
 
-// Remove closes every shard and unlinks a Unix socket's path: the end of a
-// listener. Refuse first, and accept what is queued: the rest is reset.
+// Remove closes every shard and unlinks a Unix socket's path, at the end of a listener.
+// Call Refuse before, and accept what is queued: the rest is reset.
 func (g *Group) Remove() error {
 	var errs []error
 	if g.addr.unix() && len(g.shards) > 0 {

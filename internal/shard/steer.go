@@ -8,16 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Steer sends new connections to the first n shards and to no other, by the
-// group's policy: the first step of retiring those from n on. It replaces an
-// earlier steering at once.
+// Steer makes new connections go to the first n shards only, by the group's policy: the
+// first step of retiring those from n on. It replaces an earlier steering at once.
 //
-// Where the policy is the kernel's hash, the program chooses at random. It is asked
-// only when the kernel must pick a listening socket: for a SYN, and for the last ACK of
-// a handshake by SYN cookie, whose secret all sockets share, so that any
-// socket may take it. Every other segment belongs to a socket or a request that is
-// found by its four-tuple. Choosing by hash would need to read addresses, and
-// the data that the program sees begins behind the TCP header.
+// If the policy is the kernel's hash, the program chooses at random. The kernel runs it
+// only when it must pick a listening socket: for a SYN, and for the last ACK of a
+// handshake by SYN cookie, whose secret all sockets share, so that any socket may take
+// it. Every other segment belongs to a socket or a request that is found by its
+// four-tuple. The program can't choose by a hash of the addresses, since the data that it
+// sees begins after the TCP header.
 //
 // All but SteerLoad's are classic BPF, which needs no privilege (socket(7),
 // SO_ATTACH_REUSEPORT_CBPF).
@@ -25,7 +24,7 @@ func (g *Group) Steer(n int) error {
 	if n < 1 || n > g.listening {
 		return g.fail("steer", fmt.Errorf("to %d of %d shards", n, g.listening))
 	}
-	if !g.addr.unix() { // there is only the one
+	if !g.addr.unix() { // a Unix socket has one shard
 		if err := g.program(n); err != nil {
 			return g.fail("steer", err)
 		}
@@ -34,9 +33,9 @@ func (g *Group) Steer(n int) error {
 	return nil
 }
 
-// Unsteer spreads new connections over all shards that listen, by the group's
-// policy: for the kernel's hash it detaches what is attached, even if it was by
-// another master: a program belongs to the group and outlives its process.
+// Unsteer spreads new connections over all shards that listen, by the group's policy: for
+// the kernel's hash it detaches the program, even one that another master has attached,
+// since a program belongs to the group and outlives its process.
 func (g *Group) Unsteer() error {
 	if g.addr.unix() || g.listening == 0 {
 		g.steered = 0

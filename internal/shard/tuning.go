@@ -10,19 +10,19 @@ import (
 	"reuseportd/internal/config"
 )
 
-// tuning is the options of a listener's TCP sockets that a reload may change. But for
-// deferred they are for the accepted connections, which inherit them on Linux (tcp(7))
+// tuning is the options of a listener's TCP sockets that a reload may change. All but
+// deferred are meant for the accepted connections, which inherit them on Linux (tcp(7))
 // and so need no system call of their own.
 type tuning struct {
 	deferred           bool // TCP_DEFER_ACCEPT
 	share              bool
 	nodelay, keepalive bool
-	// idle and interval are seconds. They and count are 0 where the machine's hold.
+	// idle and interval are seconds. They and count are 0 if the machine's defaults apply.
 	idle, interval, count int
 }
 
-// tuningOf returns what a listener's service asks for. Only tcp has a say; for the
-// others what is set is right, since they write whole answers.
+// tuningOf returns what a listener's service asks for. Only tcp can be configured; the
+// fixed values are right for the other services, since they write whole answers.
 func tuningOf(l *config.Listener) tuning {
 	t := tuning{deferred: l.DeferAccept, share: l.Share, nodelay: true, keepalive: true}
 	if l.TCP == nil {
@@ -35,12 +35,12 @@ func tuningOf(l *config.Listener) tuning {
 	return t
 }
 
-// apply sets the options of a socket. The second after which a deferred one waits no
-// more for a connection's first bytes is the least that tcp(7) offers.
+// apply sets the options of a socket. A deferred listener waits one second for a
+// connection's first bytes, the least that tcp(7) offers.
 func (t tuning) apply(fd int) error {
 	deferred := []option{{"TCP_DEFER_ACCEPT", unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, number(t.deferred)}}
-	// By this mark another service sees whether this one shares its address. On a socket that is bound
-	// it has no other effect (ip(7)).
+	// This mark shows another service that this one shares its address. It has no other effect on a
+	// socket that is bound (ip(7)).
 	mark := option{"IP_BIND_ADDRESS_NO_PORT", unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, number(!t.share)}
 	return setAll(fd, append(append(deferred, mark), t.inherited()...))
 }
@@ -64,8 +64,8 @@ func keepaliveOptions(idle, interval, count int) []option {
 	}
 }
 
-// retune sets the options of sockets that had others. A time that was set can't be
-// unset, but a fresh socket tells the machine's.
+// retune sets the options of sockets that had others before. A time that was set can't be
+// unset, but a fresh socket shows the machine's default.
 func (t tuning) retune(fds []int) error {
 	if t.count == 0 && len(fds) > 0 {
 		fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

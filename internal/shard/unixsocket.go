@@ -9,9 +9,8 @@ import (
 	"reuseportd/internal/sockdiag"
 )
 
-// bindUnix binds fd to the path with the right permissions from the beginning:
-// nobody can connect before listen(2), which comes after chmod(2). A socket
-// file that nobody listens on any more is replaced.
+// bindUnix binds fd to the path with the right permissions from the beginning: nobody can
+// connect before listen(2), which comes after chmod(2). It replaces a stale socket file.
 func (a *address) bindUnix(fd int) error {
 	sa := &unix.SockaddrUnix{Name: a.path}
 	err := unix.Bind(fd, sa)
@@ -40,9 +39,9 @@ func (a *address) chmod() error {
 	return nil
 }
 
-// unlinkStale removes a socket file that nobody has any more: it refuses connections, and no
-// socket of this network namespace was bound as it. It leaves alone what is no socket, and a socket that
-// answers in any other way. Who removes it at the same time, and binds its own, is noticed at
+// unlinkStale removes a socket file that nobody uses any more: it refuses connections, and no socket of
+// this network namespace is bound to it. It leaves alone what is no socket, and a socket that answers in
+// any other way. If another program removes it at the same time and binds its own, that is noticed at
 // listen(2) (Lost).
 func (a *address) unlinkStale() error {
 	var st unix.Stat_t
@@ -73,20 +72,20 @@ func (a *address) unlinkStale() error {
 	return nil
 }
 
-// listener names who listens at the path, where the kernel says so: by sock_diag, or of a
-// connection to it.
+// listener names the process that listens at the path, if the kernel says so: by
+// sock_diag, or for a connection to it.
 func (a *address) listener(fd int) string {
 	if hs := a.holders(); len(hs) > 0 {
 		return hs[0].String()
 	}
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || cred.Pid <= 0 { // 0 is one of another PID namespace
+	if err != nil || cred.Pid <= 0 { // 0: a process of another PID namespace
 		return "another program"
 	}
 	return sockdiag.Holder{PID: int(cred.Pid), Command: sockdiag.Command(int(cred.Pid)), Socket: sockdiag.Socket{UID: cred.Uid}}.String()
 }
 
-// holders are the processes that have bound the file that the path names now.
+// holders returns the processes that have a socket bound to the file at the path.
 func (a *address) holders() []sockdiag.Holder {
 	var found []sockdiag.Socket
 	if a.eachBound(func(s sockdiag.Socket) { found = append(found, s) }) != nil {
@@ -95,7 +94,7 @@ func (a *address) holders() []sockdiag.Holder {
 	return sockdiag.Holders(found)
 }
 
-// eachBound calls f for each socket that was bound as the file that the path names now.
+// eachBound calls f for each socket that is bound to the file at the path.
 func (a *address) eachBound(f func(sockdiag.Socket)) error {
 	var st unix.Stat_t
 	err := unix.Lstat(a.path, &st)
@@ -112,7 +111,7 @@ func (a *address) eachBound(f func(sockdiag.Socket)) error {
 	})
 }
 
-// remember notes which file the path names now, the group's own.
+// remember records which file is at the path: the group's own.
 func (a *address) remember() error {
 	var st unix.Stat_t
 	if err := unix.Lstat(a.path, &st); err != nil {
@@ -122,8 +121,8 @@ func (a *address) remember() error {
 	return nil
 }
 
-// Lost says whether a Unix socket's path is not the group's any more, though
-// nobody refused: its file was removed or replaced, so no client finds it.
+// Lost reports whether a Unix socket's path is no longer the group's, although Refuse
+// wasn't called: its file was removed or replaced, so no client finds it.
 func (g *Group) Lost() bool {
 	if !g.addr.unix() || g.listening == 0 || g.refused {
 		return false
@@ -133,8 +132,8 @@ func (g *Group) Lost() bool {
 	return errors.Is(err, unix.ENOENT) || err == nil && (uint64(st.Dev) != g.addr.dev || st.Ino != g.addr.ino)
 }
 
-// boundElsewhere reports whether the path names another file than the group's socket was bound as,
-// where the kernel says so.
+// boundElsewhere reports whether the path names another file than the one that the group's socket
+// is bound to, if the kernel tells.
 func (g *Group) boundElsewhere() bool {
 	cookies, err := g.Cookies()
 	if err != nil || len(cookies) == 0 {
@@ -150,8 +149,8 @@ func (g *Group) boundElsewhere() bool {
 	return found && err == nil
 }
 
-// unlinkOwn removes the path unless another program has put its own file there
-// meanwhile. Not finding it is no error.
+// unlinkOwn removes the path, unless another program has put its own file there
+// meanwhile. It is no error if there is no file.
 func (a *address) unlinkOwn() error {
 	var st unix.Stat_t
 	err := unix.Lstat(a.path, &st)

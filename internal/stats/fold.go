@@ -7,14 +7,14 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// Reserve gives n free pages in a row to a generation, counters zeroed, and
-// returns the first. It fails, and changes nothing, when there are none. A
+// Reserve gives n consecutive free pages to a generation, with counters set to zero, and
+// returns the first. It returns an error, and changes nothing, if there are none. A
 // master that is killed meanwhile has reserved all of them or none.
 //
-// Pages that are taken, as the master knows, are never given. If none are free, it may be
-// that a worker has spoilt the table of entries, which is in memory that it can write
-// to: then those that are not taken are free, spoilt is true, and what was
-// counted there is lost. taken may be nil.
+// Pages for which taken is true, by the master's own records, are never given. If no
+// others are free, a worker may have overwritten the table of entries: then all pages
+// that are not taken count as free, spoilt is true, and what was counted there is lost.
+// taken may be nil.
 func (l *Ledger) Reserve(generation uint64, n int, taken func(page int) bool) (first int, spoilt bool, err error) {
 	if n < 1 || n > MaxPages {
 		return 0, false, fmt.Errorf("statistics: reserve %d pages for generation %d: want 1 to %d", n, generation, MaxPages)
@@ -37,15 +37,15 @@ func (l *Ledger) Reserve(generation uint64, n int, taken func(page int) bool) (f
 		l.store(&h.entries[i].generation, generation)
 		l.store(&h.entries[i].incarnation, inc)
 	}
-	l.store(&h.reserved, inc) // now they are
+	l.store(&h.reserved, inc) // now they are reserved
 	return first, spoilt, nil
 }
 
-// Fold adds the counters of n pages from the page first on to the past and
-// frees the pages. Nobody may write to them any more. What is open is left out: nothing
-// is open on a page without a loop. Pages that are free already add nothing; it
-// panics, as a slice does, for pages that the ledger doesn't have. A master
-// that is killed meanwhile has folded all of them or none.
+// Fold adds the counters of n pages from the page first on to the past and frees the
+// pages. Nobody may write to them any more. Open is left out, since nothing is open on a
+// page without a loop. Pages that are already free add nothing. It panics, as a slice
+// does, for pages that the ledger doesn't have. A master that is killed meanwhile has
+// folded all of them or none.
 func (l *Ledger) Fold(first, n int) {
 	h := l.head()
 	_ = h.entries[first : first+n]
@@ -55,7 +55,7 @@ func (l *Ledger) Fold(first, n int) {
 		if !h.used(i) {
 			continue
 		}
-		// All words, so that what a newer release counts isn't lost with an older master.
+		// All words, so that an older master doesn't lose what a newer release counts.
 		for w := range sum {
 			sum[w] += atomic.LoadUint64(&l.page(i).words[w])
 		}
@@ -72,8 +72,8 @@ func (l *Ledger) Add(c eventloop.Counters) {
 	l.add(&sum, past{})
 }
 
-// add writes the past anew, with sum in it and with the names of the pages that
-// sum is from, and so frees them. Those that the present one names must be settled.
+// add writes a new past that includes sum and names the pages that sum is from, and so
+// frees them. The pages that the current past names must have been settled.
 func (l *Ledger) add(sum *words, pages past) {
 	h := l.head()
 	sum[open], sum[upstreamOpen] = 0, 0
@@ -85,14 +85,14 @@ func (l *Ledger) add(sum *words, pages past) {
 	l.store(&to.first, pages.first)
 	l.store(&to.n, pages.n)
 	l.store(&to.last, pages.last)
-	l.store(&h.sequence, seq+1) // now it counts
+	l.store(&h.sequence, seq+1) // now it is valid
 }
 
-// settle clears the entries of pages that nobody uses: those that past has taken
-// in, and those of a reservation that a killed master left incomplete. Every
-// change begins with it, since it takes past's names or the reservation's
-// incarnation, and what they keep out would be back. So the way after a kill is
-// the ordinary one.
+// settle clears the entries of pages that nobody uses: those that were added to past, and
+// those of a reservation that a killed master has left incomplete. Every change begins
+// with it, since the change overwrites the names in past, or reuses the incarnation, by
+// which those entries are known to be invalid. So recovery after a kill is the ordinary
+// path.
 func (l *Ledger) settle() {
 	h := l.head()
 	for i := range h.entries {

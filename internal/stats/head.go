@@ -14,10 +14,10 @@ import (
 // ledgerHeader begins with "rpdledg"; the last byte is the version of the head.
 const ledgerHeader = uint64(0x7270_646c_6564_6700) | 1
 
-// head is the beginning of a ledger's memory, before the pages of the loops.
-// One process writes it, and may be killed between any two stores. Two of its
-// words decide what the others mean, so each change takes effect with one
-// store: sequence for the counters, reserved for the pages.
+// head is the beginning of a ledger's memory, before the pages of the loops. One process
+// writes it, and may be killed between any two stores. Two of its words decide which of
+// the others count, so each change takes effect with one store: to sequence for the
+// counters, to reserved for the pages.
 type head struct {
 	header   uint64 // ledgerHeader
 	counters uint64 // header of a page: what the words of past mean
@@ -34,17 +34,17 @@ type head struct {
 	entries  [MaxPages]entry
 }
 
-// past is what was counted on pages that are free again. It names those that it
-// has taken in last, whose entries can only be cleared afterwards: the pages
-// first to first+n-1, unless they were reserved after the incarnation last.
+// past is what was counted on pages that are free again. It names the pages that were
+// added last, whose entries can only be cleared afterwards: first to first+n-1, unless
+// they were reserved after the incarnation last.
 type past struct {
 	first, n, last uint64
 	_              [5]uint64
 	words          words // open is always zero
 }
 
-// entry says who has a page. The page's own memory can't: looking at pages that
-// nobody uses would allocate them.
+// entry says which generation has a page. The page itself can't say so, since reading
+// pages that nobody uses would allocate them.
 type entry struct {
 	incarnation uint64 // of the reservation that the page belongs to; 0: free
 	generation  uint64
@@ -61,8 +61,8 @@ const _ = -(unsafe.Sizeof(lock{}) % 64)
 // The head must end where a page does; this doesn't compile otherwise.
 const _ = -(unsafe.Sizeof(head{}) % PageSize)
 
-// Format says what the words of this release's ledgers mean, for whoever passes one on:
-// the header in the memory says the same, until a worker writes something else there.
+// Format says what the words of this release's ledgers mean. It is passed on together
+// with a ledger: the header in the memory says the same, but a worker could overwrite it.
 var Format = fmt.Sprintf("%x/%x", ledgerHeader, header)
 
 // checkSize refuses memory that can't be a ledger.
@@ -92,12 +92,11 @@ func checkLedger(fd int) error {
 	return nil
 }
 
-// active returns the past that counts.
+// active returns the past that is valid.
 func (h *head) active() *past { return &h.past[atomic.LoadUint64(&h.sequence)%2] }
 
-// used tells whether page i belongs to somebody. It doesn't while its
-// reservation is incomplete, nor from the moment when past has its counters,
-// whatever its entry says.
+// used reports whether page i belongs to a generation. It doesn't while its reservation
+// is incomplete, nor once past has its counters, whatever its entry says.
 func (h *head) used(i int) bool {
 	inc := atomic.LoadUint64(&h.entries[i].incarnation)
 	return inc != 0 && inc <= atomic.LoadUint64(&h.reserved) && !h.active().has(uint64(i), inc)
@@ -108,7 +107,7 @@ func (p *past) has(i, incarnation uint64) bool {
 	return i >= first && i-first < n && incarnation <= atomic.LoadUint64(&p.last)
 }
 
-// room returns the first page of the first n in a row that are not used.
+// room returns the first of n consecutive pages that are not used.
 func room(n int, used func(page int) bool) (first int, ok bool) {
 	free := 0
 	for i := range MaxPages {

@@ -9,10 +9,10 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// Ledger is the counters of the whole service since it began: a page for each
-// loop that runs, and the past, which is the sum of those that ran. As a region
-// it has MaxPages pages. Past and all pages in use together never go back,
-// whoever dies when: the next master finds each count exactly once.
+// Ledger is the counters of the whole service since it began: a page for each loop that
+// runs, and the past, which is the sum of those that ran. As a region it has MaxPages
+// pages. The sum of the past and all pages in use never decreases, whichever process dies
+// when: the next master finds each count exactly once.
 //
 // Any number of processes may hold a ledger and read it. Invariant: only one
 // at a time, the master, calls Reserve, Fold and Add, from one goroutine. That
@@ -28,8 +28,8 @@ type Ledger struct {
 // Run is N pages from the page First on.
 type Run struct{ First, N int }
 
-// NewLedger makes a ledger with nothing counted and all pages free. Its size is
-// sealed; its memory is allocated as pages are used, see memfd_create(2).
+// NewLedger makes a ledger with all counters zero and all pages free. Its size is sealed;
+// its memory is allocated as pages are used, see memfd_create(2).
 func NewLedger() (*Ledger, error) {
 	fd, err := create(headPages + MaxPages)
 	if err != nil {
@@ -43,10 +43,10 @@ func NewLedger() (*Ledger, error) {
 	return l, nil
 }
 
-// OpenLedger maps the ledger of a received descriptor, which it owns from here
-// on and closes if it fails. It refuses memory whose size is not sealed or not
-// a ledger's, and a ledger whose words mean something else in this release. It
-// changes nothing: another master may be at work.
+// OpenLedger maps the ledger of a received descriptor, which it takes over, and closes if
+// it fails. It refuses memory whose size is not sealed or not that of a ledger, and a
+// ledger whose words mean something else in this release. It changes nothing, since
+// another master may be using the ledger.
 func OpenLedger(fd int) (*Ledger, error) {
 	if err := checkLedger(fd); err != nil {
 		return nil, refuse(fd, err)
@@ -54,9 +54,9 @@ func OpenLedger(fd int) (*Ledger, error) {
 	return mapLedger(fd)
 }
 
-// AdoptLedger is OpenLedger of memory whose Format somebody else has told, who is to be
-// believed: nothing in the memory can keep it from being used. The header is made
-// right. An empty format, as of an older release, is read from there.
+// AdoptLedger is like OpenLedger for memory whose Format is known from a trusted source,
+// so that nothing in the memory can prevent its use. It corrects the header. If format is
+// empty, as from an older release, the header is used.
 func AdoptLedger(fd int, format string) (*Ledger, error) {
 	if format == "" {
 		return OpenLedger(fd)
@@ -84,15 +84,15 @@ func mapLedger(fd int) (*Ledger, error) {
 	return &Ledger{Region: r}, nil
 }
 
-// Past returns what was counted on pages that are free again. Its Open is zero.
-// Any process may call it at any time.
+// Past returns what was counted on pages that are free again. Its Open is zero. Any
+// process may call it at any time.
 func (l *Ledger) Past() eventloop.Counters {
 	h := l.head()
 	for tries := 0; ; tries++ {
 		seq := atomic.LoadUint64(&h.sequence)
 		c := h.past[seq%2].words.read()
-		// The next change but one writes to what was just read. Only a worker that spoils
-		// the memory changes it so often.
+		// The change after the next one overwrites what was just read. Only a worker that
+		// tampers with the memory changes it so often.
 		if atomic.LoadUint64(&h.sequence) == seq || tries == maxTries {
 			return c
 		}
@@ -115,19 +115,19 @@ func (l *Ledger) Generations() []uint64 {
 	return slices.Compact(all)
 }
 
-// Used returns the pages of a generation, a run for each reservation, in order
-// of pages. A reservation of which a part was folded may be several runs.
+// Used returns the pages of a generation in order, one run for each reservation. If a
+// part of a reservation was folded, the rest may be several runs.
 func (l *Ledger) Used(generation uint64) []Run {
 	h := l.head()
 	var runs []Run
-	var last uint64 // incarnation of the page before, 0 if that is another's
+	var last uint64 // incarnation of the previous page, 0 if it belongs to another generation
 	for i := range h.entries {
 		e := &h.entries[i]
 		if !h.used(i) || atomic.LoadUint64(&e.generation) != generation {
 			last = 0
 			continue
 		}
-		inc := atomic.LoadUint64(&e.incarnation) // a worker may have written to it since
+		inc := atomic.LoadUint64(&e.incarnation) // read once: a worker may change it
 		if inc != last || len(runs) == 0 {
 			runs = append(runs, Run{First: i})
 		}
@@ -147,8 +147,7 @@ func (l *Ledger) Sum(first, n int) eventloop.Counters {
 	return sum
 }
 
-// Total adds up all that was ever counted. Only where no Fold can happen meanwhile
-// is it exact.
+// Total adds up all that was ever counted. It is exact only if no Fold happens meanwhile.
 func (l *Ledger) Total() eventloop.Counters {
 	sum := l.Past()
 	h := l.head()
@@ -161,8 +160,8 @@ func (l *Ledger) Total() eventloop.Counters {
 	return sum
 }
 
-// Left returns the pages of generations that keep doesn't name, neighbours together: one pass,
-// whatever the entries say.
+// Left returns the pages of generations for which keep is false, adjacent pages as one run. It
+// takes one pass, whatever the entries say.
 func (l *Ledger) Left(keep func(generation uint64) bool) []Run {
 	h := l.head()
 	var runs []Run

@@ -9,19 +9,19 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// MaxLocks is how many mutexes a ledger has. They are in it since it is the memory
-// that all processes of the service share, and that outlives each of them.
+// MaxLocks is how many mutexes a ledger has. They are in the ledger because all processes
+// of the service share it, and it outlives each of them.
 const MaxLocks = 32
 
 // lock is a mutex for the loops that share a socket. It has a cache line of its own.
 type lock struct {
-	tag  uint64 // says whose it is; 0: nobody's
+	tag  uint64 // hash of the mutex's name; 0: free
 	word uint32 // eventloop.Sharing.Mutex
 	_    [13]uint32
 }
 
-// Mutex returns the number of the mutex of that name, which it makes if there is
-// none; ok is false when all are taken. Only the master calls it.
+// Mutex returns the number of the mutex with a name, and makes it if there is none; ok is
+// false if all are taken. Only the master calls it.
 func (l *Ledger) Mutex(name string) (i int, ok bool) {
 	tag := tagOf(name)
 	free := -1
@@ -42,8 +42,8 @@ func (l *Ledger) Mutex(name string) (i int, ok bool) {
 	return free, true
 }
 
-// KeepLocks frees the mutexes with other names, and unlocks those whose holder is
-// not among the processes that live.
+// KeepLocks frees the mutexes with other names, and unlocks those whose holder is dead by
+// live.
 func (l *Ledger) KeepLocks(names []string, live func(pid int) bool) {
 	keep := make(map[uint64]bool)
 	for _, name := range names {
@@ -70,8 +70,7 @@ func tagOf(name string) uint64 {
 	return h.Sum64() | 1
 }
 
-// Lock returns the word of mutex i, one of those of the ledger whose pages these are.
-// It is there until Close.
+// Lock returns the word of mutex i of the region's ledger. It is valid until Close.
 func (r *Region) Lock(i int) (*uint32, error) {
 	if i < 0 || i >= MaxLocks {
 		return nil, fmt.Errorf("statistics: no mutex %d, the ledger has %d", i, MaxLocks)

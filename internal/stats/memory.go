@@ -10,7 +10,7 @@ import (
 	"reuseportd/internal/memfd"
 )
 
-// create returns a memfd of so many pages with its size sealed. They cost nothing
+// create returns a memfd of a number of pages, with its size sealed. They cost nothing
 // until they are touched.
 func create(pages int) (int, error) {
 	fd, err := memfd.Sized("reuseportd-stats", int64(pages)*PageSize)
@@ -20,11 +20,11 @@ func create(pages int) (int, error) {
 	return fd, nil
 }
 
-// mapped maps n pages of fd from the page first on. The region owns fd, which
-// is closed if that fails.
+// mapped maps n pages of fd from the page first on. The region takes over fd, which is
+// closed if that fails.
 func mapped(fd, first, n int) (*Region, error) {
 	unix.CloseOnExec(fd)
-	// The offset counts in pages of the kernel, which may be larger; mmap(2).
+	// The offset must be a multiple of the kernel's page size, which may be larger; mmap(2).
 	offset := first * PageSize
 	skew := offset % os.Getpagesize()
 	const prot = unix.PROT_READ | unix.PROT_WRITE
@@ -40,7 +40,7 @@ func mapped(fd, first, n int) (*Region, error) {
 	return &Region{fd: fd, mapping: mapping, mem: mapping[skew:], head: top}, nil
 }
 
-// refuse closes a descriptor that is of no use, and returns why.
+// refuse closes a descriptor that can't be used, and returns err.
 func refuse(fd int, err error) error {
 	_ = unix.Close(fd)
 	return fmt.Errorf("statistics: %w", err)

@@ -12,11 +12,11 @@ import (
 const PageSize = 4096
 
 // Version is the meaning of the words in a page. New counters are appended
-// (eventloop.Counters says so) and an older reader doesn't see them, a newer
-// reader finds zeros where an older writer has none; neither changes Version.
+// (eventloop.Counters says so) An older reader doesn't see them, and a newer reader finds
+// zeros if the writer is older; neither changes Version.
 const Version = 1
 
-// header begins with "rpdstat" and the version, so that it also tells byte order.
+// header is "rpdstat" and the version; it also shows the byte order.
 const header = uint64(0x7270_6473_7461_7400) | Version
 
 // page is the layout of one loop's memory.
@@ -26,13 +26,13 @@ type page struct {
 	words  words
 }
 
-// words are the counters of a page: those that this release knows, and those
-// that another release may have appended.
+// words are the counters of a page: those that this release has, and those that a newer
+// release may have appended.
 type words [PageSize/8 - 8]uint64
 
 const (
 	known = unsafe.Sizeof(eventloop.Counters{}) / 8
-	// What is open now is no count of the past.
+	// The number of open connections isn't added to the past.
 	open         = unsafe.Offsetof(eventloop.Counters{}.Open) / 8
 	upstreamOpen = unsafe.Offsetof(eventloop.Counters{}.UpstreamOpen) / 8
 )

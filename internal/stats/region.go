@@ -26,11 +26,11 @@ type Region struct {
 	mem []byte
 }
 
-// MapPages maps n pages of a ledger, which its master has reserved for this
-// worker from the page first on. They are pages 0 to n-1 of the region. It owns
-// fd from here on and closes it if it fails; it refuses memory that can't be a ledger and
-// pages that the ledger doesn't have. What is in the memory it doesn't look at: the master
-// is of the same release, and another worker may have spoilt it.
+// MapPages maps n pages of a ledger, which its master has reserved for this worker from
+// the page first on. They are pages 0 to n-1 of the region. It takes over fd, and closes
+// it if it fails. It refuses memory that can't be a ledger, and pages that the ledger
+// doesn't have. It doesn't check the contents: the master is of the same release, and
+// another worker may have changed them.
 func MapPages(fd, first, n int) (*Region, error) {
 	if err := checkSize(fd); err != nil {
 		return nil, refuse(fd, err)
@@ -44,15 +44,16 @@ func MapPages(fd, first, n int) (*Region, error) {
 // Len returns the number of pages.
 func (r *Region) Len() int { return len(r.mem) / PageSize }
 
-// FD returns the descriptor, close-on-exec, to lend to another process. It stays the region's.
+// FD returns the close-on-exec descriptor, for passing it to another process. The region keeps
+// owning it.
 func (r *Region) FD() int { return r.fd }
 
-// Page returns the counters of loop i for that loop to write, or for whoever
-// knows that the loop is no more. The memory is gone after Close.
+// Page returns the counters of loop i, for that loop to write, or for a caller that knows
+// that the loop has ended. The memory is gone after Close.
 func (r *Region) Page(i int) *eventloop.Counters { return r.page(i).words.counters() }
 
-// Read returns a copy of the counters of loop i. Each is right by itself; the
-// loop may have moved on between one and the next.
+// Read returns a copy of the counters of loop i. Each counter by itself is right, but
+// they are not read at the same moment.
 func (r *Region) Read(i int) eventloop.Counters { return r.page(i).words.read() }
 
 // Close unmaps the memory and closes the descriptor. Closing twice is harmless.

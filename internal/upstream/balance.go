@@ -8,7 +8,7 @@ import (
 	"reuseportd/internal/config"
 )
 
-// renew takes the pool's present list.
+// renew takes over the pool's current list.
 func (c *Chooser) renew() {
 	before, credits := c.list, c.credits
 	c.list = c.pool.list.Load()
@@ -26,8 +26,8 @@ func (c *Chooser) renew() {
 	c.pace()
 }
 
-// pace decides how often the sessions of other loops are looked at: once in a turn of the
-// loop or, where there are many numbers to add up, in a millisecond.
+// pace decides how often the sessions of other loops are read: once in a turn of the loop
+// or, if there are many numbers to add up, once in a millisecond.
 func (c *Chooser) pace() {
 	c.seenEvery = 1
 	if b := c.pool.set.board; b != nil && len(c.list.servers)*b.rowsInUse() > 512 {
@@ -35,8 +35,8 @@ func (c *Chooser) pace() {
 	}
 }
 
-// stagger begins the turn of round robin elsewhere for each loop, so that many loops with
-// a few connections each don't all begin with the same server.
+// stagger makes each loop begin its round robin with another server, so that many loops
+// with few connections each don't all begin with the same one.
 func (c *Chooser) stagger(number int) {
 	from, to := c.tier(0)
 	if from == to {
@@ -50,7 +50,7 @@ func (c *Chooser) stagger(number int) {
 	}
 }
 
-// best returns the place of the server to try next: one of those with weight.
+// best returns the index of the server to try next, one with a weight.
 func (c *Chooser) best(now int64, key uint64, from, to int) int {
 	switch c.pool.conf.Balance {
 	case config.BalanceLeast:
@@ -63,8 +63,8 @@ func (c *Chooser) best(now int64, key uint64, from, to int) int {
 	return c.fairest(from, to)
 }
 
-// fairest is smooth weighted round robin, which nginx made known: each server gains its
-// weight in each turn, the richest is chosen and pays for all.
+// fairest is smooth weighted round robin, as in nginx: in each turn each server gains its
+// weight, and the one with the most credit is chosen and loses the sum of all weights.
 func (c *Chooser) fairest(from, to int) int {
 	best := -1
 	for i := from; i < to; i++ {
@@ -75,7 +75,7 @@ func (c *Chooser) fairest(from, to int) int {
 	return best
 }
 
-// charge is the end of a turn, when the server could be had.
+// charge ends a turn in which the chosen server was available.
 func (c *Chooser) charge(chosen, from, to int) {
 	c.turn++
 	if !c.inTurns() {
@@ -95,8 +95,8 @@ func (c *Chooser) inTurns() bool {
 	return true
 }
 
-// leastUsed is the server that would have the fewest sessions for its weight; of equal ones
-// each in its turn.
+// leastUsed returns the server that would have the fewest sessions for its weight; equal
+// ones take turns.
 func (c *Chooser) leastUsed(now int64, from, to int) int {
 	best, n := -1, to-from
 	for k := range n {
@@ -115,8 +115,8 @@ func (c *Chooser) lessUsed(now int64, a, b int) bool {
 	return ahi < bhi || ahi == bhi && alo < blo
 }
 
-// use is how many sessions all loops have at a server, those of the others as they were
-// when they were looked at last.
+// use returns how many sessions all loops have at a server. Those of other loops are as
+// they were when last read.
 func (c *Chooser) use(now int64, i int) uint64 {
 	s, o := c.list.servers[i], &c.others[i]
 	if now-o.at >= c.seenEvery || o.at == 0 {
@@ -142,7 +142,8 @@ func (c *Chooser) betterOfTwo(now int64, from, to int) int {
 	return a
 }
 
-// draw returns one of those with weight but without, which have total together.
+// draw returns a random one of the servers with weight, except without. total is the sum
+// of their weights.
 func (c *Chooser) draw(total int64, from, to, without int) int {
 	at := int64(c.rng.Uint64() % uint64(total))
 	for i := from; i < to; i++ {
@@ -153,12 +154,12 @@ func (c *Chooser) draw(total int64, from, to, without int) int {
 			return i
 		}
 	}
-	return -1 // there is one
+	return -1 // not reached
 }
 
-// highest is weighted rendezvous hashing: each server draws a number u from 0 to 1 for the
-// key, and the highest weight ÷ -ln u wins. So a server that goes gives its keys to all others,
-// and no other key moves.
+// highest is weighted rendezvous hashing: each server has a number u from 0 to 1 for the key,
+// and the highest weight ÷ -ln u wins. So the keys of a server that is removed go to all
+// others, and no other key moves.
 func (c *Chooser) highest(key uint64, from, to int) int {
 	best, high, score := -1, uint64(0), 0.0 // score is 0 until it is needed
 	for i := from; i < to; i++ {
@@ -184,7 +185,7 @@ func (c *Chooser) highest(key uint64, from, to int) int {
 	return best
 }
 
-// rank is weight ÷ -ln u for a u of 52 bits.
+// rank returns weight ÷ -ln u for a u of 52 bits.
 func rank(weight int64, u uint64) float64 {
 	return float64(weight) / -math.Log((float64(u)+0.5)/(1<<52))
 }

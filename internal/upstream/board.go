@@ -12,23 +12,24 @@ import (
 	"reuseportd/internal/memfd"
 )
 
-// Board is the memory of all workers about servers: their health, counters and how many
-// sessions each event loop has at each. It outlives workers, masters and
-// configurations, as the ledger does (package stats). Any number of processes use it at
-// the same time.
+// Board is memory that all workers share: the health and counters of servers, and how
+// many sessions each event loop has at each. It outlives workers, masters and
+// configurations, like the ledger (package stats). Any number of processes use it at the
+// same time.
 type Board struct {
 	fd int
 	// mapping is shared. Invariant: it is within the sealed size of fd, so that no
 	// access can fault.
 	mapping []byte
 	*memory
-	// patience is until when lock doesn't wait, as it did in vain; guarded by claiming.
+	// patience is until when lock doesn't wait, because it has waited without success;
+	// guarded by claiming.
 	patience time.Time
 }
 
 const boardSize = int64(unsafe.Sizeof(memory{}))
 
-// NewBoard makes a board that knows of nothing.
+// NewBoard makes an empty board.
 func NewBoard() (*Board, error) {
 	fd, err := memfd.Sized("reuseportd-upstreams", boardSize)
 	if err != nil {
@@ -42,9 +43,9 @@ func NewBoard() (*Board, error) {
 	return b, nil
 }
 
-// OpenBoard maps the board of a received descriptor, which it owns from here on and closes
-// if it fails. It refuses memory that is no board or whose size is not sealed, and a board
-// whose words mean something else in this release.
+// OpenBoard maps the board of a received descriptor, which it takes over, and closes if it
+// fails. It refuses memory that is no board or whose size is not sealed, and a board whose
+// words mean something else in this release.
 func OpenBoard(fd int) (*Board, error) {
 	size, err := memfd.Size(fd)
 	if err != nil {
@@ -63,13 +64,13 @@ func OpenBoard(fd int) (*Board, error) {
 	return mapBoard(fd)
 }
 
-// Format says what the words of this release's boards mean, for whoever passes one on:
-// the header in the memory says the same, until a worker writes something else there.
+// Format says what the words of this release's boards mean. It is passed on together with
+// a board: the header in the memory says the same, but a worker could overwrite it.
 var Format = fmt.Sprintf("%x", header)
 
-// AdoptBoard is OpenBoard of memory whose Format somebody else has told, who is to be
-// believed: nothing in the memory can keep it from being used. The header is made right. An empty
-// format, as of an older release, is read from there.
+// AdoptBoard is like OpenBoard for memory whose Format is known from a trusted source, so that
+// nothing in the memory can prevent its use. It corrects the header. If format is empty, as from
+// an older release, the header is used.
 func AdoptBoard(fd int, format string) (*Board, error) {
 	if format == "" {
 		return OpenBoard(fd)
@@ -99,17 +100,18 @@ func mapBoard(fd int) (*Board, error) {
 	return &Board{fd: fd, mapping: mapping, memory: (*memory)(unsafe.Pointer(&mapping[0]))}, nil
 }
 
-// refuse closes a descriptor that is of no use, and returns why.
+// refuse closes a descriptor that can't be used, and returns err.
 func refuse(fd int, err error) error {
 	_ = unix.Close(fd)
 	return fmt.Errorf("board of upstreams: %w", err)
 }
 
-// FD returns the descriptor, close-on-exec, to lend to another process. It stays the board's.
+// FD returns the close-on-exec descriptor, for passing it to another process. The board keeps
+// owning it.
 func (b *Board) FD() int { return b.fd }
 
-// Close unmaps the memory and closes the descriptor. Closing twice is harmless. Nobody
-// may use the board's servers and choosers any more.
+// Close unmaps the memory and closes the descriptor. Closing twice is harmless. The
+// board's servers and choosers can't be used after it.
 func (b *Board) Close() error {
 	if b.mapping == nil {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// check has servers asked, each when its time has come.
+// check checks servers, each when it is due.
 func (s *Set) check(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -29,11 +29,11 @@ func (s *Set) check(ctx context.Context) {
 	}
 }
 
-// idle is when the checks look again if nothing is due.
+// idle is how long the checks sleep if nothing is due, in nanoseconds.
 const idle = int64(time.Minute)
 
-// checkDue calls do with the servers that are due and that no other worker has taken, and
-// returns when the next one is.
+// checkDue calls do with the servers that are due and that no other worker checks, and
+// returns when the next one is due.
 func (s *Set) checkDue(now int64, do func(*Server)) (next int64) {
 	next = now + idle
 	for _, p := range s.order {
@@ -51,19 +51,19 @@ func (s *Set) checkDue(now int64, do func(*Server)) (next int64) {
 	return next
 }
 
-// takeCheck moves the next check of a server on if it is due. Who does that makes it,
-// and if he dies or stops, another one makes the next.
+// takeCheck advances the time of a server's next check if that is due. The worker that
+// does so makes the check; if it dies or stops, another one makes the next.
 func (s *Server) takeCheck(now int64) (next int64, mine bool) {
 	every := int64(s.pool.conf.Check.Interval)
 	at := &s.state.nextCheck
 	due := at.Load()
-	// A due far away is of a configuration with a longer interval.
+	// A time far in the future is from a configuration with a longer interval.
 	if due > now && due < now+2*every+int64(time.Second) {
 		return due, false
 	}
 	next = now + every
 	if due == 0 {
-		// The first checks are all made at once, the others are spread.
+		// The first checks are all made at once, later ones are spread.
 		next = now + every/2 + int64(s.hash%uint64(every/2+1))
 	}
 	if s.state.id.Load() != s.id {
@@ -72,7 +72,7 @@ func (s *Server) takeCheck(now int64) (next int64, mine bool) {
 	return next, at.CompareAndSwap(due, next)
 }
 
-// check asks the server once.
+// check checks the server once.
 func (s *Server) check(ctx context.Context) {
 	timeout := s.pool.conf.Check.Timeout
 	begun := monotonic()
@@ -85,9 +85,9 @@ func (s *Server) check(ctx context.Context) {
 	case err == nil:
 		s.checked(now, "")
 	case ReasonOf(errnoOf(err)).Local():
-		// It says nothing about the server.
+		// A failure on this machine says nothing about the server.
 	case now-begun > int64(timeout+time.Second):
-		// This process was stopped meanwhile, or had no CPU: nor does that.
+		// This process was stopped meanwhile or had no CPU: that says nothing either.
 	default:
 		s.checked(now, whyFailed(err))
 	}
@@ -100,7 +100,7 @@ func errnoOf(err error) unix.Errno {
 	return errno
 }
 
-// whyFailed says what is wrong in the words of Reason, if it has some.
+// whyFailed returns what is wrong, in the words of Reason if there are any.
 func whyFailed(err error) string {
 	if errno := errnoOf(err); errno != 0 {
 		if r := ReasonOf(errno); r != Other {

@@ -9,17 +9,17 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// Why is why Pick has no server.
+// Why is why Pick returned no server.
 type Why uint8
 
 const (
-	Chosen  Why = iota // it has one
+	Chosen  Why = iota // it returned one
 	AllDown            // all are down or ejected, or names have no address yet
-	AllFull            // those that are up have max_connections
+	AllFull            // those that are up have reached max_connections
 	AllUsed            // those that are up were tried before
 )
 
-// String returns it in a few words, the same ones in logs and status.
+// String returns the reason in a few words, the same in logs and status.
 func (w Why) String() string {
 	return [...]string{"chosen", "no server is up", "all servers are full", "no other server is up"}[w]
 }
@@ -28,17 +28,17 @@ func (w Why) String() string {
 type Chooser struct {
 	pool *pool
 	row  *row // nil if there is no board
-	turn int  // where ties begin
+	turn int  // where the search begins, so that equal servers take turns
 
-	// What follows has a place for each server of list.
+	// The fields below have an element for each server of list.
 	list    *list
-	weights []int64 // of those that can be chosen in this Pick, 0 of others
+	weights []int64 // of the servers that can be chosen in this Pick; 0 for the others
 	credits []int64 // of smooth weighted round robin
 	others  []seen
 
 	seenEvery int64 // see pace
 	rng       rand.PCG
-	strangers map[string]*Server // handed over, of servers that are on no list
+	strangers map[string]*Server // servers of handed-over sessions that are on no list
 }
 
 // seen is how many sessions the other loops had at a server.
@@ -58,10 +58,11 @@ func newChooser(p *pool, r *row, number int) *Chooser {
 // Conf returns the upstream's configuration.
 func (c *Chooser) Conf() *config.Upstream { return c.pool.conf }
 
-// Pick chooses a server for a session, a connection or a request, that has been at those in
-// tried, nil if at none, and counts it in use until Done. The key is for balance: hash
-// (KeyOf, KeyOfAddr). If there is no server it is nil, and Why says why; a first
-// attempt is counted as turned away then, and any other that has one as a retry.
+// Pick chooses a server for a session (a connection or a request), other than those in
+// tried, which may be nil, and counts the session until Done. key is for balance: hash
+// (KeyOf, KeyOfAddr). If no server is available Pick returns nil, and Why says why. It
+// counts a first attempt without a server as turned away, and a later attempt with one as a
+// retry.
 func (c *Chooser) Pick(now int64, key uint64, tried *Tried) (*Server, Why) {
 	if c.list != c.pool.list.Load() {
 		c.renew()
@@ -91,7 +92,7 @@ func (c *Chooser) Pick(now int64, key uint64, tried *Tried) (*Server, Why) {
 	return nil, why
 }
 
-// tier returns the places of the servers that are asked first, and of the backups.
+// tier returns the range of the servers that are tried first (0) or of the backups (1).
 func (c *Chooser) tier(i int) (from, to int) {
 	if i == 0 {
 		return 0, c.list.first
@@ -99,7 +100,7 @@ func (c *Chooser) tier(i int) (from, to int) {
 	return c.list.first, len(c.list.servers)
 }
 
-// weigh finds out which servers can be chosen, and tells how many.
+// weigh finds out which servers can be chosen, and returns how many.
 func (c *Chooser) weigh(now int64, from, to int, tried *Tried, why *Why) (candidates int) {
 	for i := from; i < to; i++ {
 		s := c.list.servers[i]
@@ -120,8 +121,8 @@ func (c *Chooser) weigh(now int64, from, to int, tried *Tried, why *Why) (candid
 // take counts a session at the server, if its bound allows.
 func (s *Server) take(mine *row) bool {
 	cell, most := s.cell(mine), uint64(s.Conf.MaxConnections)
-	// Two that count themselves at the same time may both find that they are too
-	// many; so they look again.
+	// Two loops that count themselves at the same time may both find that they exceed the
+	// bound; so they try again.
 	for range 4 {
 		if most > 0 && s.sum() >= most {
 			break
@@ -155,21 +156,21 @@ func (c *Chooser) count(s *Server, tried *Tried) {
 	}
 }
 
-// Done ends what Pick or Adopt began.
+// Done ends a session that Pick or Adopt has counted.
 func (c *Chooser) Done(s *Server) { s.cell(c.row).Add(^uint32(0)) }
 
-// Succeeded says that the server did what it is there for: it has answered, or, where
-// nobody looks at answers, taken the connection. It ends its row of failures.
-// A service that waits for answers must not call it before there is one.
+// Succeeded says that the server works: it has answered, or, for a service that doesn't
+// see answers, accepted the connection. It resets the count of consecutive failures. A
+// service that waits for an answer must not call it before.
 func (c *Chooser) Succeeded(s *Server, now int64) { s.succeeded(now) }
 
-// Failed says that an attempt failed, and tells whether that ejected the server. It
-// doesn't end the use: Done does.
+// Failed says that an attempt failed, and reports whether that ejected the server. It
+// doesn't end the session: Done does.
 func (c *Chooser) Failed(s *Server, now int64, r Reason) (ejected bool) { return s.failed(now, r) }
 
-// Adopt counts a session in use that another loop began and has handed over, at the server
-// of that Name, whatever the bound and even if the upstream has it no more. The other
-// loop calls Done when the session is no longer its own. The result is nil if the name is none.
+// Adopt counts a session that another loop has handed over, at the server of that Name,
+// whatever the bound, and even if the upstream no longer has the server. The other loop calls
+// Done when the session is no longer its own. The result is nil if the name is invalid.
 func (c *Chooser) Adopt(name string) *Server {
 	s := c.Find(name)
 	if s == nil {
@@ -181,11 +182,11 @@ func (c *Chooser) Adopt(name string) *Server {
 	return s
 }
 
-// Find returns the server of that Name if the upstream has it; nil if not. It counts
-// nothing: an idle connection is not in use.
+// Find returns the server of that Name, nil if the upstream doesn't have it. It counts
+// nothing: it is for idle connections.
 func (c *Chooser) Find(name string) *Server { return c.pool.list.Load().byName[name] }
 
-// stranger returns a server that the upstream doesn't have, but another worker had.
+// stranger returns a server that the upstream doesn't have, but that another worker had.
 func (c *Chooser) stranger(name string) *Server {
 	if s := c.strangers[name]; s != nil && s.state.id.Load() == s.id {
 		return s

@@ -9,22 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stale is for how long nobody has had a server on a list or in use when its entry may
-// become another's, nanoseconds.
+// stale is how long no worker must have had a server on a list or in use before its entry
+// may be reused, in nanoseconds.
 const stale = int64(10 * time.Minute)
 
-// key is what an entry is about. Its name is empty for servers: a server is its address.
+// key identifies the subject of an entry: an upstream, one of its servers, or a name.
 type key struct {
 	kind           uint64
-	upstream, text string // text is an address or a name, "" for the upstream itself
+	upstream, text string // text is an address or a name; "" for the upstream itself
 }
 
-// id is the first word of the entry: the same in all processes and releases, never 0.
+// id returns the first word of the entry, which is the same in all processes and
+// releases, and never 0.
 func (k *key) id() uint64 {
 	return KeyOf([]byte(k.upstream+"\x00"+string('0'+rune(k.kind))+k.text)) | 1
 }
 
-// fits tells whether a board can write it down.
+// fits reports whether an entry has room for the key.
 func (k *key) fits() bool {
 	switch k.kind {
 	case ofServer:
@@ -48,7 +49,7 @@ func (e *entry) is(k *key) bool {
 	return true
 }
 
-// known returns the entries that ever were.
+// known returns all entries that were ever used.
 func (b *Board) known() []entry { return b.entries[:min(b.used.Load(), maxEntries)] }
 
 // find returns the number of the entry of k, -1 if it has none.
@@ -62,9 +63,9 @@ func (b *Board) find(k *key) int {
 	return -1
 }
 
-// claim returns the number of the entry of k, which it makes if there is none; -1 if
-// all are taken, or nobody could be kept from taking the same one. now is written into it, and
-// for as long as that is done again at times it stays k's.
+// claim returns the number of the entry of k, and makes one if there is none; -1 if all are
+// taken, or the lock wasn't available. It writes now into the entry; if that is repeated from
+// time to time the entry stays k's.
 func (b *Board) claim(k *key, now int64) int {
 	if !k.fits() {
 		return -1
@@ -72,7 +73,7 @@ func (b *Board) claim(k *key, now int64) int {
 	if i := b.find(k); i >= 0 {
 		e := &b.entries[i]
 		e.touched.Store(now)
-		if e.id.Load() != 0 { // sweep hasn't taken it, and now it doesn't
+		if e.id.Load() != 0 { // sweep hasn't freed it, and from now on doesn't
 			return i
 		}
 	}
@@ -100,11 +101,11 @@ func (b *Board) claim(k *key, now int64) int {
 	}
 	e.kind.Store(k.kind)
 	e.touched.Store(now)
-	e.id.Store(k.id()) // now it is
+	e.id.Store(k.id()) // now it is valid
 	return i
 }
 
-// free returns a free entry, and makes one if it must and can.
+// free returns a free entry; if there is none it tries to free a stale one.
 func (b *Board) free(now int64) int {
 	used := len(b.known())
 	for i := range b.entries[:used] {
@@ -124,9 +125,9 @@ func (b *Board) free(now int64) int {
 	return -1
 }
 
-// sweep frees an entry that nobody has had for long. A claim that finds it at this
-// moment has touched it before it looks at id again, and a loop has counted itself: one of the two
-// sees the other. A worker that was stopped for so long finds another id, or none.
+// sweep frees an entry that nobody has used for long. A claim that finds the entry at this moment
+// touches it before it reads id again, and a loop counts itself before it does: so one of the two
+// sees the other. A worker that was stopped for so long finds another id, or 0.
 func (b *Board) sweep(i int, now int64) bool {
 	e := &b.entries[i]
 	id := e.id.Load()
@@ -141,7 +142,7 @@ func (b *Board) sweep(i int, now int64) bool {
 	return true
 }
 
-// clear makes all words but id zero.
+// clear sets all words but id to zero.
 func (e *entry) clear() {
 	words := e.words()
 	for i := 1; i < len(words); i++ {
@@ -149,11 +150,11 @@ func (e *entry) clear() {
 	}
 }
 
-// claiming is for the goroutines of a process what lock is for processes.
+// claiming serializes the goroutines of a process, as lock does for processes.
 var claiming sync.Mutex
 
-// lock keeps others from making and freeing entries: a lock of the kernel's, which ends
-// with its holder's process and not before (fcntl(2), F_SETLK). It doesn't wait for a
+// lock keeps other processes from making and freeing entries. It is a kernel lock, which
+// ends at the latest with its holder's process (fcntl(2), F_SETLK). It doesn't wait for a
 // holder that is stopped.
 func (b *Board) lock() bool {
 	claiming.Lock()

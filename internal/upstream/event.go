@@ -2,13 +2,13 @@ package upstream
 
 import "fmt"
 
-// State is how a server is.
+// State is the state of a server.
 type State uint8
 
 const (
 	Up         State = iota
 	SlowStart        // up again, with a part of its weight
-	Ejected          // not used for the cool-down, as it failed too often in a row
+	Ejected          // not used for a while, because it failed too often in a row
 	Down             // its checks fail
 	Unresolved       // a name without an address yet
 )
@@ -18,15 +18,15 @@ func (s State) String() string {
 	return [...]string{"up", "slow start", "ejected", "down", "unresolved"}[s]
 }
 
-// Event is a change that a person wants to know of. Of all workers one tells it.
+// Event is a change for the log. Only one of all workers reports it.
 type Event struct {
 	Upstream string
 	Server   string // its address as shown, or a name; "" for the upstream as a whole
-	From, To State  // the same if it is something else that has changed
+	From, To State  // equal if something else has changed
 	Why      string
 }
 
-// String is a sentence for the log.
+// String returns a sentence for the log.
 func (e Event) String() string {
 	if e.Server == "" {
 		return fmt.Sprintf("upstream %s: %s", e.Upstream, e.Why)

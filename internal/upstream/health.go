@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// whole is the weight of a server of weight 1, so that slow start has steps.
+// whole is the unit of weights: that of a server with weight 1. It is larger than 1 so
+// that slow start has steps.
 const whole = 256
 
-// weightAt is the server's weight in wholes, 0 if it isn't to be used.
+// weightAt returns the server's weight, in units of 1/whole; 0 if it must not be used.
 func (s *Server) weightAt(now int64) int64 {
 	e, conf := s.state, s.pool.conf
 	if e.id.Load() != s.id || conf.Check != nil && e.checkDown.Load() != 0 {
@@ -29,8 +30,8 @@ func (s *Server) weightAt(now int64) int64 {
 	return w
 }
 
-// succeeded ends the row of failures. A success while the server is ejected began before
-// that and says nothing.
+// succeeded resets the count of consecutive failures. A success while the server is
+// ejected belongs to an earlier attempt and is ignored.
 func (s *Server) succeeded(now int64) {
 	e := s.state
 	if e.failures.Load() == 0 || e.ejectedUntil.Load() > now {
@@ -42,8 +43,8 @@ func (s *Server) succeeded(now int64) {
 	}
 }
 
-// failed counts a failure, and tells whether it ejects the server. The row of failures goes on
-// through an ejection, so that afterwards a single one ejects again.
+// failed counts a failure, and reports whether it ejects the server. An ejection doesn't reset
+// the count of consecutive failures, so that after it a single failure ejects again.
 func (s *Server) failed(now int64, r Reason) bool {
 	if int(r) >= Reasons {
 		r = Other
@@ -68,7 +69,7 @@ func (s *Server) failed(now int64, r Reason) bool {
 	return true
 }
 
-// checked takes the outcome of a check; why is what was wrong.
+// checked records the outcome of a check; why is what was wrong, "" if nothing was.
 func (s *Server) checked(now int64, why string) {
 	e, check := s.state, s.pool.conf.Check
 	down := e.checkDown.Load()
@@ -87,7 +88,7 @@ func (s *Server) checked(now int64, why string) {
 		return
 	}
 	if n := e.rises.Add(1); n >= uint64(check.Rise) {
-		// It begins anew, before it is seen.
+		// Slow start begins again; stored before the server is seen as up.
 		e.upSince.Store(now)
 		e.failures.Store(0)
 		e.ejectedUntil.Store(0)

@@ -1,7 +1,8 @@
 package upstream
 
-// hold gives a name its entry, and what is known of it: it may not be possible to look it up
-// just when a worker starts. What nobody has asked for in ten minutes is not known any more.
+// hold gives a name its entry, and the addresses known for it, since it may not be possible
+// to look it up when a worker starts. Addresses that nobody has looked up for ten minutes
+// are forgotten.
 func (p *pool) hold(n *name, now int64) {
 	k, before := key{ofName, p.conf.Name, n.conf.Address}, int64(0)
 	if b := p.set.board; b != nil {
@@ -21,8 +22,8 @@ func (p *pool) hold(n *name, now int64) {
 	}
 }
 
-// heed takes the last answer that any worker has got, and reports whether it is a later one
-// than n has.
+// heed takes over the last answer that any worker has got, and reports whether it is later
+// than n's.
 func (p *pool) heed(n *name) bool {
 	if !n.shared || !n.conf.Named {
 		return false
@@ -35,8 +36,8 @@ func (p *pool) heed(n *name) bool {
 	return true
 }
 
-// keepName keeps a name's entry, or gets it another, and reports whether the name has
-// other addresses now.
+// keepName keeps a name's entry, or gets a new one, and reports whether the name's
+// addresses have changed.
 func (p *pool) keepName(n *name, now int64) bool {
 	if n.shared && n.state.id.Load() != n.id {
 		p.hold(n, now)
@@ -46,7 +47,7 @@ func (p *pool) keepName(n *name, now int64) bool {
 	return p.heed(n)
 }
 
-// recordLast makes what n has the last answer for everybody.
+// recordLast makes n's addresses the last answer for all workers.
 func (p *pool) recordLast(n *name) {
 	if !n.shared || !n.conf.Named {
 		return

@@ -2,8 +2,8 @@ package upstream
 
 import "net/netip"
 
-// KeyOf is the key of a text for a Chooser. It is the same in all processes and
-// releases, so that a client's server stays.
+// KeyOf returns the key of a text for a Chooser. It is the same in all processes and
+// releases, so that clients keep their servers.
 func KeyOf(text []byte) uint64 {
 	h := uint64(offset64)
 	for _, b := range text {
@@ -12,8 +12,8 @@ func KeyOf(text []byte) uint64 {
 	return mix(h)
 }
 
-// KeyOfAddr is the key of a client's address; that of an IPv4 address that is mapped
-// into IPv6 is the IPv4 address's, and a zone doesn't count.
+// KeyOfAddr returns the key of a client's address. An IPv4-mapped IPv6 address has the
+// key of the IPv4 address; a zone is ignored.
 func KeyOfAddr(a netip.Addr) uint64 {
 	a = a.Unmap()
 	if a.Is4() {
@@ -24,7 +24,7 @@ func KeyOfAddr(a netip.Addr) uint64 {
 	return KeyOf(b[:])
 }
 
-// FNV-1a, whose last bytes hardly reach the upper bits; mix sees to that.
+// FNV-1a. Its last bytes hardly affect the upper bits; mix corrects that.
 const (
 	offset64 = 14695981039346656037
 	prime64  = 1099511628211

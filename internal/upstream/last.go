@@ -8,18 +8,18 @@ import (
 	"unsafe"
 )
 
-// lastAnswer is the last answer for a name, from whichever worker asked: what all workers know of
-// it, and what one that starts begins with. It lies where an entry has the counters of a server,
-// which names don't have: older releases leave it alone.
+// lastAnswer is the last answer for a name, from whichever worker has looked it up. All workers
+// take it over, and new ones begin with it. It is in the place of a server's counters, which the
+// entry of a name doesn't need, so older releases leave it alone.
 //
-// Invariant: half number%2 is the answer. The next one is written into the other half before
-// number says so, so that a writer that is killed or stopped leaves the one of before. Only who
-// has the board's lock writes.
+// Invariant: half number%2 is the valid answer. The next one is written into the other half
+// before number changes, so that a writer that is killed or stopped leaves the previous one.
+// Only the holder of the board's lock writes.
 type lastAnswer struct {
-	number atomic.Uint64 // of answers that there were; 0: none
+	number atomic.Uint64 // of answers so far; 0: none
 	halves [2]struct {
 		asked   atomic.Int64  // when the lookup began
-		whole   atomic.Uint64 // 1: all its servers are on the board
+		whole   atomic.Uint64 // 1: all its addresses have entries
 		servers [maxEntries / 64]atomic.Uint64
 	}
 }
@@ -29,12 +29,12 @@ const _ = unsafe.Sizeof(counters{}) - unsafe.Sizeof(lastAnswer{})
 
 func (e *entry) last() *lastAnswer { return (*lastAnswer)(unsafe.Pointer(&e.counters)) }
 
-// marked are the upper bits of entry.answer when this release wrote it. Where they are others, an older
-// release, which doesn't know lastAnswer, was the last to ask.
+// marked are the upper bits of entry.answer if this release wrote it. Otherwise an older release, which
+// doesn't have lastAnswer, was the last to look the name up.
 const marked, markBits = uint64(0xa5e1) << 48, uint64(0xffff) << 48
 
-// record writes down what n has as the last answer, unless one is there that was asked for
-// later, or the board can't be written to: then it is this worker's alone until the next.
+// record writes n's addresses as the last answer, unless the board has that of a later
+// lookup, or can't be locked: then they are this worker's alone until the next lookup.
 func (b *Board) record(n *name, servers []*Server) {
 	if !b.lock() {
 		return
@@ -43,7 +43,7 @@ func (b *Board) record(n *name, servers []*Server) {
 	last := n.state.last()
 	number := last.number.Load()
 	before := last.halves[number%2].asked.Load()
-	// A time to come is nobody's: a worker wrote nonsense.
+	// A time in the future is invalid: a worker has written nonsense.
 	if n.state.id.Load() != n.id || before > n.since && before <= monotonic() {
 		return
 	}
@@ -61,11 +61,11 @@ func (b *Board) record(n *name, servers []*Server) {
 	}
 	next.whole.Store(whole)
 	next.asked.Store(n.since)
-	last.number.Store(number + 1) // now it is
+	last.number.Store(number + 1) // now it is valid
 }
 
-// strike takes an entry, which becomes another server's, out of all answers. The caller has
-// the lock.
+// strike removes an entry, which is about to become another server's, from all answers. The
+// caller has the lock.
 func (b *Board) strike(index int) {
 	for i := range b.known() {
 		if e := &b.entries[i]; e.kind.Load() == ofName {
@@ -76,8 +76,8 @@ func (b *Board) strike(index int) {
 	}
 }
 
-// last returns the last answer for a name, in order, and when its lookup began; false if none
-// is written down.
+// last returns the last answer for a name, in order, and when its lookup began; ok is false
+// if there is none.
 func (b *Board) last(n *name) (found []target, asked int64, ok bool) {
 	if n.state.answer.Load()&markBits != marked {
 		return nil, 0, false
@@ -98,15 +98,15 @@ func (b *Board) last(n *name) (found []target, asked int64, ok bool) {
 				}
 			}
 		}
-		if last.number.Load() == number { // until then nobody writes into this half
+		if last.number.Load() == number { // unchanged, so nobody has written into this half
 			return inOrder(found), asked, n.state.id.Load() == n.id
 		}
 	}
 	return nil, 0, false
 }
 
-// lately returns the addresses that workers have for a name, or had: all that is known of it
-// when an older release was the last to ask, or the board has no room for all.
+// lately returns the addresses that workers have or lately had for a name. It is used if an
+// older release was the last to look it up, or the board has no room for all addresses.
 func (b *Board) lately(upstream, name string, now int64) []target {
 	var all []target
 	for i := range b.known() {
@@ -121,7 +121,7 @@ func (b *Board) lately(upstream, name string, now int64) []target {
 	return inOrder(all)
 }
 
-// target returns the address of an entry, if it is a server of this upstream.
+// target returns the address of entry i, if it is a server of the upstream.
 func (b *Board) target(i int, upstream string) (target, bool) {
 	e := &b.entries[i]
 	id := e.id.Load()
@@ -136,7 +136,7 @@ func (b *Board) target(i int, upstream string) (target, bool) {
 	return t, err == nil
 }
 
-// inOrder sorts targets as lookup does, and bounds them.
+// inOrder sorts targets as lookup does, and bounds their number.
 func inOrder(all []target) []target {
 	slices.SortFunc(all, func(a, b target) int {
 		x, _ := netip.ParseAddrPort(a.name)

@@ -10,25 +10,26 @@ const (
 	maxRows    = 4096 // a row for each page of a ledger
 )
 
-// version is the meaning of the words of a board. New ones are appended, to the counters
-// of an entry: an older reader doesn't see them, a newer one finds zeros where an older
-// writer has none. Neither changes version.
+// version is the meaning of the words of a board. New ones are appended to the counters
+// of an entry: an older reader doesn't see them, and a newer one finds zeros if the
+// writer is older. Neither changes version.
 const version = 1
 
-// header begins with "rpdupst" and the version, so that it also tells byte order.
+// header is "rpdupst" and the version; it also shows the byte order.
 const header = uint64(0x7270_6475_7073_7400) | version
 
-// memory is the layout of a board. Those parts that nobody has touched cost nothing.
+// memory is the layout of a board. Pages that nobody has touched cost nothing.
 type memory struct {
 	header uint64
-	// used is how many entries ever were, so that the others are not read: that would
+	// used is how many entries were ever used. The others are not read, since that would
 	// allocate them.
 	used atomic.Uint64
-	// rowWords has a bit for each word of rows that may have one. None is taken away.
+	// rowWords has a bit for each word of rows that may be other than zero. Bits are never
+	// cleared.
 	rowWords atomic.Uint64
 	_        [5]uint64
-	// rows has a bit for each row that may hold other than zeros. So a sum looks only
-	// at those, and doesn't allocate the others by reading them.
+	// rows has a bit for each row that may hold anything but zeros. A sum reads only those,
+	// and so doesn't allocate the others.
 	rows    [maxRows / 64]atomic.Uint64
 	_       [512 - 8 - maxRows/64]uint64
 	entries [maxEntries]entry
@@ -36,36 +37,37 @@ type memory struct {
 }
 
 // row is how many sessions a loop has at the server of each entry. Only the loop writes
-// it, so the number that a killed loop leaves is known and can be taken away.
+// it, so what a killed loop leaves is known and can be cleared.
 type row [maxEntries]atomic.Uint32
 
-// entry is what is known of a server, of a name that is looked up, or of an upstream.
+// entry is what is known about a server, a name that is looked up, or an upstream.
 //
 // Any process may be killed or stopped between any two stores. So each change of state is
-// one store, or one that counts (id, checkDown, ejectedUntil) after those that don't.
+// one store, or takes effect with one store (to id, checkDown or ejectedUntil) after the
+// others.
 type entry struct {
 	// What every Pick reads.
-	id           atomic.Uint64 // identify; 0: free. Invariant: texts and kind are those of id.
+	id           atomic.Uint64 // key.id; 0: free. Invariant: the texts and the kind match it.
 	checkDown    atomic.Int64  // since when its checks fail; 0: they don't
-	ejectedUntil atomic.Int64  // it is, while that is in the future
+	ejectedUntil atomic.Int64  // ejected while that is in the future
 	upSince      atomic.Int64  // when checks brought it up again; 0: never
 	failures     atomic.Uint64 // in a row
 	_            [3]uint64
 
-	// What changes seldom.
-	touched   atomic.Int64 // when somebody had it in use or on a list
+	// These change seldom.
+	touched   atomic.Int64 // when a worker last had it in use or on a list
 	ejectedAt atomic.Int64
-	nextCheck atomic.Int64  // whoever moves it on makes the check
+	nextCheck atomic.Int64  // the worker that advances it makes the check
 	rises     atomic.Uint64 // good checks in a row
 	falls     atomic.Uint64 // bad ones
-	answer    atomic.Uint64 // of a name: what its lookup gave last, so that one worker tells it
+	answer    atomic.Uint64 // of a name: hash of its last answer, so that only one worker reports a change
 	resolved  atomic.Uint64 // of a name: 1 if it has addresses
 	_         uint64
 
-	// What the configuration says, for those who read the board without one.
+	// What the configuration says, for readers of the board that have no configuration.
 	weight    atomic.Uint64
 	bound     atomic.Uint64 // max_connections
-	backup    atomic.Uint64 // 1: it is one
+	backup    atomic.Uint64 // 1: it is a backup
 	order     atomic.Uint64 // place in the configuration
 	slowStart atomic.Int64
 	_         [3]uint64
@@ -97,14 +99,16 @@ const (
 	ofUpstream
 )
 
-// Texts are words too, so that a reader beside a writer reads nonsense at worst.
+// Texts consist of words as well, so that a reader during a write gets wrong text at
+// worst.
 type (
 	text8  [8]atomic.Uint64  // an upstream: at most 64 bytes
 	text16 [16]atomic.Uint64 // an address: a Unix socket's path has at most 107
 	text34 [34]atomic.Uint64 // a name with its port: at most 260
 )
 
-// An entry has 1 KiB, a row 4, and both begin at a page; this doesn't compile otherwise.
+// An entry has 1 KiB, a row 4 KiB, and both arrays begin at a page; this doesn't compile
+// otherwise.
 const (
 	_ = -(unsafe.Sizeof(entry{}) - 1024)
 	_ = -(1024 - unsafe.Sizeof(entry{}))

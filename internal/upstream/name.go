@@ -15,7 +15,7 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// name is a server of the configuration whose addresses have to be found out.
+// name is a configured server whose addresses have to be looked up.
 type name struct {
 	conf     *config.Server
 	host     string
@@ -23,30 +23,30 @@ type name struct {
 	zone     string // of a link-local address; host is the address without it
 	upstream string
 	order    uint64 // place in the configuration
-	// What follows is guarded by pool.mu. state is shared by all workers, so that one tells what
-	// has changed; shared is false if it is memory of this worker's own. If state has
-	// another id than this, it is another's now.
+	// The fields below are guarded by pool.mu. state is shared by all workers, so that only one
+	// reports a change; shared is false if it is private memory. If state has another id than
+	// id, the entry has been reused.
 	state   *entry
 	id      uint64
 	shared  bool
 	targets []target
-	since   int64 // when the lookup that gave targets began; 0: there was none
-	asked   bool  // at least once; only for follow
+	since   int64 // when the lookup began that returned targets; 0: none has
+	asked   bool  // looked up at least once; used by follow only
 }
 
 const (
 	lookupTimeout = 10 * time.Second
-	// retryLookup is how soon a name that has no address is looked up again, if
-	// resolve_every isn't sooner.
+	// retryLookup is when a name without an address is looked up again, unless resolve_every
+	// is shorter.
 	retryLookup = time.Second
-	// maxTargets bounds the servers that one name stands for.
+	// maxTargets bounds the addresses of one name.
 	maxTargets = 256
-	// failedAnswer is entry.answer when a lookup has failed.
+	// failedAnswer is the value of entry.answer after a failed lookup.
 	failedAnswer = marked | 2
 )
 
-// nameAll finds those servers of the configuration that are no fixed addresses: names, and
-// link-local addresses, whose interfaces may come and go.
+// nameAll finds the configured servers that aren't fixed addresses: names, and link-local
+// addresses, whose interfaces may come and go.
 func (p *pool) nameAll(now int64) {
 	for i := range p.conf.Servers {
 		conf := &p.conf.Servers[i]
@@ -97,7 +97,8 @@ func (p *pool) follow(ctx context.Context, n *name) {
 	}
 }
 
-// lookup returns what the name stands for now, in order; never nothing and no error.
+// lookup returns the name's current addresses in order. Without an error there is at
+// least one.
 func (n *name) lookup(ctx context.Context, r *net.Resolver) ([]target, error) {
 	if n.zone != "" {
 		t, err := withZone(netip.MustParseAddr(n.host).WithZone(n.zone), n.port)
@@ -125,7 +126,7 @@ func (n *name) lookup(ctx context.Context, r *net.Resolver) ([]target, error) {
 	return all, nil
 }
 
-// withZone is the target of an address that may have an interface.
+// withZone returns the target for an address that may have a zone.
 func withZone(ip netip.Addr, port uint16) (target, error) {
 	shown := netip.AddrPortFrom(ip, port)
 	if ip.Zone() == "" {
@@ -143,7 +144,7 @@ func withZone(ip netip.Addr, port uint16) (target, error) {
 	return t, nil
 }
 
-// lookupError leaves out which server was asked, over which socket: it is another one each time.
+// lookupError returns an error without the name server and socket, which differ each time.
 func lookupError(err error) error {
 	var dns *net.DNSError
 	if !errors.As(err, &dns) {
@@ -158,8 +159,8 @@ func lookupError(err error) error {
 	return errors.New(dns.Err)
 }
 
-// answer takes what a lookup gave, and reports whether the name has an address. When it failed,
-// or was overtaken by that of another worker, the last answer that any worker got goes on.
+// answer takes the result of a lookup, and reports whether the name has an address. If the
+// lookup failed, or another worker's was later, the last answer of any worker stays in use.
 func (p *pool) answer(n *name, asked int64, targets []target, err error) bool {
 	now := monotonic()
 	p.mu.Lock()
@@ -175,10 +176,10 @@ func (p *pool) answer(n *name, asked int64, targets []target, err error) bool {
 	if err != nil {
 		p.state.counters.dnsFailures.Add(1)
 		if n.shared && n.state.answer.Load()&markBits != marked {
-			n.since = asked // an older release asked last: this is what is known of it
+			n.since = asked // an older release looked it up last: this is all that is known
 			p.recordLast(n)
 		}
-		// Where another worker has addresses, the name has some.
+		// If another worker has addresses, the name has some.
 		n.tell(p, failedAnswer, fmt.Sprintf("its address can't be looked up: %v%s", err, goesOn(len(n.targets))))
 		return len(n.targets) > 0
 	}
@@ -196,7 +197,8 @@ func (p *pool) answer(n *name, asked int64, targets []target, err error) bool {
 	return true
 }
 
-// answerOf is entry.answer when a lookup gave these addresses.
+// answerOf returns the value of entry.answer after a lookup that returned these
+// addresses.
 func answerOf(text string) uint64 { return KeyOf([]byte(text))&^markBits | marked | 4 }
 
 func goesOn(had int) string {
@@ -206,11 +208,11 @@ func goesOn(had int) string {
 	return "; the one of before goes on"
 }
 
-// tell tells of an answer if it is another one than the last. The first is told of
-// only if it is a failure.
+// tell reports an answer that differs from the last one. The first is reported only if it
+// is a failure.
 func (n *name) tell(p *pool, answer uint64, why string) {
 	before := n.state.answer.Swap(answer)
-	told := before&^markBits | marked // by an older release as well
+	told := before&^markBits | marked // as if this release had written it
 	if told == answer || before == 0 && answer != failedAnswer {
 		return
 	}

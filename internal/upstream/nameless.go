@@ -1,7 +1,7 @@
 package upstream
 
-// Nameless returns the names of servers that stand for no address so far, so that these servers aren't
-// used. One that can't be looked up goes on with what was known before, by whichever worker.
+// Nameless returns the names of servers that have no address yet, so that they aren't used. A name
+// that can't be looked up keeps the addresses that any worker found before.
 func (s *Set) Nameless() (names []string) {
 	for _, p := range s.order {
 		p.mu.Lock()

@@ -18,22 +18,22 @@ type pool struct {
 
 	list atomic.Pointer[list]
 
-	mu    sync.Mutex // for what is below; loops don't take it
+	mu    sync.Mutex // guards the fields below; loops don't take it
 	names []*name    // a place for each server of the configuration, nil for addresses
-	// servers are those on the list, and those that were until lately, by name: names
-	// may give the same addresses in turns.
+	// servers are those on the list, and those that were on it lately, by name: a name may
+	// alternate between addresses.
 	servers map[string]*Server
 	gone    map[string]int64 // since when
 }
 
-// list is the servers of an upstream at a time. It doesn't change.
+// list is the servers of an upstream at one time. It is never changed, only replaced.
 type list struct {
-	servers []*Server // those that are no backups first
-	first   int       // how many those are
+	servers []*Server // first those that are not backups
+	first   int       // how many are not backups
 	byName  map[string]*Server
 }
 
-// target is an address that a server of the configuration stands for.
+// target is one of the addresses of a configured server.
 type target struct {
 	name, dial string
 	address    eventloop.Address
@@ -45,7 +45,7 @@ func targetOf(a netip.AddrPort) target {
 	return target{a.String(), a.String(), eventloop.AddressOf(a)}
 }
 
-// targets returns what the server i of the configuration stands for at present.
+// targets returns the current addresses of the configured server i.
 func (p *pool) targets(i int) []target {
 	conf := &p.conf.Servers[i]
 	if n := p.names[i]; n != nil {
@@ -54,7 +54,7 @@ func (p *pool) targets(i int) []target {
 	if conf.Network == "unix" {
 		a, err := eventloop.UnixAddress(conf.Address)
 		if err != nil {
-			return nil // the configuration has only those that fit
+			return nil // can't happen: the configuration has checked the address
 		}
 		return []target{{"unix:" + conf.Address, conf.Address, a}}
 	}
@@ -65,7 +65,8 @@ func (p *pool) targets(i int) []target {
 	return []target{targetOf(a)}
 }
 
-// rebuild makes the list anew. Of two that are the same server the first counts.
+// rebuild makes a new list. If two configured servers have the same address, the first
+// counts.
 func (p *pool) rebuild(now int64) {
 	l := &list{byName: make(map[string]*Server)}
 	var backups []*Server
@@ -90,7 +91,7 @@ func (p *pool) rebuild(now int64) {
 	p.list.Store(l)
 }
 
-// server returns the server of a target, the one of before if there is one.
+// server returns the server for a target, the existing one if there is one.
 func (p *pool) server(conf *config.Server, t *target, order uint64, now int64) *Server {
 	s := p.servers[t.name]
 	if s == nil || s.Conf != conf || s.state.id.Load() != s.id {
@@ -110,7 +111,7 @@ func (p *pool) server(conf *config.Server, t *target, order uint64, now int64) *
 	return s
 }
 
-// attach gives a server its entry, or memory of its own.
+// attach gives a server its entry on the board, or private memory.
 func (p *pool) attach(s *Server, now int64) {
 	k := key{ofServer, p.conf.Name, s.name}
 	if i := p.set.claim(&k, now); i >= 0 {
@@ -121,11 +122,11 @@ func (p *pool) attach(s *Server, now int64) {
 	s.private()
 }
 
-// kept is for how long a server that is on no list stays as it was.
+// kept is how long a server that is on no list is remembered, in nanoseconds.
 const kept = int64(10 * time.Minute)
 
-// forget gives numbers to the servers of a new list, and forgets those that have long
-// been on none.
+// forget numbers the servers of a new list, and forgets those that have been on no list
+// for long.
 func (p *pool) forget(l *list, now int64) {
 	for name := range p.servers {
 		switch since, was := p.gone[name]; {
@@ -154,8 +155,8 @@ func (p *pool) forget(l *list, now int64) {
 	}
 }
 
-// lodge gives a server that is on no list the entry that others have for it, or memory
-// of its own. It doesn't wait.
+// lodge gives a server that is on no list the entry that other workers have for it, or
+// private memory. It doesn't wait.
 func (p *pool) lodge(s *Server) {
 	b, k := p.set.board, key{ofServer, p.conf.Name, s.name}
 	if b == nil {

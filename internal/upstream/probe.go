@@ -13,17 +13,19 @@ import (
 	"time"
 )
 
-// maxProbe bounds how much of an answer is read.
+// maxProbe bounds how much of an answer is read, in bytes.
 const maxProbe = 16 << 10
 
-// The header of the PROXY protocol for a connection that is nobody's, as the first thing that
-// a server of send_proxy expects (haproxy.org, proxy-protocol.txt, 2.1 and 2.2).
+// proxyLocal is, by version, the header of the PROXY protocol for a connection that is made
+// on nobody's behalf. A server with send_proxy expects it first (haproxy.org,
+// proxy-protocol.txt, 2.1 and 2.2).
 var proxyLocal = map[int]string{
 	1: "PROXY UNKNOWN\r\n",
 	2: "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
 }
 
-// probe connects to the server, and makes the request that the configuration asks for.
+// probe connects to the server, and makes the request that the configuration asks for, if
+// any.
 func (s *Server) probe(ctx context.Context) error {
 	var d net.Dialer
 	network := "tcp"
@@ -87,8 +89,8 @@ var (
 	errClosed    = errors.New(ClosedEarly.String())
 )
 
-// readStatus returns the final status of the answer to a request: interim ones (1xx) go before it,
-// RFC 9110, 15.2.
+// readStatus returns the final status of a response, after any interim ones (1xx, RFC 9110 section
+// 15.2).
 func readStatus(from io.Reader) (int, error) {
 	r := bufio.NewReader(io.LimitReader(from, maxProbe))
 	for {

@@ -2,29 +2,30 @@ package upstream
 
 import "golang.org/x/sys/unix"
 
-// Reason is why an attempt failed. The numbers are the Board's: new ones are appended.
+// Reason is why an attempt failed. The numbers are stored on the Board: new ones are
+// appended.
 type Reason uint8
 
 const (
 	Other          Reason = iota // an error of another kind
 	Refused                      // nobody listens there
 	ConnectTimeout               // no connection in time
-	Unreachable                  // no way there
+	Unreachable                  // no route, or the network is down
 	Reset                        // the server reset the connection
 	ClosedEarly                  // the server closed before it had answered in full
-	Malformed                    // what it answered is none
+	Malformed                    // its answer is malformed
 	AnswerTimeout                // connected, but no answer in time
 	NoSocket                     // no Unix socket of that path
 	QueueFull                    // the Unix socket's queue of connections is full
-	Denied                       // this user, or a firewall of this machine, may not
+	Denied                       // not allowed for this user, or by this machine's firewall
 	NoDescriptors                // no descriptor or memory here
 	NoPorts                      // no local port left here
 )
 
-// Reasons is how many there are.
+// Reasons is the number of reasons.
 const Reasons = int(NoPorts) + 1
 
-// maxReasons is how many a Board has room for.
+// maxReasons is how many reasons a Board has room for.
 const maxReasons = 16
 
 var reasonTexts = [Reasons]string{
@@ -35,7 +36,7 @@ var reasonTexts = [Reasons]string{
 	NoDescriptors: "no descriptors or memory here", NoPorts: "no local ports left",
 }
 
-// String returns the reason in a few words, the same ones in logs and status.
+// String returns the reason in a few words, the same in logs and status.
 func (r Reason) String() string {
 	if int(r) >= Reasons {
 		return reasonTexts[Other]
@@ -43,10 +44,11 @@ func (r Reason) String() string {
 	return reasonTexts[r]
 }
 
-// Local tells that the server has no part in it: such a failure ejects nobody.
+// Local reports whether the cause is on this machine: such a failure doesn't eject the
+// server.
 func (r Reason) Local() bool { return r == NoDescriptors || r == NoPorts }
 
-// ReasonOf says what an errno of connect(2), read or write means for the server.
+// ReasonOf returns what an errno of connect(2), read or write says about the server.
 func ReasonOf(errno unix.Errno) Reason {
 	switch errno {
 	case unix.ECONNREFUSED:

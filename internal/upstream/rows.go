@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// ClearRows says that nothing is in use any more by n loops from the row first on. The
-// master calls it when their pages of the ledger are reserved and when they are
+// ClearRows sets n rows from first on to zero: their loops have nothing in use any more.
+// The master calls it when the rows' pages of the ledger are reserved and when they are
 // folded: no loop may use the rows.
 func (b *Board) ClearRows(first, n int) {
 	for i := first; i < first+n; i++ {
@@ -23,7 +23,7 @@ func (b *Board) clearRow(i int) {
 	}
 }
 
-// useRow makes the row of a loop that begins ready, with nothing in use.
+// useRow makes an empty row for a loop that is starting.
 func (b *Board) useRow(i int) *row {
 	b.clearRow(i)
 	b.rows[i/64].Or(1 << (i % 64))
@@ -31,10 +31,10 @@ func (b *Board) useRow(i int) *row {
 	return &b.cells[i]
 }
 
-// inUse is how many sessions all loops have at the server of an entry.
+// inUse returns how many sessions all loops have at the server of an entry.
 func (b *Board) inUse(index int) uint64 { return b.inUseBesides(index, nil) }
 
-// inUseBesides leaves out one row.
+// inUseBesides is like inUse, but leaves out one row.
 func (b *Board) inUseBesides(index int, mine *row) uint64 {
 	sum := uint64(0)
 	for words := b.rowWords.Load(); words != 0; words &= words - 1 {
@@ -48,7 +48,7 @@ func (b *Board) inUseBesides(index int, mine *row) uint64 {
 	return sum
 }
 
-// rowsInUse is how many rows a sum looks at.
+// rowsInUse returns how many rows a sum reads.
 func (b *Board) rowsInUse() int {
 	n := 0
 	for w := range b.rows {
@@ -57,14 +57,14 @@ func (b *Board) rowsInUse() int {
 	return n
 }
 
-// usage is how many sessions there are at a server, those of one loop apart.
+// usage counts the sessions at a server, those of one loop separately.
 //
-// Invariant: a bound is never exceeded by any number of loops, since each counts itself
-// first and then looks at the sum: the last to count itself sees all.
+// Invariant: loops together never exceed a bound. Each counts its own session first and
+// then adds up, so the last one sees them all.
 type usage struct {
 	board *Board // nil if the server's memory is private
 	index int
-	// shared is all loops' sessions at a server with private memory.
+	// shared counts the sessions of all loops at a server with private memory.
 	shared *atomic.Uint32
 }
 
@@ -82,7 +82,7 @@ func (u *usage) sum() uint64 {
 	return u.board.inUse(u.index)
 }
 
-// besides is what the other loops have.
+// besides returns the sessions of the other loops.
 func (u *usage) besides(mine *row) uint64 {
 	if u.board == nil {
 		return 0

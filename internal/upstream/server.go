@@ -7,23 +7,22 @@ import (
 	"reuseportd/internal/eventloop"
 )
 
-// Server is one address of an upstream. Any number of loops use it at the same time,
-// and it stays usable when the upstream no longer has it.
+// Server is one address of an upstream. Any number of loops may use it at the same time.
+// It stays usable when the upstream no longer has it.
 type Server struct {
-	// Conf is what the configuration says of it, or of the name that it has its
-	// address from.
+	// Conf is its configuration, or that of the name from which it has its address.
 	Conf *config.Server
 
 	name    string
 	address eventloop.Address
 	dial    string // the address as package net takes it
 	hash    uint64 // of name, for balance: hash
-	number  int32  // in its upstream, for Tried; no other that it has now has the same
+	number  int32  // in its upstream, for Tried; unique among the current servers
 
 	pool  *pool
 	state *entry
-	// id is what state had for its first word. If it has another now, this worker was
-	// stopped for long, and the entry is another server's.
+	// id is the first word of state when it was attached. If state has another one, this
+	// worker was stopped for long, and the entry is another server's.
 	id uint64
 	usage
 }
@@ -35,7 +34,7 @@ func (s *Server) Address() *eventloop.Address { return &s.address }
 // "unix:/run/app.sock". An upstream has only one server of a name.
 func (s *Server) Name() string { return s.name }
 
-// Host returns what a Host field says of it: the name or address of the configuration,
+// Host returns the server's value for a Host field: the configured name or address,
 // "localhost" for a Unix socket.
 func (s *Server) Host() string {
 	if s.Conf.Network == "unix" {
@@ -47,11 +46,11 @@ func (s *Server) Host() string {
 // AddConnect counts a connection that was established to it.
 func (s *Server) AddConnect() { s.state.counters.connects.Add(1) }
 
-// AddFailure counts a failure that tells nothing of how the server is now: that of a
-// session which had been going on.
+// AddFailure counts a failure of a session that was already under way. It doesn't affect
+// the server's health.
 func (s *Server) AddFailure(r Reason) { s.state.counters.failures[r].Add(1) }
 
-// AddBytes counts what came from it and what was sent to it.
+// AddBytes counts bytes that came from it and that were sent to it.
 func (s *Server) AddBytes(in, out uint64) {
 	if in > 0 {
 		s.state.counters.bytesIn.Add(in)
@@ -61,14 +60,14 @@ func (s *Server) AddBytes(in, out uint64) {
 	}
 }
 
-// private gives it memory of its own.
+// private gives it private memory.
 func (s *Server) private() {
 	s.state, s.id = new(entry), 1
 	s.state.id.Store(1)
 	s.usage = usage{shared: new(atomic.Uint32)}
 }
 
-// describe writes down what the configuration says of it.
+// describe writes its configuration into its entry.
 func (s *Server) describe(order uint64, from string) {
 	e := s.state
 	store(e.name[:], from)
@@ -83,7 +82,7 @@ func (s *Server) describe(order uint64, from string) {
 	e.slowStart.Store(int64(s.pool.conf.SlowStart))
 }
 
-// touch keeps its entry, and takes away states that the configuration doesn't know.
+// touch keeps its entry, and clears states that its configuration doesn't have.
 func (s *Server) touch(now int64) {
 	e := s.state
 	if e.id.Load() != s.id {

@@ -21,22 +21,22 @@ type Set struct {
 	pools    map[string]*pool
 	order    []*pool
 
-	// unanswered is how many names have not been looked up yet; resolved is closed when
-	// it is 0.
+	// unanswered is how many names have not been looked up yet; resolved is closed when it
+	// reaches 0.
 	unanswered atomic.Int64
 	resolved   chan struct{}
-	// changed wakes the checks when there are other servers.
+	// changed wakes the checks when the servers have changed.
 	changed chan struct{}
-	crowded sync.Once // tells that the board has no room
+	crowded sync.Once // reports that the board has no room
 
 	mu   sync.Mutex
-	rows map[int]*row // those that loops of this worker have
+	rows map[int]*row // the rows of this worker's loops
 }
 
-// New makes the upstreams of a configuration, which must stay as it is. What is known of
-// their servers lies on board; with nil, or where it has no room, in memory of this
-// process. tell is called with each Event, by loops and other goroutines: it must not
-// block. nil is allowed.
+// New makes the upstreams of a configuration, which must not change. What is known about
+// their servers is kept on board, or, if that is nil or has no room, in this process's
+// memory. tell is called with each Event, by loops and other goroutines: it must not
+// block, and may be nil.
 func New(conf []config.Upstream, board *Board, tell func(Event)) (*Set, error) {
 	s := &Set{
 		board: board, notify: tell, resolver: net.DefaultResolver,
@@ -68,9 +68,9 @@ func New(conf []config.Upstream, board *Board, tell func(Event)) (*Set, error) {
 	return s, nil
 }
 
-// Run looks up names and checks servers until ctx is done. A worker that drains ends it:
-// its configuration may be an old one, by which servers are no longer to be judged. It
-// returns when all its goroutines have ended.
+// Run looks up names and checks servers until ctx is done. A draining worker ends it,
+// since servers should not be judged by an old configuration. Run returns when all its
+// goroutines have ended.
 func (s *Set) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -111,7 +111,7 @@ func (s *Set) row(i int) *row {
 	return s.rows[i]
 }
 
-// keepEvery is how often entries are touched, so that they stay these servers'.
+// keepEvery is how often entries are touched, so that they are not freed.
 const keepEvery = 5 * time.Second
 
 func (s *Set) keep(ctx context.Context) {
@@ -150,7 +150,7 @@ func (p *pool) keep(now int64) {
 	}
 }
 
-// wake tells the checks that there are other servers.
+// wake tells the checks that the servers have changed.
 func (s *Set) wake() {
 	select {
 	case s.changed <- struct{}{}:
@@ -158,7 +158,7 @@ func (s *Set) wake() {
 	}
 }
 
-// entry returns the entry of k and its number, or one of its own and -1.
+// entry returns the entry of k and its number, or a private entry and -1.
 func (s *Set) entry(k *key, now int64) (*entry, int) {
 	if i := s.claim(k, now); i >= 0 {
 		return &s.board.entries[i], i
@@ -186,7 +186,8 @@ func (s *Set) event(e Event) {
 	}
 }
 
-// monotonic is CLOCK_MONOTONIC, which eventloop.Loop's turns go by as well.
+// monotonic returns the time of CLOCK_MONOTONIC, which the turns of eventloop.Loop use as
+// well.
 func monotonic() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// ServerState is what a board knows of a server.
+// ServerState is what a board has about a server.
 type ServerState struct {
-	// Address is the server's Name. Name is what was looked up for it, "" if nothing
+	// Address is the server's Name. Name is the name that was looked up for it, "" if none
 	// was. A name that has no address yet has a ServerState without Address.
 	Address, Name string
 	State         State
-	// Since is when it entered State, zero if it was never in another. Until is
-	// when an ejected one is used again, or one in slow start has its whole weight.
+	// Since is when it entered State, zero if it was never in another. Until is when an
+	// ejected server is used again, or one in slow start has its full weight.
 	Since, Until time.Time
 
 	Weight, MaxConnections int
@@ -25,7 +25,7 @@ type ServerState struct {
 	Failures     [Reasons]uint64
 	Retries      uint64 // sessions that went on to another server
 	Ejections    uint64
-	Full         uint64 // times it was passed over for MaxConnections
+	Full         uint64 // times it was passed over because of MaxConnections
 	ChecksOK     uint64
 	ChecksFailed uint64
 	BytesIn      uint64 // from it
@@ -35,15 +35,16 @@ type ServerState struct {
 // UpstreamState is what a board has counted for an upstream as a whole.
 type UpstreamState struct {
 	Sessions    uint64 // that got a server
-	TurnedAway  uint64 // …and that got none
+	TurnedAway  uint64 // …and those that got none
 	Retries     uint64 // further attempts on other servers
 	DNSFailures uint64
 }
 
-// shown is for how long a server that no worker has on a list is still there.
+// shown is how long a server is still shown after no worker has had it on a list, in
+// nanoseconds.
 const shown = int64(30 * time.Second)
 
-// Snapshot returns the servers that an upstream has, or lately had, or that are still in
+// Snapshot returns the servers that an upstream has or lately had, and those still in
 // use, in the order of the configuration.
 func (b *Board) Snapshot(upstream string) []ServerState {
 	type place struct {
@@ -101,7 +102,8 @@ func (b *Board) Upstream(name string) UpstreamState {
 	}
 }
 
-// server reads an entry. Each word is right by itself.
+// server reads an entry. Each word by itself is right, but they are not read at the same
+// moment.
 func (e *entry) server(now int64, clock time.Time) ServerState {
 	c := &e.counters
 	s := ServerState{
@@ -126,7 +128,8 @@ func (e *entry) server(now int64, clock time.Time) ServerState {
 	return s
 }
 
-// condition is the state of a server with its times, 0 if there is none.
+// condition returns the state of a server, since when and until when; a time is 0 if
+// there is none.
 func (e *entry) condition(now int64) (state State, since, until int64) {
 	down, ejected := e.checkDown.Load(), e.ejectedUntil.Load()
 	back, slow := max(e.upSince.Load(), ejected), e.slowStart.Load()

@@ -2,20 +2,20 @@ package upstream
 
 import "math/bits"
 
-// Tried is the servers that a session has been at, so that the next attempt goes to
+// Tried is the set of servers that a session has tried, so that the next attempt goes to
 // another one. It is exact for upstreams of up to 256 servers. Its zero value is empty.
 type Tried struct {
 	set  [4]uint64 // by Server.number modulo 256
-	last int32     // the number of the one that was added last
+	last int32     // the number of the server that was added last
 }
 
-// Add notes a server that failed.
+// Add adds a server that failed.
 func (t *Tried) Add(s *Server) {
 	t.set[s.number>>6&3] |= 1 << (s.number & 63)
 	t.last = s.number
 }
 
-// Has tells whether the server was added.
+// Has reports whether the server was added.
 func (t *Tried) Has(s *Server) bool { return t.set[s.number>>6&3]>>(s.number&63)&1 != 0 }
 
 // Len returns how many there are.
