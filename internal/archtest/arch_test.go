@@ -1,5 +1,5 @@
-// Package archtest holds the rules of the house that are about the shape of the
-// code: who may import whom, and that every package says what it is.
+// Package archtest checks rules about the structure of the code: which package may import
+// which, and that every package says what it is.
 package archtest
 
 import (

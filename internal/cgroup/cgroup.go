@@ -1,8 +1,8 @@
 // Package cgroup says how much memory the processes of a control group may use, and how many more there may be,
 // by version 1 or 2, as cgroups(7) and the kernel's Documentation/admin-guide/cgroup-v2.rst have it.
 //
-// It only reads files, of a tree that it is given, and believes no number in them to be there. It must
-// never write to one.
+// It owns the rules for finding and reading a control group's files, in a tree that it is given. It
+// must never write to one, or rely on a file or number being there.
 package cgroup
 
 import (
@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// Group is the control group of a process and those above it, as far as they can be seen.
+// Group is the control group of a process and the visible ones above it.
 type Group struct {
 	root   fs.FS
 	levels []level // from the process's own upwards
@@ -27,17 +27,18 @@ type level struct {
 	v2  bool
 }
 
-// maxLevels bounds how deep a hierarchy is looked at.
+// maxLevels bounds the depth of a hierarchy.
 const maxLevels = 64
 
-// Find returns the memory control groups of this process, in the file system root, which is that at "/".
-// A Group without levels, on a system without control groups, bounds nothing.
+// Find returns the memory control groups of this process; root is the file system at "/". On a system
+// without control groups the Group has no levels and no limits.
 func Find(root fs.FS) (*Group, error) { return find(root, "memory") }
 
-// FindPids returns those that bound the number of processes and threads.
+// FindPids returns the control groups that bound the number of processes and threads.
 func FindPids(root fs.FS) (*Group, error) { return find(root, "pids") }
 
-// find returns the groups of a controller of version 1, and those of version 2, which has all.
+// find returns the groups of a controller of version 1, and those of version 2, which has all
+// controllers.
 func find(root fs.FS, controller string) (*Group, error) {
 	own, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -65,7 +66,7 @@ func find(root fs.FS, controller string) (*Group, error) {
 func (g *Group) add(top, rel string, v2 bool) {
 	dir := path.Join(top, rel)
 	if _, err := fs.Stat(g.root, dir); err != nil {
-		dir = top // another namespace's name: what is mounted is ours
+		dir = top // a name in another namespace: ours is the mounted one
 	}
 	for range maxLevels {
 		g.levels = append(g.levels, level{dir, v2})
@@ -109,8 +110,8 @@ func mountOf(file, controller string, v2 bool) (top, below string, ok bool) {
 	return "", "", false
 }
 
-// relative returns a group's path below the one that is mounted. One that isn't below it is in another
-// namespace, and the mounted one stands for it.
+// relative returns a group's path below the one that is mounted. A group that isn't below it is in
+// another namespace; then the mounted one stands for it.
 func relative(at, below string) string {
 	at, below = path.Clean(at), path.Clean(below)
 	if below == "/" {
@@ -122,7 +123,7 @@ func relative(at, below string) string {
 	return ""
 }
 
-// has reports whether one of the words between commas is w.
+// has reports whether w is one of the words of a list, which are separated by commas.
 func has(list, w string) bool {
 	for v := range strings.SplitSeq(list, ",") {
 		if v == w {
@@ -137,9 +138,9 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// Room returns the bytes that all processes of the group may use for memory of their own: the least,
-// over the group and those above it, of the limit less what the kernel uses for
-// sockets, other structures and shared memory. ok is false if nothing is limited.
+// Room returns the bytes that all processes of the group together may use for their own memory. It
+// is the minimum, over the group and those above it, of the limit minus what the kernel uses for
+// sockets, other structures and shared memory. ok is false if there is no limit.
 func (g *Group) Room() (room int64, ok bool) {
 	room = math.MaxInt64
 	for _, l := range g.levels {
@@ -147,14 +148,14 @@ func (g *Group) Room() (room int64, ok bool) {
 		if !limited {
 			continue
 		}
-		// Much of what the kernel uses is cache, which it gives back.
+		// Much of what the kernel uses is cache, which it can free.
 		room, ok = min(room, limit-min(g.kernel(l), limit/2)), true
 	}
 	return room, ok
 }
 
-// Processes returns how many processes and threads more the group may have: the least over the group and those
-// above it. ok is false if nothing is limited. The Group is one of FindPids.
+// Processes returns how many more processes and threads the group may have: the minimum over the group and
+// those above it. ok is false if there is no limit. The Group must come from FindPids.
 func (g *Group) Processes() (room int64, ok bool) {
 	room = math.MaxInt64
 	for _, l := range g.levels {
@@ -169,7 +170,7 @@ func (g *Group) Processes() (room int64, ok bool) {
 	return room, ok
 }
 
-// unlimited is from where on a number stands for no limit: version 1 writes one near 2^63.
+// unlimited is the least number that means no limit: version 1 writes one near 2^63.
 const unlimited = 1 << 60
 
 // limit returns a level's limit in bytes.
@@ -184,7 +185,7 @@ func (g *Group) limit(l level) (int64, bool) {
 			least, ok = v, true
 		}
 	}
-	if !l.v2 { // of those above it that can't be seen
+	if !l.v2 { // includes the limits of groups above that can't be seen
 		if v, there := g.stat(l)["hierarchical_memory_limit"]; there && v < least {
 			least, ok = v, true
 		}
@@ -192,15 +193,15 @@ func (g *Group) limit(l level) (int64, bool) {
 	return least, ok
 }
 
-// kernel returns the bytes of a level that belong to no process: of version 2 sockets are among them, of
-// version 1 they have a limit of their own.
+// kernel returns the bytes of a level that belong to no process. In version 2 these include sockets; in
+// version 1 sockets have a limit of their own.
 func (g *Group) kernel(l level) int64 {
 	stat := g.stat(l)
 	if !l.v2 {
 		slab, _ := g.number(path.Join(l.dir, "memory.kmem.usage_in_bytes"))
 		return sum(slab, stat["total_shmem"])
 	}
-	kernel, there := stat["kernel"] // since Linux 5.18; what can be taken back is in it
+	kernel, there := stat["kernel"] // since Linux 5.18; includes what can be reclaimed
 	kernel -= min(stat["slab_reclaimable"], kernel)
 	if !there {
 		kernel = sum(stat["kernel_stack"], stat["pagetables"], stat["percpu"], stat["slab_unreclaimable"])
@@ -239,7 +240,7 @@ func parse(s string) (int64, error) {
 	return int64(min(v, unlimited)), nil
 }
 
-// stat reads memory.stat, what of it can be read.
+// stat reads memory.stat. It skips what it can't read.
 func (g *Group) stat(l level) map[string]int64 {
 	b, _ := fs.ReadFile(g.root, path.Join(l.dir, "memory.stat"))
 	stat := make(map[string]int64)

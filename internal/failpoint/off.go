@@ -2,14 +2,15 @@
 
 package failpoint
 
-// Enabled tells whether this binary has failpoints.
+// Enabled reports whether this binary has failpoints.
 const Enabled = false
 
 // Hit does nothing in a binary without failpoints.
 func Hit(string) error { return nil }
 
-// Dir is the directory of the failpoints: there are none.
+// Dir returns "": there are no failpoints.
 func Dir() string { return "" }
 
-// Env is how the names of variables begin that each process of the service needs for this.
+// Env are prefixes of the environment variables that failpoints need in each process of
+// the service.
 var Env []string

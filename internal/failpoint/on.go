@@ -13,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enabled tells whether this binary has failpoints.
+// Enabled reports whether this binary has failpoints.
 const Enabled = true
 
 var dir = os.Getenv("REUSEPORTD_FAILPOINT_DIR")
 
-// Dir is the directory of the failpoints, to which those who reach one write.
+// Dir returns the directory of the failpoints. A process that reaches one writes to it.
 func Dir() string { return dir }
 
-// Env is how the names of variables begin that each process of the service needs for this.
+// Env are prefixes of the environment variables that failpoints need in each process of
+// the service.
 var Env = []string{"REUSEPORTD_"}
 
-// errno is what a system call is to have failed with.
+// errno returns the errno of a name.
 func errno(name string) error {
 	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOSPC} {
 		if unix.ErrnoName(e) == name {
@@ -34,8 +35,8 @@ func errno(name string) error {
 	panic("failpoint: unknown errno " + name)
 }
 
-// Hit acts on the failpoint called name when a test has armed it. The error is
-// not nil only for the actions `error` and `errno`.
+// Hit acts on the failpoint called name if a test has armed it. It returns an error only
+// for the actions `error` and `errno`.
 func Hit(name string) error {
 	if dir == "" {
 		return nil
@@ -71,7 +72,7 @@ func Hit(name string) error {
 			return errno(name)
 		}
 		if what, ok := strings.CutPrefix(action, "try "); ok {
-			result := []byte(outcome(attempt(what)) + "\n") // by which it is known to be whole
+			result := []byte(outcome(attempt(what)) + "\n") // the line feed shows that it is complete
 			if err := os.WriteFile(fmt.Sprintf("%s.tried.%d", armed, os.Getpid()), result, 0o644); err != nil {
 				panic("failpoint " + name + ": " + err.Error())
 			}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// attempt does what an attacker would.
+// attempt does what an attacker would do.
 func attempt(text string) error {
 	what, arg, _ := strings.Cut(text, " ")
 	number, _ := strconv.Atoi(arg)
@@ -43,7 +43,7 @@ func attempt(text string) error {
 		})
 	case "signal":
 		return syscall.Kill(number, 0)
-	case "own": // has a process sent the signals of a socket
+	case "own": // makes a process the receiver of a socket's signals
 		return withSocket(func(fd int) error {
 			_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETOWN, uintptr(number))
 			if errno != 0 {

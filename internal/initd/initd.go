@@ -1,10 +1,10 @@
-// Package initd is the tiny parent of the master where the master would be
-// PID 1, as in a container.
+// Package initd is the small parent of the master where the master would otherwise be PID
+// 1, as in a container.
 //
-// It owns nothing but the waiting: it starts the master, passes signals on to
-// whichever master runs, buries every orphan, and ends when no master is left.
-// It is never upgraded, so it must stay too small to need it, and it must never
-// read configuration, open a socket, or keep a child's descriptor.
+// It owns the waiting for processes: it starts the master, passes signals on to the
+// current master, reaps orphans, and ends when no master is left. It is never upgraded,
+// so it must stay so small that it needs no upgrade. It must never read configuration,
+// open a socket, or keep a child's descriptor.
 package initd
 
 import (
@@ -29,7 +29,7 @@ type Options struct {
 	Args []string
 	// PIDFile is where each master writes its PID once it serves.
 	PIDFile string
-	// Stderr receives what initd itself has to say.
+	// Stderr receives initd's own messages.
 	Stderr io.Writer
 }
 
@@ -45,27 +45,26 @@ const (
 
 type initd struct {
 	opts   Options
-	first  pidFile // as it was before the first master: whatever it says, it isn't ours
+	first  pidFile // as it was before the first master, so not written by ours
 	master int
-	// asked is set once a signal asked the master to end: what ends then has
+	// asked is set when a signal has asked the master to end: a master that ends then has
 	// not crashed.
 	asked    bool
 	restarts []time.Time
 }
 
-// Run starts the master and returns when none is left: the exit status of the
-// last one, 128 and the signal's number if a signal ended it. Masters that
-// follow by upgrades become its children as their own parents go. A master
-// that crashes after it served is started again, up to maxRestarts times in
-// restartWindow: its workers serve on meanwhile, and ending PID 1 would end
-// them.
+// Run starts the master. When no master is left it returns the exit status of the last
+// one, or 128 plus the signal's number if a signal ended it. Masters that follow by
+// upgrades become its children as their own parents go. A master that crashes after it
+// has served is started again, up to maxRestarts times in restartWindow: its workers go
+// on serving meanwhile, and the end of PID 1 would end them.
 func Run(opts Options) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, append(forwarded, unix.SIGCHLD)...)
 	defer signal.Stop(signals)
-	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader of the log that goes ends nobody
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // so that nothing ends when the reader of the log does
 	if os.Getpid() != 1 {
-		// PID 1 inherits orphans anyway; another process has to ask for them.
+		// PID 1 adopts orphans anyway; another process has to ask for them.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			fmt.Fprintf(opts.Stderr, "reuseportd: init: become the parent of orphans: %v\n", err)
 			return 1
@@ -92,8 +91,8 @@ func Run(opts Options) int {
 	panic("unreachable: signals is never closed")
 }
 
-// awaitChildren waits for the workers that hand over to a master in another
-// container, for the end of PID 1 would end them. A signal ends the wait.
+// awaitChildren waits for the workers that are handing over to a master in another
+// container, since the end of PID 1 would end them. A signal ends the wait.
 func awaitChildren(signals <-chan os.Signal) {
 	for {
 		switch pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); {
@@ -108,8 +107,8 @@ func awaitChildren(signals <-chan os.Signal) {
 	}
 }
 
-// start runs a master. It is in a process group of its own: a terminal's ^C
-// must reach it once, through forward, for a second one means something else.
+// start runs a master. It is in a process group of its own: a terminal's ^C must reach it
+// only once, through forward, since a second one has another meaning.
 func (d *initd) start() error {
 	pid, err := syscall.ForkExec(d.opts.Path, append([]string{d.opts.Path}, d.opts.Args...), &syscall.ProcAttr{
 		Env:   os.Environ(),
@@ -133,9 +132,8 @@ func (d *initd) forward(sig syscall.Signal) {
 	}
 }
 
-// follow notes a new master. An upgrade's master writes the file before the old
-// one ends, so at each end the file already names the successor, if there is
-// one.
+// follow looks for a new master. An upgrade's master writes the file before the old one
+// ends, so at each end the file already names the successor, if there is one.
 func (d *initd) follow() {
 	f := readPIDFile(d.opts.PIDFile)
 	if f.pid > 0 && !f.same(d.first) && alive(f.pid) {
@@ -143,7 +141,7 @@ func (d *initd) follow() {
 	}
 }
 
-// reap buries every dead child and reports whether that was the last master.
+// reap reaps every dead child, and reports whether the last master was among them.
 func (d *initd) reap() (status int, done bool) {
 	for {
 		var ws unix.WaitStatus
@@ -156,7 +154,7 @@ func (d *initd) reap() (status int, done bool) {
 		case pid != d.master:
 			continue
 		}
-		// A master that took over from outside is another parent's to wait for.
+		// A master that took over from outside is waited for by its own parent.
 		if d.follow(); d.master != pid && parentOf(d.master) == os.Getpid() {
 			continue
 		}
@@ -166,8 +164,8 @@ func (d *initd) reap() (status int, done bool) {
 	}
 }
 
-// crashed tells an end that nobody wanted: a signal that no one here sent, or
-// the exit status of a Go panic.
+// crashed reports whether a master ended unexpectedly: by a signal that wasn't sent from
+// here, or with the exit status of a Go panic.
 func (d *initd) crashed(ws unix.WaitStatus) bool {
 	served := readPIDFile(d.opts.PIDFile)
 	if d.asked || served.pid != d.master || served.same(d.first) {

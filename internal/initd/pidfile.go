@@ -16,8 +16,8 @@ type pidFile struct {
 	stat os.FileInfo
 }
 
-// readPIDFile reads a file of this user: whom it names gets this process's signals. No link
-// is followed, and a FIFO isn't waited for.
+// readPIDFile reads a PID file, which must be this user's own, since the process that it
+// names is sent this process's signals. It follows no link and doesn't wait for a FIFO.
 func readPIDFile(path string) pidFile {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -40,13 +40,13 @@ func readPIDFile(path string) pidFile {
 	return pidFile{pid: pid, stat: st}
 }
 
-// same reports whether nobody has written the file between f and g. Each
-// master makes a new file; inode numbers are used again, hence the time.
+// same reports whether f and g are the same file, unchanged. Each master makes a new
+// file; the time is compared since inode numbers are reused.
 func (f pidFile) same(g pidFile) bool {
 	return f.stat != nil && g.stat != nil && os.SameFile(f.stat, g.stat) && f.stat.ModTime().Equal(g.stat.ModTime())
 }
 
-// alive reports whether pid runs; one that is dead and not yet buried doesn't.
+// alive reports whether pid is running. A zombie isn't.
 func alive(pid int) bool {
 	state, _ := stat(pid)
 	return state != "" && state != "Z" && state != "X"

@@ -1,9 +1,11 @@
-// Package material is the files that a configuration names and whose contents serve: pages, and what else is read
-// from files. The configuration never changes; these may, and are exchanged without a new generation.
+// Package material is the files that a configuration names and whose contents are used: pages, certificates and
+// others. A configuration never changes; these files may, and their contents are replaced without a new
+// generation.
 //
-// The master reads and checks them (Want.Load), numbers what is good (Store), and sends it to its workers in sealed
-// memory (Set). A worker never opens such a file. What is bad is told of and changes nothing: what was there serves on.
-// The package knows no process, no configuration and no log.
+// The master reads and checks them (Want.Load), numbers valid contents (Store), and sends them to its workers in sealed
+// memory (Set). A worker never opens such a file. Invalid contents are reported and change nothing: the previous ones
+// stay in use. The package owns the kinds of materials and their checks. It must never know a process, a configuration
+// or a log.
 package material
 
 import (
@@ -30,18 +32,19 @@ const (
 	Page        Kind = "page"        // the content of an answer
 	Certificate Kind = "certificate" // a chain, then its key
 	Authorities Kind = "authorities" // certificates that sign those of clients
-	Tickets     Kind = "tickets"     // keys of TLS' tickets, which no file has: NewTickets
+	Tickets     Kind = "tickets"     // keys of TLS tickets, which are in no file: NewTickets
 )
 
-// kinds says what each kind is made of. A new one is a line here.
+// kinds describes each kind. A new one is a line here.
 var kinds = map[Kind]struct {
 	limit int // bytes of each file
-	// secret says which file, from 1 on, others than its owner and its group must not be able to read.
+	// secret is the number, from 1 on, of the file that only its owner and group may be able to read;
+	// 0: none.
 	secret int
-	// public content is opened as the workers' user, whom it is served by: else a link in its place could have any
-	// file of the master's served.
+	// public content is opened as the workers' user: otherwise a link in its place could make the server send out
+	// any file that the master can read.
 	public bool
-	check  func(files [][]byte) error // nil takes any content
+	check  func(files [][]byte) error // nil accepts any content
 }{
 	Page:        {limit: 1 << 20, public: true},
 	Certificate: {limit: 256 << 10, secret: 2, check: checkCertificate},
@@ -61,7 +64,7 @@ func checkAuthorities(files [][]byte) error {
 	return nil
 }
 
-// expiry returns when a certificate's time is over, the zero time for what has none.
+// expiry returns when a certificate expires, the zero time for other materials.
 func expiry(w Want, files [][]byte) time.Time {
 	if w.Kind != Certificate {
 		return time.Time{}
@@ -73,21 +76,21 @@ func expiry(w Want, files [][]byte) time.Time {
 	return c.Leaf.NotAfter
 }
 
-// Want names the files that are one material. They are read together and exchanged together.
+// Want names the files of one material. They are read and replaced together.
 type Want struct {
 	Kind  Kind
 	Paths []string
 }
 
-// Read is what reading a material has come to.
+// Read is the result of reading a material.
 type Read struct {
 	Want
 	Files [][]byte
-	Notes []string // what is no reason to refuse it
+	Notes []string // remarks that are no reason to refuse it
 	Err   error
 }
 
-// Stale reports whether all that is wrong is that a certificate's time is over.
+// Stale reports whether the only problem is that a certificate has expired.
 func (r *Read) Stale() bool {
 	var e *certs.Expired
 	return r.Files != nil && errors.As(r.Err, &e)
@@ -96,8 +99,8 @@ func (r *Read) Stale() bool {
 // Key tells a material from all others of a service.
 func (w Want) Key() string { return string(w.Kind) + ":" + strings.Join(w.Paths, "\x00") }
 
-// Load reads and checks the files: where only the check fails they are there, too. u is who public ones are opened as, nil for this process. It waits for the file
-// system: never call it where others wait.
+// Load reads and checks the files. If only the check fails it returns their contents as well. u is the user as whom public
+// ones are opened, nil for this process's. It waits for the file system, so never call it where others wait.
 func (w Want) Load(u *sandbox.User) (r Read) {
 	r.Want = w
 	kind, known := kinds[w.Kind]
@@ -129,7 +132,7 @@ func (w Want) Load(u *sandbox.User) (r Read) {
 	return r
 }
 
-// read returns the content of a regular file. It doesn't wait for the other end of a pipe.
+// read returns the content of a regular file. It doesn't wait for the other end of a FIFO.
 func read(path string, u *sandbox.User, limit int) (data []byte, mode uint32, err error) {
 	fd, err := sandbox.AsUser(u, func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -166,7 +169,7 @@ func tooLong(path string, limit int) error {
 	return fmt.Errorf("%s has more than %d KiB, which is the most", path, limit>>10)
 }
 
-// Sum is what tells contents apart, in hex.
+// Sum returns a hash of contents, in hex.
 func Sum(files [][]byte) string {
 	h := sha256.New()
 	for _, f := range files {

@@ -6,9 +6,9 @@ import (
 	"reuseportd/internal/pack"
 )
 
-// Set is what a worker gets: all materials of its configuration, whole.
+// Set is what a worker gets: all materials of its configuration.
 type Set struct {
-	Number uint64 // of the newest of them
+	Number uint64 // that of the newest material
 	Items  []Item
 }
 
@@ -18,7 +18,8 @@ type Item struct {
 	Files [][]byte
 }
 
-// format is the number of what Encode writes. A worker is started by the release that wrote it, or was by an earlier one.
+// format is the number of the form that Encode writes. The worker that reads it is of the same release, or was started by
+// an earlier one.
 const format = 1
 
 // Encode returns the set as bytes.
@@ -59,7 +60,7 @@ func Decode(b []byte) (*Set, error) {
 	return s, nil
 }
 
-// Find returns the files of one, nil if it isn't there.
+// Find returns the files of a material, nil if the set doesn't have it.
 func (s *Set) Find(w Want) [][]byte {
 	if s == nil {
 		return nil

@@ -8,18 +8,19 @@ import (
 // Entry is a material as the master has it.
 type Entry struct {
 	Want
-	Number uint64 // grows with each content of any material; 0 is none yet
+	Number uint64 // grows with each new content of any material; 0: none yet
 	Files  [][]byte
 	SHA256 string
-	Since  time.Time // when this content was read first
-	// Expires is when a certificate's time is over; zero for what has none.
+	Since  time.Time // when this content was first read
+	// Expires is when a certificate expires; zero for other materials.
 	Expires time.Time
-	// Bad is why what the files have now does not serve, "" if it does; since BadSince.
+	// Bad is why the files' current contents are not in use, "" if they are; BadSince is
+	// since when.
 	Bad      string
 	BadSince time.Time
 }
 
-// Store is the newest good contents, by Want.Key. It is not safe for concurrent use.
+// Store has the newest valid contents, by Want.Key. It is not safe for concurrent use.
 type Store struct {
 	entries map[string]*Entry
 	number  uint64
@@ -37,7 +38,7 @@ func (s *Store) entry(w Want) *Entry {
 	return e
 }
 
-// Put takes what was read, and reports whether it is another content than before.
+// Put stores what was read, and reports whether the content has changed.
 func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 	e := s.entry(w)
 	e.Bad, e.BadSince = "", time.Time{}
@@ -50,13 +51,13 @@ func (s *Store) Put(w Want, files [][]byte, now time.Time) (changed bool) {
 	return true
 }
 
-// Has reports whether this is the content that serves.
+// Has reports whether this is the content in use.
 func (s *Store) Has(w Want, files [][]byte) bool {
 	e := s.entries[w.Key()]
 	return e != nil && e.Number > 0 && e.SHA256 == Sum(files)
 }
 
-// Fail notes that what there is now is bad, and reports whether that is new.
+// Fail records that the current content is invalid, and reports whether that is new.
 func (s *Store) Fail(w Want, why string, now time.Time) (news bool) {
 	e := s.entry(w)
 	if e.Bad == why {
@@ -69,7 +70,7 @@ func (s *Store) Fail(w Want, why string, now time.Time) (news bool) {
 // Find returns a material, nil if it was never read.
 func (s *Store) Find(w Want) *Entry { return s.entries[w.Key()] }
 
-// Keep forgets all but the wanted ones.
+// Keep removes all but the wanted ones.
 func (s *Store) Keep(wants []Want) {
 	keys := make(map[string]bool)
 	for _, w := range wants {
@@ -82,7 +83,7 @@ func (s *Store) Keep(wants []Want) {
 	}
 }
 
-// Set returns the wanted ones as a worker gets them. missing are those of which there is no good content.
+// Set returns the wanted ones as a worker gets them. missing are those without a valid content.
 func (s *Store) Set(wants []Want) (set Set, missing []Want) {
 	seen := make(map[string]bool)
 	for _, w := range wants {

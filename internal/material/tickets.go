@@ -2,14 +2,14 @@ package material
 
 import "crypto/rand"
 
-// ticketKeys is how many keys of tickets there are: the newest makes tickets, the others still open those of before.
+// ticketKeys is how many ticket keys there are: the newest makes tickets, the others still open earlier tickets.
 const ticketKeys = 3
 
-// NewTickets returns keys of TLS' tickets, the newest first: a new one, and the newest of those there were. The others
-// are wiped.
+// NewTickets returns keys of TLS tickets, newest first: a new one, and the newest of old. The rest of old is
+// overwritten.
 func NewTickets(old [][]byte) [][]byte {
 	key := make([]byte, 32)
-	_, _ = rand.Read(key) // which never fails
+	_, _ = rand.Read(key) // never fails
 	keys := [][]byte{key}
 	for i, k := range old {
 		if len(keys) < ticketKeys {
@@ -21,7 +21,7 @@ func NewTickets(old [][]byte) [][]byte {
 	return keys
 }
 
-// IsTickets reports whether these can be keys of tickets.
+// IsTickets reports whether these can be ticket keys.
 func IsTickets(keys [][]byte) bool {
 	for _, k := range keys {
 		if len(k) != 32 {

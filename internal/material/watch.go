@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// every is how often files are looked at. One that has changed is told of when it has been left alone from one look to
-// the next, so what is written in place serves within a second.
+// every is how often files are looked at. A change is reported when the file has stayed the same from one look to the
+// next, so what is written in place is in use within a second.
 const every = 300 * time.Millisecond
 
-// Watcher looks at files now and then: at what stat(2) says at the end of all links, so that renames, links that are
-// swapped (certbot, Kubernetes) and network file systems are all seen in one way, and no inotify instance is needed. A file
-// system that doesn't answer holds up nobody but it.
+// Watcher looks at files periodically, by stat(2), which follows links. So renames, swapped links (certbot, Kubernetes) and
+// network file systems are all handled alike, and no inotify instance is needed. A file system that doesn't answer holds up
+// only the watcher.
 type Watcher struct {
 	changed func()
 	ticks   <-chan time.Time
 
 	mu    sync.Mutex
 	paths []string
-	known map[string]stamp // as they were when they were looked at last
-	moved bool             // and that was news
+	known map[string]stamp // as they were at the last look
+	moved bool             // and something had changed then
 }
 
-// Watch calls changed, on a goroutine of its own, after what one of the files was has changed, until ctx ends.
+// Watch calls changed, on a goroutine of its own, when one of the files has changed, until ctx ends.
 func Watch(ctx context.Context, changed func()) *Watcher {
 	t := time.NewTicker(every)
 	w := &Watcher{changed: changed, ticks: t.C, known: make(map[string]stamp)}
@@ -37,7 +37,7 @@ func Watch(ctx context.Context, changed func()) *Watcher {
 	return w
 }
 
-// Set says which files are looked at.
+// Set sets which files are looked at.
 func (w *Watcher) Set(paths []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,7 +59,7 @@ func (w *Watcher) run(ctx context.Context) {
 	}
 }
 
-// look reports whether something has changed and is left alone since.
+// look reports whether something has changed and has stayed the same since.
 func (w *Watcher) look() bool {
 	w.mu.Lock()
 	paths := w.paths
@@ -69,7 +69,7 @@ func (w *Watcher) look() bool {
 		s := stampOf(path)
 		now[path] = s
 		if old, seen := w.known[path]; !seen || old != s {
-			news = true // of one that is new to us: it may have changed since it was read
+			news = true // a file that is new to us may have changed since it was read
 		}
 	}
 	w.known = now
@@ -78,7 +78,7 @@ func (w *Watcher) look() bool {
 	return settled
 }
 
-// stamp is what tells that a file has changed.
+// stamp is what is compared to notice that a file has changed.
 type stamp struct {
 	errno        unix.Errno
 	dev, ino     uint64

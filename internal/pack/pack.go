@@ -1,9 +1,8 @@
-// Package pack writes numbers and byte strings one behind the other, for what
-// crosses from one process to another in great numbers, where JSON would be
-// felt. Numbers are unsigned varints (encoding/binary), byte strings have their
-// length in front.
+// Package pack writes numbers and byte strings one after another, for data that goes from
+// one process to another in such numbers that JSON would be too slow. Numbers are
+// unsigned varints (encoding/binary); byte strings are preceded by their length.
 //
-// It knows no meaning, and never reads beyond what it was given.
+// It owns this encoding. It must never know what the data mean, or read beyond its input.
 package pack
 
 import (
@@ -23,8 +22,8 @@ func Bytes(b, p []byte) []byte { return append(Uint(b, uint64(len(p))), p...) }
 // String appends a byte string.
 func String(b []byte, s string) []byte { return append(Uint(b, uint64(len(s))), s...) }
 
-// Reader takes apart what was packed. After a first failure every further value
-// is zero, so that only Err need be asked.
+// Reader reads what was packed. After a failure every further value is zero, so that it
+// is enough to check Err at the end.
 type Reader struct {
 	rest []byte
 	bad  bool
@@ -44,7 +43,7 @@ func (r *Reader) Uint() uint64 {
 	return v
 }
 
-// Int is Uint for what must be at most limit.
+// Int is like Uint, for a number that must be at most limit.
 func (r *Reader) Int(limit int) int {
 	v := r.Uint()
 	if v > uint64(limit) {
@@ -54,7 +53,7 @@ func (r *Reader) Int(limit int) int {
 	return int(v)
 }
 
-// Bytes returns the next byte string. It lies in what is read.
+// Bytes returns the next byte string, a slice of the input.
 func (r *Reader) Bytes() []byte {
 	n := r.Uint()
 	if n > uint64(len(r.rest)) {
@@ -66,10 +65,10 @@ func (r *Reader) Bytes() []byte {
 	return p
 }
 
-// Len returns the bytes that are left.
+// Len returns how many bytes are left.
 func (r *Reader) Len() int { return len(r.rest) }
 
-// Err tells whether a value was missing so far.
+// Err returns an error if a value has been missing so far.
 func (r *Reader) Err() error {
 	if r.bad {
 		return ErrMalformed
@@ -77,7 +76,7 @@ func (r *Reader) Err() error {
 	return nil
 }
 
-// End is Err, and an error if something is left.
+// End is like Err, but also returns an error if something is left.
 func (r *Reader) End() error {
 	if r.bad || len(r.rest) > 0 {
 		return ErrMalformed

@@ -1,8 +1,8 @@
 package pack
 
 // Record writes or reads a sequence of values: the same calls, in the same order, do both, so that no
-// two places have to agree on the order. A record that is read bounds each number; after a first failure
-// all further values are left as they are, and only End need be asked.
+// two places have to agree on the order. When reading, each number is bounded; after a failure all
+// further values are left as they are, so that it is enough to check End.
 type Record struct {
 	out     []byte
 	in      Reader
@@ -15,17 +15,17 @@ func Writing(b []byte) *Record { return &Record{out: b} }
 // Reading returns a record that reads b, which must not change meanwhile.
 func Reading(b []byte) *Record { return &Record{in: Reader{rest: b}, reading: true} }
 
-// Reads reports whether the record is read.
+// Reads reports whether the record is being read.
 func (r *Record) Reads() bool { return r.reading }
 
-// Int is a number from 0 to limit, of at most 63 bits.
+// Int writes or reads a number from 0 to limit, of at most 63 bits.
 func (r *Record) Int(v *int, limit int) {
 	n := int64(*v)
 	r.Int64(&n, int64(limit))
 	*v = int(n)
 }
 
-// Int64 is a number from 0 to limit.
+// Int64 writes or reads a number from 0 to limit.
 func (r *Record) Int64(v *int64, limit int64) {
 	if !r.reading {
 		r.out = Uint(r.out, uint64(*v))
@@ -34,7 +34,7 @@ func (r *Record) Int64(v *int64, limit int64) {
 	}
 }
 
-// Bool is 0 or 1.
+// Bool writes or reads 0 or 1.
 func (r *Record) Bool(v *bool) {
 	n := 0
 	if *v {
@@ -44,7 +44,7 @@ func (r *Record) Bool(v *bool) {
 	*v = n == 1
 }
 
-// Bytes is a byte string. What is read lies in what is read from.
+// Bytes writes or reads a byte string. One that is read is a slice of the input.
 func (r *Record) Bytes(v *[]byte) {
 	if !r.reading {
 		r.out = Bytes(r.out, *v)
@@ -53,14 +53,14 @@ func (r *Record) Bytes(v *[]byte) {
 	}
 }
 
-// Written returns what was written, behind what Writing was given.
+// Written returns what was written, appended to Writing's argument.
 func (r *Record) Written() []byte { return r.out }
 
-// Rest returns what was not read.
+// Rest returns what has not been read.
 func (r *Record) Rest() []byte { return r.in.rest }
 
-// Err returns ErrMalformed if a value was missing or out of its bounds so far.
+// Err returns ErrMalformed if a value has been missing or out of bounds so far.
 func (r *Record) Err() error { return r.in.Err() }
 
-// End is Err, and ErrMalformed if something is left.
+// End is like Err, but also returns ErrMalformed if something is left.
 func (r *Record) End() error { return r.in.End() }

@@ -14,8 +14,8 @@ import (
 // maxBehind bounds the messages that wait for the service manager.
 const maxBehind = 64
 
-// behind are the messages that it had no room for, oldest first. While there are any, a goroutine sends
-// them.
+// behind are the messages for which the service manager's socket had no room, oldest first. While there
+// are any, a goroutine sends them.
 var behind struct {
 	sync.Mutex
 	states []string

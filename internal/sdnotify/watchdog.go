@@ -12,9 +12,9 @@ const (
 	watchdogPID  = "WATCHDOG_PID"
 )
 
-// ClaimWatchdog makes the keep-alives that the service manager wants from this process those of whichever process
-// is the master, for WATCHDOG_PID would name the first one only. If it wants them from another process
-// nobody sends any.
+// ClaimWatchdog makes whichever process is the master send the keep-alives that the service manager expects from
+// this one, since WATCHDOG_PID names only the first master. If they are expected from another process none are
+// sent.
 func ClaimWatchdog() {
 	if pid := os.Getenv(watchdogPID); pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		_ = os.Unsetenv(watchdogUsec)
@@ -22,9 +22,9 @@ func ClaimWatchdog() {
 	_ = os.Unsetenv(watchdogPID)
 }
 
-// AliveEvery returns how often Alive is to be said, 0 for never. It is a third of the time after which
-// the master counts as hung: between the last word of one and the first of the next that is
-// listened to there may be two.
+// AliveEvery returns how often Alive should be called, 0 for never. It is a third of the time after
+// which the master counts as hung: between the last keep-alive of one master and the first that counts
+// of the next there may be two such intervals.
 func AliveEvery() time.Duration {
 	usec, err := strconv.ParseInt(os.Getenv(watchdogUsec), 10, 64)
 	if err != nil || usec <= 0 || usec > int64(time.Hour*24*365/time.Microsecond) {

@@ -1,8 +1,8 @@
-// Package shortage says what to do where the kernel has refused something for want of it: processes, descriptors,
-// memory, room on a disk.
+// Package shortage says what to do when the kernel refuses something because a resource is short: processes,
+// descriptors, memory, room on a disk.
 //
-// It knows an error by its number, or by its words where it has come from another process, and must
-// never decide anything.
+// It owns the texts. It recognizes an error by its errno, or by its text if it has come from
+// another process. It must never decide anything.
 package shortage
 
 import (
@@ -17,7 +17,8 @@ import (
 	"reuseportd/internal/cgroup"
 )
 
-// Explain adds to an error what is short and what to do about it. Others come back as they are.
+// Explain adds to an error what is short and what to do about it. It returns other errors
+// unchanged.
 func Explain(err error) error {
 	if err == nil {
 		return nil
@@ -28,10 +29,11 @@ func Explain(err error) error {
 	return err
 }
 
-// kinds are in the order in which they are looked for: the words of ENFILE begin with those of EMFILE.
+// kinds are in the order in which they are looked for, since the text of ENFILE begins with that of
+// EMFILE.
 var kinds = []struct {
 	errno unix.Errno
-	words []string // that stand for it; nil are those of errno
+	words []string // texts by which it is recognized; nil: that of errno
 	hint  func(error) string
 }{
 	{unix.ENFILE, nil, func(error) string {
@@ -71,7 +73,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// more says how to have more processes and threads.
+// more says how to allow more processes and threads.
 func more() string {
 	text := "raise TasksMax= of the unit (pids.max of its control group), or RLIMIT_NPROC (LimitNPROC=, `ulimit -u`), which is " +
 		limit(unix.RLIMIT_NPROC)
@@ -89,11 +91,12 @@ func processes() (room int64, bounded bool) {
 	return g.Processes()
 }
 
-// startNeeds is how many processes and threads a program of this service has when it begins to work, and some.
+// startNeeds is about how many processes and threads a program of this service has when it starts, with some
+// reserve.
 const startNeeds = 40
 
-// Ended adds to the error of a program that ended with the status of the Go runtime's own errors, where it has
-// told nobody why, that it may have been refused a thread. It says so only if there is room for few.
+// Ended is for the error of a program that ended, without saying why, with the exit status of a fatal error of
+// the Go runtime. If there is room for few more threads it adds that the kernel may have refused one.
 func Ended(err error) error {
 	if err == nil || !strings.HasSuffix(err.Error(), "exit status 2") {
 		return err

@@ -13,12 +13,12 @@ import (
 // the machine.
 const procPatience = 250 * time.Millisecond
 
-// Holder is a process that has some of the sockets that were asked for, or a socket whose process
-// can't be seen.
+// Holder is a process that has some of the sockets in question, or a socket whose process can't
+// be seen.
 type Holder struct {
-	PID     int    // 0 if it can't be seen: another user's (CAP_SYS_PTRACE), another PID namespace's
-	Command string // bounded, and printable
-	// Others counts further processes that have the same sockets and are its children.
+	PID     int    // 0 if it can't be seen: it is another user's (CAP_SYS_PTRACE) or in another PID namespace
+	Command string // of bounded length, and printable
+	// Others counts its children that have the same sockets.
 	Others int
 	Socket Socket // one of them
 }
@@ -41,9 +41,9 @@ func (h Holder) String() string {
 	return text
 }
 
-// Holders returns the processes that have the sockets, each that is no child of another one; and
-// for what nobody has who can be seen, one holder for each user. It looks at a moment that passes: a
-// process may have ended since.
+// Holders returns the processes that have the sockets, without children of other ones. For sockets
+// whose process can't be seen it returns one holder for each user. A process may have ended when it
+// returns.
 func Holders(sockets []Socket) []Holder {
 	wanted := make(map[string]*Socket)
 	for i := range sockets {
@@ -83,7 +83,8 @@ func Holders(sockets []Socket) []Holder {
 	return out
 }
 
-// eachDescriptor calls f with what each descriptor is of each process that may be seen.
+// eachDescriptor calls f with the target of each descriptor of each process that can be
+// seen.
 func eachDescriptor(deadline time.Time, f func(pid int, target string)) {
 	for _, name := range names("/proc") {
 		pid, err := strconv.Atoi(name)
@@ -127,8 +128,8 @@ func parent(pid int) int {
 	return ppid
 }
 
-// Command is a process's command line, for messages: bounded, and of printable characters
-// alone, for its process chose it.
+// Command returns a process's command line for messages: shortened, and with printable
+// characters only, since the process can choose it.
 func Command(pid int) string {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {

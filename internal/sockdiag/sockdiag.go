@@ -1,8 +1,8 @@
-// Package sockdiag asks the kernel which sockets there are in this network
-// namespace, sock_diag(7), and /proc which processes have them.
+// Package sockdiag finds out which sockets there are in this network namespace, by
+// sock_diag(7), and which processes have them, by /proc.
 //
-// It owns the netlink messages, and believes no length in them. It must never wait:
-// the kernel answers within the call, and a walk through /proc has an end by the clock.
+// It owns the netlink messages, and checks each length in them. It must never wait: the
+// kernel answers within the call, and a walk through /proc is limited in time.
 package sockdiag
 
 import (
@@ -18,15 +18,14 @@ import (
 const sockDiagByFamily = 20
 
 const (
-	// patience bounds one question. The kernel answers at once; the bound is for what
-	// can't happen.
+	// patience bounds one request. The kernel answers at once, so this is only a safeguard.
 	patience = time.Second
-	// maxSockets bounds an answer.
+	// maxSockets bounds the number of sockets in an answer.
 	maxSockets = 1 << 20
 )
 
-// dump asks with a request, which is what follows struct nlmsghdr, and calls f with the body of
-// each answer.
+// dump sends a request, given without its struct nlmsghdr, and calls f with the body of each
+// answer.
 func dump(request []byte, f func(body []byte) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -49,7 +48,7 @@ func dump(request []byte, f func(body []byte) error) error {
 			return fmt.Errorf("sock_diag: receive: %w", err)
 		}
 		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
-			continue // the kernel's PID is 0
+			continue // not from the kernel, whose PID is 0
 		}
 		done, err := each(buf[:n], func(body []byte) error {
 			if left--; left < 0 {
@@ -72,7 +71,8 @@ func message(request []byte) []byte {
 	return append(b, request...)
 }
 
-// each reads one datagram of netlink messages and reports whether it had the last one.
+// each reads one datagram of netlink messages, and reports whether it contained the last
+// one.
 func each(b []byte, f func(body []byte) error) (done bool, err error) {
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
@@ -82,7 +82,7 @@ func each(b []byte, f func(body []byte) error) (done bool, err error) {
 		body := b[unix.SizeofNlMsghdr:size]
 		switch binary.NativeEndian.Uint16(b[4:]) {
 		case unix.NLMSG_DONE:
-			// Its body is what the kernel's last step returned, where that failed.
+			// Its body is an error number if the kernel's last step failed.
 			if len(body) >= 4 {
 				return true, kernelError(body)
 			}
@@ -102,8 +102,8 @@ func each(b []byte, f func(body []byte) error) (done bool, err error) {
 	return false, nil
 }
 
-// kernelError reads a negative error number. ENOENT is a kernel without the module for what was
-// asked.
+// kernelError reads a negative error number. ENOENT means that the kernel has no module for the
+// request.
 func kernelError(body []byte) error {
 	n := int32(binary.NativeEndian.Uint32(body))
 	switch {
@@ -115,7 +115,7 @@ func kernelError(body []byte) error {
 	return fmt.Errorf("sock_diag: %w", unix.Errno(-n))
 }
 
-// eachAttribute calls f for each struct nlattr behind a message.
+// eachAttribute calls f for each struct nlattr that follows a message.
 func eachAttribute(b []byte, f func(kind uint16, value []byte)) error {
 	const header = 4
 	for len(b) >= header {

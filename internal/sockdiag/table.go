@@ -6,20 +6,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Table is the listening TCP sockets of the network namespace at one moment: one question for many
-// addresses.
+// Table is the listening TCP sockets of the network namespace at one moment, so that one request
+// serves for many addresses.
 type Table struct {
 	ports [2]map[uint16][]Socket // of IPv4 and IPv6
 	errs  [2]error
 }
 
-// maxTable bounds the sockets of a family in a Table: any local user can make as many as there are ports and loopback
-// addresses.
+// maxTable bounds the sockets of a family in a Table: any local user can make as many as there are pairs of port and
+// loopback address.
 const maxTable = 1 << 16
 
 var errTable = errors.New("there are too many listening sockets to look through")
 
-// Listening asks for all of them.
+// Listening asks the kernel for all of them.
 func Listening() *Table {
 	t := new(Table)
 	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -38,8 +38,8 @@ func Listening() *Table {
 	return t
 }
 
-// Each calls f for each socket of a family and port, as TCP does. An error says that the kernel
-// didn't tell.
+// Each calls f for each socket of a family and port, as TCP does. It returns an error if the
+// kernel couldn't be asked.
 func (t *Table) Each(family uint8, port uint16, f func(Socket)) error {
 	i := 0
 	if family == unix.AF_INET6 {

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is a bit for each state of a TCP socket that is asked for, net/tcp_states.h.
+// State has a bit for each state of TCP sockets that is asked for, net/tcp_states.h.
 type State uint32
 
 const (
 	SynRecv State = 1 << 3  // a handshake under way: TCP_SYN_RECV, which stands for TCP_NEW_SYN_RECV too
-	Listen  State = 1 << 10 // TCP_LISTEN; of Unix sockets too
+	Listen  State = 1 << 10 // TCP_LISTEN; also for Unix sockets
 )
 
 // Sizes and offsets in linux/inet_diag.h.
@@ -28,22 +28,22 @@ const (
 type Socket struct {
 	Local, Remote netip.AddrPort // of TCP
 	V6Only        bool           // IPV6_V6ONLY: an IPv6 socket that gets no IPv4 connection
-	Interface     uint32         // that it is bound to; 0 is any
+	Interface     uint32         // to which it is bound; 0: any
 	// Exclusive is the mark of a socket of this server that may not be shared
 	// (IP_BIND_ADDRESS_NO_PORT); Linux before 5.10 doesn't tell.
 	Exclusive bool
 
-	Path     string // that a Unix socket was bound to
+	Path     string // to which a Unix socket is bound
 	Dev, Ino uint64 // of a Unix socket's file, the kernel's numbers: see Dev
 
 	Inode  uint32 // of the socket itself, as in /proc/PID/fd; 0: no process has it
-	UID    uint32 // the user that made it; of Unix sockets not known to older kernels, then 0
+	UID    uint32 // the user who made it; older kernels don't report it for Unix sockets, then 0
 	Cookie uint64 // SO_COOKIE
 }
 
-// TCP calls f for each TCP socket of a family (AF_INET, AF_INET6) with that local port, 0 is any, in one of
-// the states. The kernel walks the table of its listening sockets for Listen, and that of all
-// connections for any other: milliseconds on a busy machine.
+// TCP calls f for each TCP socket of a family (AF_INET, AF_INET6) with a local port (0: any) in one of the
+// states. The kernel walks the table of its listening sockets for Listen, and that of all connections for
+// any other: milliseconds on a busy machine.
 func TCP(family uint8, states State, port uint16, f func(Socket)) error {
 	req := make([]byte, tcpRequestLen)
 	req[0], req[1] = family, unix.IPPROTO_TCP
@@ -58,7 +58,7 @@ func TCP(family uint8, states State, port uint16, f func(Socket)) error {
 	})
 }
 
-// parseTCP reads a struct inet_diag_msg and the attributes behind it.
+// parseTCP reads a struct inet_diag_msg and the attributes after it.
 func parseTCP(b []byte) (Socket, error) {
 	if len(b) < tcpMessageLen {
 		return Socket{}, errors.New("sock_diag: short answer")
@@ -89,7 +89,7 @@ func parseTCP(b []byte) (Socket, error) {
 	return s, err
 }
 
-// cookie reads one as two words, the lower one first.
+// cookie reads a cookie, which is two words, the lower one first.
 func cookie(b []byte) uint64 {
 	return uint64(binary.NativeEndian.Uint32(b)) | uint64(binary.NativeEndian.Uint32(b[4:]))<<32
 }

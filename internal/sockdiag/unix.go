@@ -22,7 +22,8 @@ const (
 	tcpClose = 1 << 7 // the state of a Unix socket that is bound and doesn't listen
 )
 
-// Unix calls f for each Unix socket that is bound to a path and listens, or may yet.
+// Unix calls f for each Unix socket that is bound to a path and listens, or may still do
+// so.
 func Unix(f func(Socket)) error {
 	req := make([]byte, unixRequestLen)
 	req[0] = unix.AF_UNIX
@@ -37,7 +38,7 @@ func Unix(f func(Socket)) error {
 	})
 }
 
-// parseUnix reads a struct unix_diag_msg and the attributes behind it.
+// parseUnix reads a struct unix_diag_msg and the attributes after it.
 func parseUnix(b []byte) (Socket, error) {
 	if len(b) < unixMessageLen {
 		return Socket{}, errors.New("sock_diag: short answer")
@@ -56,20 +57,20 @@ func parseUnix(b []byte) (Socket, error) {
 	return s, err
 }
 
-// cutPath is the path in a struct sockaddr_un, "" of an abstract name.
+// cutPath returns the path in a struct sockaddr_un, "" for an abstract name.
 func cutPath(name []byte) (path string, rest []byte, ended bool) {
 	before, rest, ended := bytes.Cut(name, []byte{0})
 	return string(before), rest, ended
 }
 
-// IsFile reports whether a Unix socket was bound as the file that st is of. The kernel tells 32 bits of
-// the inode, and the device in its own form.
+// IsFile reports whether a Unix socket is bound to the file that st describes. The kernel reports 32
+// bits of the inode, and the device in its own encoding.
 func (s *Socket) IsFile(st *unix.Stat_t) bool {
 	return s.SameDevice(st) && s.Ino == st.Ino&0xffffffff
 }
 
-// SameDevice reports whether a Unix socket's file is on the device that st names: not so with file systems
-// of several layers, which tell stat(2) another one.
+// SameDevice reports whether a Unix socket's file is on the device in st. On layered file systems it
+// isn't, since stat(2) reports another device there.
 func (s *Socket) SameDevice(st *unix.Stat_t) bool {
 	dev := uint64(unix.Major(uint64(st.Dev)))<<20 | uint64(unix.Minor(uint64(st.Dev)))
 	return s.Ino != 0 && s.Dev == dev

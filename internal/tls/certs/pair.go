@@ -1,6 +1,7 @@
-// Package certs has certificates: whether a pair of files is one, what is wrong with it, and which one a client gets.
+// Package certs reads certificates with their keys, says what is wrong with them, and chooses the one for a client.
 //
-// It owns no file and no socket: it is given bytes. It never says yes to a key that doesn't fit its certificate.
+// It owns the rules, but no file and no socket: it is given bytes. It must never accept a key that doesn't fit
+// its certificate.
 package certs
 
 import (
@@ -17,7 +18,7 @@ import (
 	"time"
 )
 
-// Expired says that a certificate's time is over.
+// Expired says that a certificate has expired.
 type Expired struct {
 	Subject string
 	At      time.Time
@@ -27,7 +28,8 @@ func (e *Expired) Error() string {
 	return fmt.Sprintf("the certificate of %s has expired on %s", e.Subject, e.At.UTC().Format("2006-01-02 15:04 MST"))
 }
 
-// Parse makes a certificate of a chain in PEM, leaf first, and its key. The certificate is there with an Expired, too.
+// Parse makes a certificate of a chain in PEM, leaf first, and its key. If the error is an Expired it returns the
+// certificate as well.
 func Parse(chain, key []byte, now time.Time) (*tls.Certificate, error) {
 	all, err := parseChain(chain)
 	if err != nil {
@@ -71,7 +73,7 @@ func parseChain(data []byte) (all []*x509.Certificate, err error) {
 		}
 		switch {
 		case block.Type != "CERTIFICATE":
-			continue // a key in the same file is read from its own
+			continue // a key in the same file is skipped: it is read from the key's file
 		case len(all) == maxChain:
 			return nil, fmt.Errorf("there are more than %d certificates", maxChain)
 		}
@@ -119,7 +121,7 @@ func parseKey(data []byte) (crypto.PrivateKey, error) {
 
 var errEncrypted = errors.New("the key is encrypted, and nobody is there to ask for its password: write it without one, as by openssl pkey")
 
-// fits reports whether a key is a certificate's.
+// fits returns an error unless a key belongs to a certificate.
 func fits(leaf *x509.Certificate, private crypto.PrivateKey) error {
 	s, ok := private.(crypto.Signer)
 	if !ok {
@@ -137,7 +139,7 @@ func fits(leaf *x509.Certificate, private crypto.PrivateKey) error {
 	return nil
 }
 
-// name is a certificate's in words.
+// name returns a certificate's name for messages.
 func name(c *x509.Certificate) string {
 	switch {
 	case len(c.DNSNames) > 0:
@@ -150,10 +152,11 @@ func name(c *x509.Certificate) string {
 	return "number " + c.SerialNumber.String()
 }
 
-// slowKey is a key whose signatures take about a millisecond: they are made beside an event loop.
+// slowKey is a key whose signatures take about a millisecond, so that they are made outside of
+// the event loop.
 type slowKey struct{ *rsa.PrivateKey }
 
-// Slow is what the package handshake asks.
+// Slow tells the package handshake that the key is slow.
 func (slowKey) Slow() bool { return true }
 
 func signerOf(private crypto.PrivateKey) crypto.PrivateKey {

@@ -12,7 +12,8 @@ type Set struct {
 	byName map[string][]*tls.Certificate // in lower case, "*.example.com" among them
 }
 
-// NewSet makes a set. The first certificate is for clients that ask for a name which none has, or for none.
+// NewSet makes a set. The first certificate is for clients that ask for no name, or for one that no
+// certificate has.
 func NewSet(all []*tls.Certificate) *Set {
 	s := &Set{all: all, byName: make(map[string][]*tls.Certificate)}
 	for _, c := range all {
@@ -23,7 +24,8 @@ func NewSet(all []*tls.Certificate) *Set {
 	return s
 }
 
-// namesOf returns what a certificate is for. Its common name counts only where there is nothing else (RFC 9525).
+// namesOf returns the names that a certificate is for. Its common name is used only if there is no other (RFC
+// 9525).
 func namesOf(c *x509.Certificate) (names []string) {
 	for _, n := range c.DNSNames {
 		names = append(names, strings.ToLower(n))
@@ -37,7 +39,8 @@ func namesOf(c *x509.Certificate) (names []string) {
 	return names
 }
 
-// forName returns the certificates for a name, in lower case: those that have it before those with a wildcard.
+// forName returns the certificates for a name in lower case: first those that have it, then those with a
+// wildcard.
 func (s *Set) forName(name string) []*tls.Certificate {
 	if found := s.byName[name]; len(found) > 0 {
 		return found
@@ -48,11 +51,12 @@ func (s *Set) forName(name string) []*tls.Certificate {
 	return nil
 }
 
-// Get chooses a client's certificate: of those for the name that it asks for the first whose key it can check.
+// Get chooses a client's certificate: among those for the name that it asks for, the first whose key it
+// supports.
 func (s *Set) Get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	found := s.forName(strings.ToLower(h.ServerName))
 	if len(found) == 0 {
-		// Of the first and of others with its names, as there may be a key of another kind.
+		// The first one, and others with its names, since they may have another kind of key.
 		found = s.all[:1]
 		if names := namesOf(s.all[0].Leaf); len(names) > 0 {
 			found = s.byName[names[0]]
@@ -68,8 +72,8 @@ func (s *Set) Get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return found[0], nil
 }
 
-// Covers reports whether a connection whose client asked for one name may be used for another, in lower case: the certificate
-// that it got is for both (RFC 9110 section 7.4).
+// Covers reports whether a connection whose client asked for one name may be used for a host, in lower case: the certificate
+// that the client got must be valid for both (RFC 9110 section 7.4).
 func (s *Set) Covers(asked, host string) bool {
 	if asked == host || asked == "" {
 		return true

@@ -9,14 +9,14 @@ import (
 	"reuseportd/internal/tls/record"
 )
 
-// secrets are what crypto/tls tells by its key log. Its lines are those of NSS: a label, the client's random, a secret, in hex.
-// It is called under a lock of the whole process, so it copies and does no more.
+// secrets are what crypto/tls writes to its key log, in the format of NSS: a label, the client's random and a secret, in
+// hex. Write is called under a lock of the whole process, so it only copies.
 type secrets struct {
 	client, server       [48]byte // traffic secrets of TLS 1.3
 	size                 int      // of both
 	master               [48]byte // of TLS 1.2
 	hasMaster            bool
-	resumed              [48]byte // the master secret that a ticket has brought
+	resumed              [48]byte // the master secret from a ticket
 	hasResumed           bool
 	hasClient, hasServer bool
 }
@@ -42,7 +42,7 @@ func (s *secrets) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// extraMaster begins what is ours in a ticket's Extra.
+// extraMaster is the prefix of our entry in a ticket's Extra.
 const extraMaster = "reuseportd:master:"
 
 // put puts the master secret, a fresh one or one that was resumed, into a ticket.
@@ -60,7 +60,7 @@ func (s *secrets) put(ss *tls.SessionState) {
 	}
 }
 
-// resume takes the master secret out of a ticket of ours.
+// resume takes the master secret out of one of our tickets.
 func (s *secrets) resume(ss *tls.SessionState) {
 	for _, e := range ss.Extra {
 		if m, ok := bytes.CutPrefix(e, []byte(extraMaster)); ok && len(m) == len(s.resumed) {
@@ -72,7 +72,8 @@ func (s *secrets) resume(ss *tls.SessionState) {
 
 func (s *secrets) wipe() { *s = secrets{} }
 
-// random returns that of the hello that a side's records begin with (RFC 5246 section 7.4.1), nil if it isn't there.
+// random returns the random in the hello at the beginning of a side's records (RFC 5246 section 7.4.1), nil if it
+// isn't there.
 func random(records []byte) []byte {
 	var msg []byte
 	for len(records) > 5 && len(msg) < 4+2+32 {
@@ -86,8 +87,8 @@ func random(records []byte) []byte {
 	return msg[4+2 : 4+2+32]
 }
 
-// Result is what a handshake that is done has come to: the record layer, with keys of its own. All connections of a
-// goroutine share a room.
+// Result returns the result of a finished handshake: the record layer, with its own copy of the keys. All
+// connections of a goroutine share a room.
 func (s *Shake) Result(room *record.Room) (*record.Conn, tls.ConnectionState, error) {
 	state := s.conn.ConnectionState()
 	k := record.Keys{Version: state.Version, Suite: state.CipherSuite, Client: s.client}

@@ -1,11 +1,11 @@
-// Package handshake has crypto/tls do a handshake, and takes the keys out of it.
+// Package handshake lets crypto/tls do a handshake, and takes the keys out of it.
 //
-// crypto/tls runs as a coroutine (iter.Pull) over a connection that is none: it is given one whole record at a time, so it
-// never reads ahead, and what it writes is collected. Where it waits for bytes, or for a signature that takes long, it is left
-// where it stands, on no thread and in no goroutine of its own, until Step goes on with it.
+// crypto/tls runs as a coroutine (iter.Pull) over an imitation of a connection: it is given one whole record at a time, so
+// it never reads ahead, and what it writes is collected. When it waits for bytes, or for a signature that takes long, it is
+// suspended, and uses no thread until Step continues it.
 //
-// It owns the coroutine, which Close always ends. It never touches a socket, and knows no event loop. What a peer sends
-// is bounded in length; everything else about it is crypto/tls' to judge.
+// It owns the coroutine, which Close always ends. It must never touch a socket or know an event loop. It bounds the
+// length of what a peer sends; crypto/tls judges everything else about it.
 package handshake
 
 import (
@@ -22,47 +22,48 @@ import (
 	"reuseportd/internal/tls/record"
 )
 
-// State is where a handshake stands.
+// State is how far a handshake has come.
 type State int
 
 const (
-	Waits  State = iota // for more bytes
-	Works               // for Job, to be called elsewhere
+	Waits  State = iota // it waits for more bytes
+	Works               // it waits for Job, which must be called elsewhere
 	Done                // it is over: Result
-	Failed              // it is over, for good: the error says why
+	Failed              // it has failed: the error says why
 )
 
-// maxInput bounds what a peer sends in one handshake, in bytes: a chain of certificates has some thousand.
+// maxInput bounds what a peer sends in one handshake, in bytes: a chain of certificates has a few
+// thousand.
 const maxInput = 128 << 10
 
-// firstLen is how many bytes have the random of a hello in them, however it is cut into records.
+// firstLen is how many bytes contain the random of a hello, however it is split into records.
 const firstLen = (2 + 32 + 4) * 6
 
-// ErrTooLong says that a peer sends more than a handshake takes.
+// ErrTooLong says that a peer sends more than a handshake may have.
 var ErrTooLong = errors.New("the handshake has more than 128 KiB")
 
-// Shake is one handshake. It is not safe for concurrent use, and each call must be made by a goroutine that is locked to
-// its thread, or not, as the first one was: the runtime insists on it.
+// Shake is one handshake. It is not safe for concurrent use, and all calls must come from goroutines that are locked to
+// their threads, or all from goroutines that aren't: the runtime requires that.
 type Shake struct {
 	conn   *tls.Conn
 	client bool
 
 	next func() (State, bool)
 	stop func()
-	wait func(State) bool // by which the coroutine waits
+	wait func(State) bool // suspends the coroutine
 
-	record []byte // given and not read yet
-	out    []byte // written and not taken
-	all    []byte // all that was written, to count records in
-	first  []byte // the first that came, with the other side's random in it
-	seen   int    // bytes that came
+	record []byte // given to crypto/tls but not read yet
+	out    []byte // written but not taken yet
+	all    []byte // everything that was written, for counting records
+	first  []byte // the first bytes received, with the other side's random
+	seen   int    // bytes received
 	job    func()
 	err    error // crypto/tls'
 
 	secrets secrets
 }
 
-// Server begins a handshake of a server. base is cloned.
+// Server begins a handshake as a server. base is cloned.
 func Server(base *tls.Config) *Shake {
 	s := &Shake{}
 	conf := s.instrument(base)
@@ -71,7 +72,7 @@ func Server(base *tls.Config) *Shake {
 	return s
 }
 
-// Client begins a handshake of a client. base is cloned.
+// Client begins a handshake as a client. base is cloned.
 func Client(base *tls.Config) *Shake {
 	s := &Shake{client: true}
 	conf := s.instrument(base)
@@ -80,7 +81,8 @@ func Client(base *tls.Config) *Shake {
 	return s
 }
 
-// instrument returns a configuration that tells the secrets, and signs beside.
+// instrument returns a configuration that records the secrets, and makes slow signatures
+// outside of the loop.
 func (s *Shake) instrument(base *tls.Config) *tls.Config {
 	conf := base.Clone()
 	conf.KeyLogWriter = &s.secrets
@@ -96,7 +98,7 @@ func (s *Shake) instrument(base *tls.Config) *tls.Config {
 			return s.beside(c), nil
 		}
 	}
-	// A resumed handshake of TLS 1.2 tells no secret: it is in the ticket.
+	// A resumed handshake of TLS 1.2 logs no secret: it is in the ticket.
 	conf.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
 		if cs.Version == tls.VersionTLS12 {
 			s.secrets.put(ss)
@@ -113,7 +115,7 @@ func (s *Shake) instrument(base *tls.Config) *tls.Config {
 	return conf
 }
 
-// begin makes the coroutine, which waits at once.
+// begin makes the coroutine, which is suspended at once.
 func (s *Shake) begin() {
 	s.next, s.stop = iter.Pull(func(yield func(State) bool) {
 		s.wait = yield
@@ -121,8 +123,8 @@ func (s *Shake) begin() {
 	})
 }
 
-// Step goes on with a handshake, with all that has come and was not consumed. What is to be sent is appended to raw. n is how
-// much of in was consumed: whole records.
+// Step continues a handshake with in: all that has come and was not consumed. It appends to raw what must be sent. n is how
+// much of in it has consumed: whole records.
 func (s *Shake) Step(raw, in []byte) (out []byte, n int, state State, err error) {
 	for {
 		if len(s.record) == 0 && len(in) > n {
@@ -153,11 +155,12 @@ func (s *Shake) Step(raw, in []byte) (out []byte, n int, state State, err error)
 	}
 }
 
-// keep copies a record that crypto/tls has read in part, for the memory is the caller's.
+// keep copies a record that crypto/tls has read in part, since the memory belongs to the
+// caller.
 func (s *Shake) keep() { s.record = append([]byte(nil), s.record...) }
 
-// whole returns the length of the record that in begins with, 0 if it isn't whole. One that is too long is given as it is, for
-// crypto/tls to refuse.
+// whole returns the length of the record at the beginning of in, 0 if it isn't complete. One that is too long is passed on
+// as it is, so that crypto/tls refuses it.
 func whole(in []byte) int {
 	if len(in) < 5 {
 		return 0
@@ -172,14 +175,15 @@ func whole(in []byte) int {
 	return n
 }
 
-// Job returns what is to be called elsewhere, on any goroutine, before the next Step.
+// Job returns the function that must be called elsewhere, on any goroutine, before the
+// next Step.
 func (s *Shake) Job() func() {
 	j := s.job
 	s.job = nil
 	return j
 }
 
-// Close ends the coroutine, if it is not over, and forgets the secrets.
+// Close ends the coroutine, if it hasn't ended, and overwrites the secrets.
 func (s *Shake) Close() {
 	if s.stop != nil {
 		s.stop()
@@ -193,7 +197,7 @@ var errClosed = errors.New("the handshake was given up")
 // end is the connection that crypto/tls sees.
 type end struct{ s *Shake }
 
-// Read gives of one record at a time.
+// Read returns bytes of one record at a time.
 func (e end) Read(p []byte) (int, error) {
 	s := e.s
 	for len(s.record) == 0 {
@@ -206,7 +210,7 @@ func (e end) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write collects.
+// Write collects what is written.
 func (e end) Write(p []byte) (int, error) {
 	e.s.out = append(e.s.out, p...)
 	e.s.all = append(e.s.all, p...)
@@ -222,10 +226,12 @@ func (end) SetWriteDeadline(time.Time) error { return nil }
 
 var _ net.Conn = end{}
 
-// slow is what a key says of itself whose signatures take long enough to be made beside the loop.
+// slow is implemented by keys whose signatures take so long that they are made outside of the
+// loop.
 type slow interface{ Slow() bool }
 
-// beside returns a certificate whose key signs beside the loop, if it is slow.
+// beside returns the certificate with a key that signs outside of the loop, if its own
+// key is slow.
 func (s *Shake) beside(c *tls.Certificate) *tls.Certificate {
 	k, ok := c.PrivateKey.(crypto.Signer)
 	if sl, isSlow := c.PrivateKey.(slow); !ok || !isSlow || !sl.Slow() {
@@ -236,7 +242,7 @@ func (s *Shake) beside(c *tls.Certificate) *tls.Certificate {
 	return &other
 }
 
-// signer signs elsewhere, while the coroutine waits.
+// signer signs elsewhere while the coroutine is suspended.
 type signer struct {
 	crypto.Signer
 	s *Shake

@@ -1,9 +1,9 @@
-// Package hello reads what a TLS client says first, its ClientHello, from bytes that stay where they are: who passes
+// Package hello reads the first message of a TLS client, its ClientHello, without consuming it: a proxy that passes
 // a connection on without decrypting it chooses a server by the name in it.
 //
-// It owns nothing, keeps nothing of its input, and answers nobody. It never believes a length: each is held against
-// the one around it. What crypto/tls takes it takes, within its bounds, and finds the same in it: a fuzz test holds the
-// two against each other.
+// It owns nothing, keeps nothing of its input, and answers nobody. It must never believe a length: each is checked
+// against the one around it. Within its bounds it accepts what crypto/tls accepts, and finds the same in it; a fuzz
+// test compares the two.
 package hello
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What Parse says of an input that is no whole ClientHello.
+// What Parse returns for an input that is no complete ClientHello.
 var (
 	ErrMore      = errors.New("the hello is not whole yet")
 	ErrNotTLS    = errors.New("this is not TLS")
@@ -19,7 +19,7 @@ var (
 	ErrTooLong   = errors.New("the hello is too long")
 )
 
-// MaxLen bounds the message in bytes, and MaxInput the records that it stands in. Those of browsers have 500 to 2 000.
+// MaxLen bounds the message, and MaxInput the records that contain it, in bytes. Those of browsers have 500 to 2 000.
 const (
 	MaxLen   = 16 << 10
 	MaxInput = MaxLen + maxRecords*recordHeader
@@ -46,7 +46,7 @@ const (
 	nameTypeHost    = 0
 )
 
-// Parse reads the ClientHello at the begin of in. It consumes nothing.
+// Parse reads the ClientHello at the beginning of in. It consumes nothing.
 func Parse(in []byte) (Hello, error) {
 	msg, err := message(in)
 	if err != nil {
@@ -59,7 +59,7 @@ func Parse(in []byte) (Hello, error) {
 	return h, nil
 }
 
-// MayBeHTTP reports whether in, all of it or what has come, begins as a request of HTTP/1 does: with a method in capitals.
+// MayBeHTTP reports whether in, as far as it has come, begins like a request of HTTP/1: with a method in capitals.
 func MayBeHTTP(in []byte) bool {
 	for i, c := range in {
 		switch {
@@ -72,7 +72,7 @@ func MayBeHTTP(in []byte) bool {
 	return len(in) > 0
 }
 
-// message returns the ClientHello behind its type and length. It is a part of in if it stands in one record.
+// message returns the ClientHello without its type and length. It is a slice of in if it is in one record.
 func message(in []byte) ([]byte, error) {
 	var joined []byte
 	for range maxRecords {
@@ -105,9 +105,9 @@ func message(in []byte) ([]byte, error) {
 	return nil, ErrTooLong
 }
 
-// record returns the payload of the first record of in, which is not empty.
+// record returns the payload of the first record of in. in must not be empty.
 func record(in []byte) ([]byte, error) {
-	// What is no TLS shows with its first bytes: nobody waits for five of it.
+	// What isn't TLS is noticed at its first bytes, without waiting for a whole header.
 	switch {
 	case len(in) > 0 && in[0] != typeHandshake, len(in) > 1 && in[1] != 3:
 		return nil, ErrNotTLS
@@ -126,7 +126,8 @@ func record(in []byte) ([]byte, error) {
 	return in[recordHeader : recordHeader+n], nil
 }
 
-// reader takes a message apart. What is beyond its end is empty, and leaves it failed.
+// reader reads the parts of a message. A read beyond its end returns nothing, and marks
+// it as failed.
 type reader struct {
 	b      []byte
 	failed bool
@@ -150,7 +151,7 @@ func (r *reader) uint(size int) (n int) {
 	return n
 }
 
-// vector reads what stands behind a length of size bytes.
+// vector reads what follows a length of size bytes.
 func (r *reader) vector(size int) reader { return reader{r.take(r.uint(size)), r.failed} }
 
 // parse reads a ClientHello (RFC 8446 section 4.1.2).
@@ -164,7 +165,7 @@ func parse(msg []byte) (h Hello, ok bool) {
 		return h, false
 	}
 	if len(r.b) == 0 {
-		return h, true // TLS 1.2 may do without extensions
+		return h, true // TLS 1.2 allows a hello without extensions
 	}
 	list := r.vector(2)
 	if r.failed || len(r.b) > 0 {
@@ -220,7 +221,7 @@ func serverName(ext reader) (name string, ok bool) {
 	return name, true
 }
 
-// protocols reads what the client speaks (RFC 7301 section 3.1).
+// protocols reads the protocols that the client offers (RFC 7301 section 3.1).
 func protocols(ext reader) (all []string, ok bool) {
 	list := ext.vector(2)
 	if ext.failed || len(ext.b) > 0 || len(list.b) == 0 {

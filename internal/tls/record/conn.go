@@ -15,7 +15,7 @@ const (
 
 	header   = 5
 	overhead = 16 // the tag
-	said     = 8  // bytes of the nonce in a record of TLS 1.2's GCM
+	said     = 8  // bytes of the nonce that a record of TLS 1.2's GCM contains
 
 	// MaxPlain is how many bytes a record holds at most.
 	MaxPlain = 16 << 10
@@ -25,19 +25,21 @@ const (
 	MaxSealed = header + max12
 )
 
-// Bounds of what a peer may say beside data.
+// Bounds of what a peer may send besides data.
 const (
-	// maxUseless bounds records in a row that bring nothing: empty ones, warnings.
+	// maxUseless bounds consecutive records without use: empty ones, warnings.
 	maxUseless = 16
 	// maxUpdates bounds key updates, each of which costs as much as sealing a few KiB: so many at once, and one more for
 	// each updateEvery bytes of data that came.
 	maxUpdates  = 32
 	updateEvery = 1 << 20
-	// updateAfter is when the own key is changed: far below what RFC 8446 section 5.5 allows.
+	// updateAfter is after how many records our own key is changed: far below what RFC 8446
+	// section 5.5 allows.
 	updateAfter = 1 << 24
 )
 
-// How an answer is cut into records: small ones first, which can be opened as soon as one packet has come, then whole ones.
+// How an answer is split into records: small ones first, which can be opened as soon as one packet has come, then large
+// ones.
 const (
 	smallRecord = 1370
 	smallFirst  = 24 << 10
@@ -58,10 +60,10 @@ type Conn struct {
 	ended       bool // close_notify was sent
 }
 
-// ErrTooMuch says that a peer sends what brings nothing.
+// errTooMuch says that a peer sends too many records without use.
 var errTooMuch = errors.New("the peer sends record after record that bring nothing")
 
-// Keys are what a handshake has come to.
+// Keys are the result of a handshake.
 type Keys struct {
 	Version, Suite uint16
 	Client         bool // this is the client's end
@@ -69,11 +71,12 @@ type Keys struct {
 	In, Out []byte
 	// Master and the randoms are of TLS 1.2.
 	Master, ClientRandom, ServerRandom []byte
-	// InSeq and OutSeq are how many records were made with the keys before.
+	// InSeq and OutSeq are how many records the handshake has opened and sealed with the
+	// keys.
 	InSeq, OutSeq uint64
 }
 
-// New makes a connection of what a handshake has come to.
+// New makes a connection from the result of a handshake.
 func New(k Keys, room *Room) (*Conn, error) {
 	s, err := find(k.Version, k.Suite)
 	if err != nil {
@@ -105,13 +108,13 @@ func New(k Keys, room *Room) (*Conn, error) {
 	return c, nil
 }
 
-// Version and Suite are numbers of crypto/tls.
+// Version returns the version of TLS, a number of crypto/tls.
 func (c *Conn) Version() uint16 { return c.version }
 
 // Suite returns the number of the cipher suite.
 func (c *Conn) Suite() uint16 { return c.id }
 
-// Warm makes what seals and opens.
+// Warm makes the ciphers from the keys.
 func (c *Conn) Warm() {
 	c.in.warm(c.version, c.suite)
 	c.out.warm(c.version, c.suite)
@@ -120,22 +123,22 @@ func (c *Conn) Warm() {
 // Warmed reports whether Warm has nothing to do.
 func (c *Conn) Warmed() bool { return c.in.ready != nil && c.out.ready != nil }
 
-// Cool gives back what Warm made.
+// Cool frees what Warm has made.
 func (c *Conn) Cool() {
 	c.in.cool()
 	c.out.cool()
 }
 
-// Wipe forgets the keys. The connection is of no use behind it.
+// Wipe overwrites the keys. The connection can't be used after it.
 func (c *Conn) Wipe() {
 	c.in.wipe()
 	c.out.wipe()
 }
 
-// Alert is an error that the peer is told, or has told.
+// Alert is an error that the peer is sent, or has sent.
 type Alert struct {
 	Code  byte // RFC 8446 section 6
-	Their bool // the peer has said it
+	Their bool // the peer has sent it
 	Err   error
 }
 
@@ -148,7 +151,7 @@ func (a *Alert) Error() string {
 
 func (a *Alert) Unwrap() error { return a.Err }
 
-// The alerts that are said here.
+// The alerts that are sent here.
 const (
 	alertCloseNotify       = 0
 	alertUnexpectedMessage = 10
@@ -160,7 +163,7 @@ const (
 	alertNoRenegotiation   = 100
 )
 
-// refuse says an alert, fatal, and returns it as an error.
+// refuse appends a fatal alert to raw, and returns it as an error.
 func (c *Conn) refuse(raw []byte, code byte, text string) ([]byte, error) {
 	if !c.ended {
 		raw = c.seal(raw, typeAlert, []byte{2, code}, nil)

@@ -1,9 +1,10 @@
 // Package record is the record layer of TLS 1.2 and 1.3 (RFC 5246, RFC 8446), from the handshake's end on.
 //
-// A connection's state is data: a key and a number for each direction. So it can be written down, and go on in another
-// process, with nothing shaken anew. What seals and opens is made of the keys when it is needed (Warm) and given back
-// (Cool): an idle connection is some hundred bytes.
+// A connection's state is data: a key and a number for each direction. So another process can continue it without a
+// new handshake. The ciphers are made from the keys when they are needed (Warm) and freed (Cool): an idle connection
+// takes a few hundred bytes.
 //
-// It owns the keys and the numbers, and wipes what it lets go of. It never does a handshake, reads a socket, or says what
-// to do with what it opened. Nothing that it is given is believed: each record is bounded, and each useless one counted.
+// It owns the keys and the numbers, and overwrites keys before it frees them. It must never do a handshake, read a
+// socket, or decide what to do with what it has opened. It believes nothing that a peer sends: each record is bounded,
+// and those without use are counted.
 package record

@@ -6,14 +6,15 @@ import (
 	"reuseportd/internal/pack"
 )
 
-// Freeze appends what another process goes on with. Nothing may be opened or sealed behind it, unless the connection stays.
+// Freeze appends the state with which another process continues. Nothing may be opened or sealed after it, unless the
+// connection stays here.
 func (c *Conn) Freeze(b []byte) []byte {
 	r := pack.Writing(b)
 	c.form(r)
 	return r.Written()
 }
 
-// Thaw makes a connection of what Freeze wrote, and returns what of b is behind it. It keeps nothing of b.
+// Thaw makes a connection from what Freeze wrote, and returns the rest of b. It keeps nothing of b.
 func Thaw(b []byte, room *Room) (c *Conn, rest []byte, err error) {
 	c = &Conn{room: room}
 	r := pack.Reading(b)

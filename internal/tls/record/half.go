@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 )
 
-// half is one direction of a connection: a key, and the number of the next record. A number is never used twice with a
-// key, for that would give away what was sealed.
+// half is one direction of a connection: a key, and the number of the next record. A number is never used twice with
+// the same key, since that would reveal what was sealed.
 type half struct {
-	// secret is the traffic secret of TLS 1.3; of TLS 1.2 the key, then the salt.
+	// secret is the traffic secret of TLS 1.3; for TLS 1.2 it is the key, then the salt.
 	secret []byte
 	seq    uint64
 	*ready // nil while it is cold
@@ -21,7 +21,7 @@ type ready struct {
 	salt [12]byte
 }
 
-// warm makes what seals and opens, if it isn't there.
+// warm makes the cipher, if there is none.
 func (h *half) warm(version uint16, s *suite) {
 	if h.ready != nil {
 		return
@@ -34,13 +34,13 @@ func (h *half) warm(version uint16, s *suite) {
 	}
 	aead, err := s.aead(key)
 	if err != nil {
-		panic(err) // a key has the length that its suite says: New and Thaw see to it
+		panic(err) // New and Thaw have checked that a key has the length of its suite
 	}
 	h.ready = &ready{aead: aead}
 	copy(h.salt[:], salt)
 }
 
-// cool gives back what can be made again.
+// cool frees what can be made again.
 func (h *half) cool() {
 	if h.ready != nil {
 		clear(h.salt[:])
@@ -48,7 +48,7 @@ func (h *half) cool() {
 	}
 }
 
-// next is the key update of TLS 1.3 (RFC 8446 section 7.2).
+// next does the key update of TLS 1.3 (RFC 8446 section 7.2).
 func (h *half) next(s *suite) {
 	fresh := s.expand(h.secret, "traffic upd", len(h.secret))
 	clear(h.secret)
@@ -58,20 +58,20 @@ func (h *half) next(s *suite) {
 	h.cool()
 }
 
-// wipe forgets the key.
+// wipe overwrites the key.
 func (h *half) wipe() {
 	clear(h.secret)
 	h.secret = nil
 	h.cool()
 }
 
-// Room is what sealing and opening write nonces and such to. All connections of a goroutine share one.
+// Room has buffers for nonces and the like. All connections of a goroutine share one.
 type Room struct {
 	nonce [12]byte
 	extra [13]byte
 }
 
-// nonce returns that of the next record (RFC 8446 section 5.3, RFC 7905 section 2).
+// nonce returns the nonce of the next record (RFC 8446 section 5.3, RFC 7905 section 2).
 func (h *half) nonce(r *Room) []byte {
 	r.nonce = h.salt
 	seq := binary.BigEndian.Uint64(r.nonce[4:]) ^ h.seq
@@ -79,14 +79,16 @@ func (h *half) nonce(r *Room) []byte {
 	return r.nonce[:]
 }
 
-// nonceSaid returns that of a record which says a part of it (RFC 5288 section 3).
+// nonceSaid returns the nonce of a record that contains a part of it (RFC 5288 section
+// 3).
 func (h *half) nonceSaid(r *Room, said []byte) []byte {
 	r.nonce = h.salt
 	copy(r.nonce[4:], said)
 	return r.nonce[:]
 }
 
-// extra returns what TLS 1.2 authenticates beside a record's content (RFC 5246 section 6.2.3.3).
+// extra returns what TLS 1.2 authenticates besides a record's content (RFC 5246 section
+// 6.2.3.3).
 func (h *half) extra(r *Room, kind byte, n int) []byte {
 	binary.BigEndian.PutUint64(r.extra[:], h.seq)
 	r.extra[8], r.extra[9], r.extra[10] = kind, 3, 3

@@ -5,15 +5,15 @@ import (
 	"io"
 )
 
-// Handshake messages that may come behind the handshake: RFC 8446 section 4.6.
+// Handshake messages that may come after the handshake: RFC 8446 section 4.6.
 const (
 	typeNewSessionTicket = 4
 	typeKeyUpdate        = 24
 )
 
-// Open opens the records that in begins with into to, one after another, and returns how many bytes it has made of how
-// many. It stops where the next one isn't whole, and where there may be no room for it. raw gets what the peer is to be told. in is
-// written to. io.EOF is the peer's close_notify.
+// Open opens the records at the beginning of in, one after another, and writes their content to to. It returns n, the bytes
+// written, and used, the bytes of in consumed. It stops before a record that isn't complete, or for which there may be no
+// room. It appends to raw what must be sent to the peer. It overwrites in. It returns io.EOF at the peer's close_notify.
 func (c *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
 	for len(in)-used >= header {
 		rec := in[used:]
@@ -53,7 +53,7 @@ func (c *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
 	return raw, n, used, nil
 }
 
-// earn takes key updates off the account for data that came.
+// earn reduces the count of key updates for data that came.
 func (c *Conn) earn(n int) {
 	if c.updates == 0 {
 		return
@@ -64,7 +64,7 @@ func (c *Conn) earn(n int) {
 	}
 }
 
-// open opens one whole record in its place, and returns the type and the content that are in it; or an alert, with why.
+// open opens one complete record in place, and returns its inner type and content; or the code of an alert, and why.
 func (c *Conn) open(kind byte, rec []byte) (inner byte, plain []byte, code byte, why string) {
 	h := &c.in
 	h.warm(c.version, c.suite)
@@ -112,7 +112,7 @@ func (c *Conn) open(kind byte, rec []byte) (inner byte, plain []byte, code byte,
 	return kind, plain, 0, ""
 }
 
-// besides does what a record says that holds no data.
+// besides handles a record that holds no data.
 func (c *Conn) besides(raw []byte, kind byte, plain []byte) ([]byte, error) {
 	if c.useless++; c.useless > maxUseless {
 		raw, _ = c.refuse(raw, alertUnexpectedMessage, "")
@@ -129,7 +129,7 @@ func (c *Conn) besides(raw []byte, kind byte, plain []byte) ([]byte, error) {
 	return c.refuse(raw, alertUnexpectedMessage, "a record of an unknown type has come")
 }
 
-// alerted is for an alert of the peer's.
+// alerted handles an alert from the peer.
 func (c *Conn) alerted(raw, plain []byte) ([]byte, error) {
 	switch {
 	case len(plain) != 2:
@@ -139,11 +139,12 @@ func (c *Conn) alerted(raw, plain []byte) ([]byte, error) {
 	case plain[1] == alertUserCanceled, c.version == tls.VersionTLS12 && plain[0] == 1:
 		return raw, nil // a warning
 	}
-	c.ended = true // nothing is said any more, RFC 8446 section 6.2
+	c.ended = true // nothing may be sent any more, RFC 8446 section 6.2
 	return raw, &Alert{Code: plain[1], Their: true}
 }
 
-// message is for handshake messages behind the handshake. Each has to be whole in its record.
+// message handles handshake messages after the handshake. Each must be complete in its
+// record.
 func (c *Conn) message(raw, plain []byte) ([]byte, error) {
 	if c.version == tls.VersionTLS12 {
 		return c.refuse(raw, alertNoRenegotiation, "renegotiation is asked for, which there is none of")
@@ -160,7 +161,7 @@ func (c *Conn) message(raw, plain []byte) ([]byte, error) {
 		plain = plain[4+n:]
 		switch {
 		case kind == typeNewSessionTicket && c.client:
-			// Without a session it is useless.
+			// It has no use without a session.
 		case kind == typeKeyUpdate && n == 1 && body[0] <= 1 && len(plain) == 0: // nothing may follow with the old key
 			if c.updates++; c.updates > maxUpdates {
 				return c.refuse(raw, alertUnexpectedMessage, "the peer changes its key too often")

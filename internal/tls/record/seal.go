@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// Seal appends records of head, then tail, to raw. It allocates nothing but what raw has no room for: SealedLen says how
-// much that is.
+// Seal appends records of head, then tail, to raw. It allocates nothing but what raw has no room for: SealedLen returns
+// how much that is.
 func (c *Conn) Seal(raw, head, tail []byte) []byte {
 	for len(head)+len(tail) > 0 {
 		size := MaxPlain
@@ -25,7 +25,7 @@ func (c *Conn) Seal(raw, head, tail []byte) []byte {
 	return raw
 }
 
-// SealedLen returns how many bytes Seal makes of n at most.
+// SealedLen returns the most bytes that Seal makes from n.
 func (c *Conn) SealedLen(n int) int {
 	records := n/MaxPlain + 1 + smallFirst/smallRecord + 1
 	return n + records*(header+said+overhead+1) + 2*(header+overhead+8)
@@ -67,7 +67,8 @@ func (c *Conn) seal(raw []byte, kind byte, a, b []byte) []byte {
 	return raw
 }
 
-// update changes the own key, and says so with the old one (RFC 8446 section 4.6.3).
+// update changes our own key, and announces that under the old one (RFC 8446 section
+// 4.6.3).
 func (c *Conn) update(raw []byte, ask bool) []byte {
 	msg := []byte{typeKeyUpdate, 0, 0, 1, 0}
 	if ask {

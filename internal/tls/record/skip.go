@@ -1,7 +1,7 @@
 package record
 
-// SkipWritten counts the records that a handshake has already made with the key that data goes out with, such as tickets: it
-// tries to open those of written, from the first on. So it shows, too, that this is the key.
+// SkipWritten counts the records that a handshake has already sealed with the key for data, such as tickets: it tries to
+// open those in written, from the first on. That also proves that the key is the right one.
 func (c *Conn) SkipWritten(written []byte) {
 	h := &c.out
 	h.warm(c.version, c.suite)

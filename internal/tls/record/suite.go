@@ -14,10 +14,10 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// suite is what the record layer has to know of a cipher suite.
+// suite is what the record layer needs to know about a cipher suite.
 type suite struct {
 	key  int // bytes
-	salt int // bytes of the nonce that the keys give: 12, or 4 where a record says the others (RFC 5288 section 3)
+	salt int // bytes of the nonce that come from the keys: 12, or 4 if each record contains the others (RFC 5288 section 3)
 	hash func() hash.Hash
 	aead func(key []byte) (cipher.AEAD, error)
 }
@@ -45,7 +45,7 @@ func Suites() []uint16 {
 	}
 }
 
-// find returns a suite if the version has it.
+// find returns a suite, if it belongs to the version.
 func find(version, id uint16) (*suite, error) {
 	s := suites[id]
 	if s == nil || version != tls.VersionTLS12 && version != tls.VersionTLS13 || (version == tls.VersionTLS13) != (id>>8 == 0x13) {
@@ -62,18 +62,18 @@ func gcm(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(b)
 }
 
-// expand is HKDF-Expand-Label without a context (RFC 8446 section 7.1).
+// expand returns HKDF-Expand-Label without a context (RFC 8446 section 7.1).
 func (s *suite) expand(secret []byte, label string, n int) []byte {
 	label = "tls13 " + label
 	info := append([]byte{byte(n >> 8), byte(n), byte(len(label))}, label...)
 	out, err := hkdf.Expand(s.hash, secret, string(append(info, 0)), n)
 	if err != nil {
-		panic(err) // no length that is asked for here is too long
+		panic(err) // none of the lengths used here is too long
 	}
 	return out
 }
 
-// prf is the pseudorandom function of TLS 1.2 (RFC 5246 section 5).
+// prf returns the pseudorandom function of TLS 1.2 (RFC 5246 section 5).
 func (s *suite) prf(secret []byte, label string, seed []byte, n int) []byte {
 	seed = append([]byte(label), seed...)
 	mac := hmac.New(s.hash, secret)

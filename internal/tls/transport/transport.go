@@ -1,7 +1,7 @@
 // Package transport is TLS as an event loop's transport: a handshake, then records.
 //
-// It owns what a connection is between its first byte and its keys, how many handshakes are under way at the same time, and
-// what is kept warm of those that are idle. It never reads or writes a socket, opens no file, and knows no service.
+// It owns a connection from its first byte to its keys, the number of handshakes under way at the same time, and which
+// connections are kept warm. It must never read or write a socket, open a file, or know a service.
 package transport
 
 import (
@@ -20,16 +20,17 @@ import (
 	"reuseportd/internal/tls/record"
 )
 
-// Kind is the number of what Freeze writes: a record.Conn, then Info. It is never used for anything else.
+// Kind is the number of the form that Freeze writes: a record.Conn, then Info. It must never be used for
+// another form.
 const Kind = 1
 
-// Info is what is known of a session.
+// Info is what is known about a session.
 type Info struct {
 	Version, Suite uint16 // as in crypto/tls
 	Resumed        bool
-	ServerName     string // that the client asked for, "" if none
+	ServerName     string // for which the client asked, "" if none
 	Protocol       string // chosen by ALPN, "" if none was
-	Subject        string // of the client's certificate, which was verified; "" if there is none
+	Subject        string // of the client's verified certificate; "" if there is none
 }
 
 // Listener is what all loops of a worker share of one listener's TLS.
@@ -38,20 +39,23 @@ type Listener struct {
 	certs atomic.Pointer[certs.Set]
 }
 
-// Use has handshakes that begin from now on go by a configuration and its certificates, which never change any more.
+// Use makes handshakes that begin from now on use a configuration and its certificates, neither of which may be
+// changed any more.
 func (l *Listener) Use(conf *tls.Config, set *certs.Set) {
 	l.conf.Store(conf)
 	l.certs.Store(set)
 }
 
-// Warm is what is ready to seal and open in one event loop: of so many connections as were active last, at most.
+// Warm is the set of connections of one event loop that have their ciphers ready: those that were active last,
+// up to a bound.
 type Warm struct {
 	room record.Room
 	ring [512]*record.Conn
 	next int
 }
 
-// touch makes a connection ready. The one that has been so for longest makes room for it.
+// touch makes a connection's ciphers. If there are too many, those of the connection that
+// was active longest ago are freed.
 func (w *Warm) touch(c *record.Conn) {
 	if c.Warmed() {
 		return
@@ -92,7 +96,7 @@ func (l *Loop) info(i Info) *Info {
 	return &i
 }
 
-// Options are what a Loop is made of.
+// Options are what a Loop needs.
 type Options struct {
 	Shared *Listener
 	Warm   *Warm // of the loop
@@ -130,11 +134,11 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 	return &Conn{l: l, c: c, rec: rec, info: l.info(info)}, nil
 }
 
-// form is what travels of what the keys don't say.
+// form writes or reads what another process needs besides the keys.
 func (i *Info) form(r *pack.Record) {
 	r.Bool(&i.Resumed)
 	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject} {
-		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // which is only read
+		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // it is only read
 		if r.Bytes(&b); r.Reads() {
 			*s = string(b)
 		}
@@ -166,11 +170,11 @@ func Of(c *eventloop.Conn) *Conn {
 	return t
 }
 
-// Info returns what is known of the session. It must not be changed.
+// Info returns what is known about the session. It must not be changed.
 func (t *Conn) Info() *Info { return t.info }
 
-// Covers reports whether a request for a host, in lower case and without port, belongs on this connection: the certificate of the
-// name that the client asked for is the host's, too (RFC 9110 section 15.5.20).
+// Covers reports whether a request for a host, given in lower case and without port, may come on this connection: the
+// certificate that the client got must be valid for the host, too (RFC 9110 section 15.5.20).
 func (t *Conn) Covers(host []byte) bool {
 	if len(host) == 0 || string(host) == t.info.ServerName {
 		return true
@@ -178,11 +182,11 @@ func (t *Conn) Covers(host []byte) bool {
 	return t.l.shared.certs.Load().Covers(t.info.ServerName, string(host))
 }
 
-// plainAnswer is for who speaks HTTP where TLS is spoken.
+// plainAnswer is for clients that send plain HTTP to a TLS listener.
 const plainAnswer = "HTTP/1.1 400 Bad Request\r\nServer: reuseportd\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 50\r\n\r\n" +
 	"This port speaks HTTPS: write https:// in the URL\n"
 
-// Errors of a handshake that crypto/tls has nothing to say of.
+// Errors of a handshake that don't come from crypto/tls.
 var (
 	errPlainHTTP = errors.New("a request in plain HTTP")
 	errNotTLS    = errors.New("the client does not speak TLS")
@@ -232,10 +236,10 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 	return raw, n, false, err
 }
 
-// notTLS answers who begins with something else.
+// notTLS answers a client that begins with something else than TLS.
 func (t *Conn) notTLS(raw, in []byte) ([]byte, int, bool, error) {
 	if len(in) < 3 && hello.MayBeHTTP(in) {
-		return raw, 0, false, nil // more of it tells
+		return raw, 0, false, nil // more bytes will show what it is
 	}
 	err := errNotTLS
 	if hello.MayBeHTTP(in) {
@@ -289,7 +293,7 @@ func (l *Loop) makePlaces() {
 	}
 }
 
-// leave gives the place to who waits for one.
+// leave frees a place, and gives it to the next that waits.
 func (l *Loop) leave(h *shaking) {
 	last := len(l.active) - 1
 	l.active[h.place] = l.active[last]
@@ -310,11 +314,11 @@ func (l *Loop) leave(h *shaking) {
 	}
 }
 
-// signing has room for one signature at a time. A worker has one P more than it has loops: were there more goroutines that
-// compute, a loop that has woken would wait for all of them.
+// signing has room for one signature at a time. A worker has one P more than it has loops: if more goroutines computed, a
+// loop that has woken up would wait for all of them.
 var signing = make(chan struct{}, 1)
 
-// work has a signature made on a goroutine of its own.
+// work makes a signature on a goroutine of its own.
 func (h *shaking) work() {
 	h.working = true
 	job, l := h.shake.Job(), h.t.l
@@ -331,7 +335,7 @@ func (h *shaking) work() {
 	}()
 }
 
-// finish takes over from the handshake.
+// finish takes the keys from the finished handshake.
 func (t *Conn) finish(h *shaking) error {
 	rec, state, err := h.shake.Result(&t.l.warm.room)
 	if err != nil {
