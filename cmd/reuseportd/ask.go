@@ -11,15 +11,15 @@ import (
 	"reuseportd/internal/control"
 )
 
-// statusTimeout is how long `status` waits where --timeout doesn't say.
+// statusTimeout is how long `status` waits without --timeout.
 const statusTimeout = 5 * time.Second
 
 // heldPatience is how long a master may be stopped while a client waits for it.
 // A variable, so that tests need not wait.
 var heldPatience = 5 * time.Second
 
-// ask puts one request to the running master, within c.Timeout. A master that has just
-// been replaced says so, and the next one is asked.
+// ask sends one request to the running master, within c.Timeout. A master that has just
+// been replaced says so, and then ask asks the next one.
 func (c *cli) ask(req control.Request) (control.Response, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -42,8 +42,8 @@ func (c *cli) ask(req control.Request) (control.Response, error) {
 	}
 }
 
-// askWatched is askOnce that gives up a master that is stopped: a change takes as long as
-// it takes, but for one that nobody makes nobody waits for ever.
+// askWatched is like askOnce, but gives up if the master is stopped. A change may take
+// any time, but a stopped master doesn't make it.
 func (c *cli) askWatched(ctx context.Context, giveUp context.CancelCauseFunc, req control.Request) (control.Response, error) {
 	client, err := c.dial(ctx)
 	if err != nil {
@@ -62,8 +62,8 @@ func (c *cli) askWatched(ctx context.Context, giveUp context.CancelCauseFunc, re
 	return do(ctx, client, req)
 }
 
-// awaitHeld reports whether a process was seen stopped or dead for heldPatience, without
-// a moment in between in which it was not. It returns when ctx ends.
+// awaitHeld reports whether a process has been stopped or dead for all of heldPatience.
+// It returns when ctx ends.
 func awaitHeld(ctx context.Context, pid int) bool {
 	tick := time.NewTicker(heldPatience / 20)
 	defer tick.Stop()
@@ -74,13 +74,13 @@ func awaitHeld(ctx context.Context, pid int) bool {
 		case <-tick.C:
 		}
 		if p, err := control.LookAt(pid); err != nil || !p.Held() {
-			since = time.Now() // one that can't be seen may well be alive
+			since = time.Now() // a process that can't be seen may be alive
 		}
 	}
 	return true
 }
 
-// askOnce puts one request to whoever is the master now.
+// askOnce sends one request to the current master.
 func (c *cli) askOnce(ctx context.Context, req control.Request) (control.Response, error) {
 	client, err := c.dial(ctx)
 	if err != nil {

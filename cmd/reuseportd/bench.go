@@ -36,12 +36,12 @@ type benchAcceptCmd struct {
 	Plot        filePath      `placeholder:"FILE.svg" help:"Draw the table, too."`
 }
 
-// Help stands below the flags.
+// Help is printed below the flags.
 func (b *benchAcceptCmd) Help() string {
 	return "Takes two to three minutes with two CPUs, starts its own servers on 127.0.0.1 and leaves nothing behind.\n\n" + acceptbench.Explain
 }
 
-// A shell's status for what SIGINT or SIGPIPE has ended.
+// Exit statuses as of a shell for a program that SIGINT or SIGPIPE has ended.
 const (
 	exitInterrupted = 130
 	exitBrokenPipe  = 141
@@ -75,11 +75,11 @@ func (b *benchAcceptCmd) Run(c *cli) error {
 		return fmt.Errorf("bench: %w", err)
 	}
 	err = b.print(c.out, result)
-	if drawErr := b.draw(result); drawErr != nil { // what took minutes is printed anyhow, and drawn
+	if drawErr := b.draw(result); drawErr != nil { // the result took minutes, so it is printed and drawn in any case
 		return errors.Join(err, drawErr)
 	}
 	if errors.Is(err, syscall.EPIPE) {
-		return statusError(exitBrokenPipe) // of `| head`, which has what it wants
+		return statusError(exitBrokenPipe) // as by `| head`, which has read enough
 	}
 	return err
 }
@@ -94,8 +94,8 @@ func (b *benchAcceptCmd) print(to io.Writer, result *acceptbench.Result) error {
 	return err
 }
 
-// checkPlot tells before anything is measured in vain that the file can't be
-// written, and leaves it as it was.
+// checkPlot returns an error, before anything is measured, if the file can't be written.
+// It leaves the file as it was.
 func (b *benchAcceptCmd) checkPlot() error {
 	if b.Plot == "" {
 		return nil

@@ -23,8 +23,8 @@ type verdict struct {
 	SHA256  string `json:"sha256"`
 	Workers int    `json:"workers"`
 	Threads int    `json:"threads"`
-	// User is what workers run as, "" if as the master. Untried says that it was not tried
-	// what that user can reach, as only root can.
+	// User is the user that workers run as, "" if the master's. Untried says that access
+	// wasn't tried as that user, which only root can do.
 	User      string           `json:"user"`
 	Untried   bool             `json:"untried"`
 	Listeners []listenerChoice `json:"listeners"`
@@ -37,7 +37,7 @@ type listenerChoice struct {
 	Address string `json:"address"`
 	Service string `json:"service"`
 	Accept  string `json:"accept"`
-	// Steering is "" where there is nothing to choose among.
+	// Steering is "" if there is nothing to choose among.
 	Steering string `json:"steering"`
 }
 
@@ -79,7 +79,7 @@ func readMaterials(conf *config.Config, notes io.Writer) error {
 	return errors.Join(bad...)
 }
 
-// judge sums up what config.Load returned.
+// judge summarizes what config.Load returned.
 func judge(conf *config.Config, err error) verdict {
 	v := verdict{OK: err == nil, Listeners: []listenerChoice{}, Warnings: []string{}}
 	if err != nil {
@@ -107,7 +107,7 @@ func judge(conf *config.Config, err error) verdict {
 	return v
 }
 
-// printChecked says for a person what would serve.
+// printChecked prints what would be served, for a person.
 func printChecked(w io.Writer, path string, v verdict) {
 	fmt.Fprintf(w, "%s (%s) is valid: %s, %s in each\n", path, short(v.SHA256),
 		plural(v.Workers, "worker", "workers"), plural(v.Threads, "event loop", "event loops"))

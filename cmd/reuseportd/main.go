@@ -1,7 +1,7 @@
 // Command reuseportd is a server whose connections outlive its processes.
 //
-// It owns flags, wiring and the words that a person reads; a file for each
-// subcommand. What a subcommand does is in the packages below internal/.
+// It owns flags, wiring and the texts that a person reads; each subcommand has a file.
+// What a subcommand does must be in the packages below internal/.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 // Exit statuses.
 const (
 	exitOK       = 0
-	exitFailed   = 1 // refused, or tried in vain
+	exitFailed   = 1 // refused, or tried without success
 	exitUsage    = 2
 	exitNoMaster = 3
 )
@@ -47,8 +47,8 @@ type cli struct {
 	out, err io.Writer
 }
 
-// filePath is a path that was named; "" is none. An empty argument is refused:
-// it is a script's variable that isn't set, and a default is not what was meant.
+// filePath is a path from the command line; "": none. An empty argument is refused: most
+// likely it is an unset variable of a script, and the default isn't meant.
 type filePath string
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -114,12 +114,12 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	return status(k.Run(&c), stderr)
 }
 
-// statusError is an exit status that needs no further words.
+// statusError is an exit status without a message.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// status tells what went wrong, if anything did, and as which exit status.
+// status prints an error, if there is one, and returns the exit status.
 func status(err error, stderr io.Writer) int {
 	var s statusError
 	switch {

@@ -21,11 +21,11 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// progressEvery is how often the master is asked how far it is.
+// progressEvery is how often the master is asked for the progress.
 const progressEvery = 100 * time.Millisecond
 
-// showProgress says on standard error how far the change in progress is, a line for
-// each step, until the function that it returns is called.
+// showProgress prints the progress of the change to standard error, a line for each step,
+// until stop is called.
 func (c *cli) showProgress() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -42,7 +42,7 @@ func (c *cli) showProgress() (stop func()) {
 			}
 			resp, err := c.askOnce(ctx, control.Request{Command: "status"})
 			if err != nil || resp.Status == nil {
-				continue // one master goes, the next one comes
+				continue // one master is replaced by the next
 			}
 			if text := progressText(resp.Status); text != "" && text != last {
 				last = text
@@ -53,7 +53,7 @@ func (c *cli) showProgress() (stop func()) {
 	return func() { cancel(); <-ended }
 }
 
-// progressText is what goes on at the moment, "" when nothing does.
+// progressText returns what is in progress, "" if nothing is.
 func progressText(st *control.Status) string {
 	if st.Change != "" {
 		return st.Progress

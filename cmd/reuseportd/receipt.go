@@ -14,8 +14,8 @@ type changeFlags struct {
 	Drained bool `help:"Wait until the old generation is gone, for the exact counts of its connections."`
 }
 
-// change asks for a change and prints its receipt. One that failed, or that was
-// undone while it was waited for, is exit status 1.
+// change asks for a change and prints its receipt. The exit status is 1 if it failed, or
+// was undone while it was waited for.
 func (c *cli) change(req control.Request, f changeFlags) error {
 	stop := func() {}
 	if !f.JSON && isTerminal(c.err) {
@@ -43,8 +43,8 @@ func (c *cli) change(req control.Request, f changeFlags) error {
 	return nil
 }
 
-// changed returns the receipt of the change, at its cut-over or when it is drained.
-// After an upgrade the one who knows of the latter is the next master.
+// changed returns the receipt of the change, at its cut-over or when it is drained. After
+// an upgrade it asks the next master for the latter.
 func (c *cli) changed(req control.Request, drained bool) (*control.Receipt, error) {
 	command := req.Command
 	resp, err := c.ask(req)
@@ -69,7 +69,7 @@ func (c *cli) changed(req control.Request, drained bool) (*control.Receipt, erro
 	return resp.Receipt, nil
 }
 
-// receiptText says for a person what a change came to.
+// receiptText describes the outcome of a change for a person.
 func receiptText(r *control.Receipt) string {
 	if !r.OK {
 		after := ""
@@ -109,7 +109,8 @@ func receiptText(r *control.Receipt) string {
 	return text
 }
 
-// fate says what became of the connections that a change met, "" if it met none.
+// fate says what has become of the connections that were open at a change, "" if there
+// were none.
 func fate(r *control.Receipt) string {
 	var parts []string
 	for _, c := range []struct {
@@ -123,7 +124,7 @@ func fate(r *control.Receipt) string {
 	return strings.Join(parts, ", ")
 }
 
-// milliseconds is a duration with as many digits as a person reads.
+// milliseconds returns a duration with as many digits as a person needs.
 func milliseconds(ms float64) string {
 	d := time.Duration(ms * float64(time.Millisecond))
 	if d < 10*time.Millisecond {
@@ -132,5 +133,5 @@ func milliseconds(ms float64) string {
 	return d.Round(time.Millisecond).String()
 }
 
-// short is how much of a hash a person needs.
+// short returns the beginning of a hash, enough for a person.
 func short(sha256 string) string { return sha256[:min(8, len(sha256))] }

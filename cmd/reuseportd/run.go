@@ -38,7 +38,7 @@ func (r *runCmd) Run(c *cli) error {
 	if err := r.settle(c); err != nil {
 		return err
 	}
-	// From here on nothing may wait for whoever reads what is written.
+	// From here on nothing may wait for the reader of standard error.
 	if c.err == os.Stderr {
 		c.err = logging.Stderr()
 		defer logging.Stderr().Flush(time.Second)
@@ -46,8 +46,8 @@ func (r *runCmd) Run(c *cli) error {
 	if err := r.leaveDirectory(); err != nil {
 		fmt.Fprintf(c.err, "reuseportd: stay in the working directory, which upgrades need then: %v\n", err)
 	}
-	// What this process was started with beside its standard streams is nobody's whom it starts: a
-	// shell's redirections, a service manager's descriptors.
+	// Descriptors with which this process was started, besides its standard streams, must not
+	// reach its children: a shell's redirections, a service manager's descriptors.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	sdnotify.ClaimWatchdog()
 	dir := string(c.RuntimeDir)
@@ -61,7 +61,7 @@ func (r *runCmd) Run(c *cli) error {
 		ConfigPath: string(r.Config), RuntimeDir: dir, UnsafeRuntimeDir: c.UnsafeRuntimeDir, Version: versionString(), Takeover: r.Takeover,
 		Pprof: r.Pprof, Force: r.Force,
 		OnServing: func(st control.Status) {
-			// The next master and the next generation have nothing to introduce.
+			// Only the first start of a service prints a banner.
 			if st.LastChange != nil && st.LastChange.Action == "start" {
 				fmt.Fprint(c.err, banner(&st, dir))
 			}
@@ -73,7 +73,8 @@ func (r *runCmd) Run(c *cli) error {
 	return exitWith(status)
 }
 
-// once adds the flags that settle has left out, as they are not for masters that come by upgrades.
+// once adds the flags that settle has left out because they are not for masters that upgrades
+// start.
 func (r *runCmd) once(args []string) []string {
 	if r.Takeover {
 		args = append(args, "--takeover")
@@ -84,9 +85,9 @@ func (r *runCmd) once(args []string) []string {
 	return args
 }
 
-// leaveDirectory has the process work in /, whatever becomes of the directory that it was
-// started in: a deployment's is removed with the next one. tableflip takes the working directory of its
-// first moment for all upgrades, so the process is executed once more. All paths are absolute by now.
+// leaveDirectory makes / the working directory, since the one in which the process was started may be
+// removed, as by the next deployment. tableflip remembers the working directory at its start for all
+// upgrades, so the process executes itself again. All paths are absolute by then.
 func (r *runCmd) leaveDirectory() error {
 	if wd, err := os.Readlink("/proc/self/cwd"); err != nil || wd == "/" {
 		return err
@@ -115,11 +116,12 @@ func exitWith(status int) error {
 	return statusError(status)
 }
 
-// settle makes every path absolute and os.Args the command line of the masters
-// to come: an upgrade runs what stands there, and initd as well. The working
-// directory may be another one by then, if it was reached by a symbolic link.
+// settle makes every path absolute, and makes os.Args the command line of later masters:
+// upgrades and initd run it. The working directory may be another one by then, if it was
+// reached by a symbolic link.
 func (r *runCmd) settle(c *cli) error {
-	// Started from an open file, it is told the path, where there may be no file now.
+	// A master that was started from an open file gets the path by the environment; there
+	// may be no file at it any more.
 	binary, err := os.Getenv(upgrade.BinaryEnv), error(nil)
 	_ = os.Unsetenv(upgrade.BinaryEnv)
 	if binary == "" {
@@ -148,18 +150,18 @@ func (r *runCmd) settle(c *cli) error {
 	return nil
 }
 
-// binaryPath is the absolute path of the binary that was started as argv0. A
-// symbolic link is kept, so that what it points to can be exchanged. Only a name
-// that leads to no file gives way to the link's target.
+// binaryPath returns the absolute path of the binary that was started as argv0. It keeps
+// a symbolic link, so that its target can be exchanged. Only if the name leads to no file
+// does it return the file that is running.
 func binaryPath(argv0 string) (string, error) {
 	path, err := exec.LookPath(argv0)
 	if err != nil {
-		return os.Executable() // whoever started it chose another name
+		return os.Executable() // the caller of exec chose another name
 	}
 	return filepath.Abs(path)
 }
 
-// banner says in plain words what serves and how to go on.
+// banner says in plain words what is being served, and what to do next.
 func banner(st *control.Status, dir string) string {
 	var b strings.Builder
 	for _, l := range st.Listeners {
@@ -192,7 +194,7 @@ func banner(st *control.Status, dir string) string {
 		flag = " --runtime-dir " + shellWord(dir)
 	}
 	if st.RuntimeDir != nil && st.RuntimeDir.Unsafe {
-		flag += " --unsafe-runtime-dir" // commands check the same
+		flag += " --unsafe-runtime-dir" // commands make the same check
 	}
 	fmt.Fprintf(&b, "with %s, %s in all, from %s; this master is PID %d\n",
 		plural(workers, "worker process", "worker processes"), plural(loops, "event loop", "event loops"), conf, st.PID)

@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// runtimeDir returns the runtime directory for this user, where none is named.
-// It makes nothing.
+// runtimeDir returns the default runtime directory for this user. It creates nothing.
 func runtimeDir() (string, error) {
 	if dirs := os.Getenv("RUNTIME_DIRECTORY"); dirs != "" {
 		dir, _, _ := strings.Cut(dirs, ":") // one for each name in the unit: systemd.exec(5)
@@ -20,6 +19,6 @@ func runtimeDir() (string, error) {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "reuseportd"), nil
 	}
-	// The last resort, in a place that everybody can write to: rundir.Open looks whose it is.
+	// The last resort, in a place where everybody can write: rundir.Open checks the owner.
 	return fmt.Sprintf("/tmp/reuseportd-%d", os.Geteuid()), nil
 }

@@ -86,7 +86,8 @@ func printStatus(w io.Writer, st *control.Status, now time.Time) {
 	}
 }
 
-// printMaterials says what is in use of files that may change, and what is wrong with them.
+// printMaterials prints which contents of materials are in use, and what is wrong with
+// them.
 func printMaterials(w io.Writer, all []control.Material, now time.Time) {
 	for _, m := range all {
 		fmt.Fprintf(w, "%s %s: %s, for %s", m.Kind, strings.Join(m.Files, " and "), short(m.SHA256), ago(m.Since, now))
@@ -103,7 +104,7 @@ func printMaterials(w io.Writer, all []control.Material, now time.Time) {
 	}
 }
 
-// printRuntimeDir says what is remarkable about the runtime directory.
+// printRuntimeDir prints what is unusual about the runtime directory.
 func printRuntimeDir(w io.Writer, d *control.RuntimeDir, now time.Time) {
 	if d == nil { // a master of an older release
 		return
@@ -119,7 +120,7 @@ func printRuntimeDir(w io.Writer, d *control.RuntimeDir, now time.Time) {
 	}
 }
 
-// printLog says what is remarkable about the master's log.
+// printLog prints what is unusual about the master's log.
 func printLog(w io.Writer, l *control.Log, now time.Time) {
 	if l == nil { // a master of an older release
 		return
@@ -168,7 +169,7 @@ func printListeners(w io.Writer, st *control.Status) {
 	}
 }
 
-// service says what a listener does.
+// service returns what a listener does, in words.
 func service(l *control.Listener) string {
 	if l.TLS {
 		return l.Service + ", TLS"
@@ -204,7 +205,7 @@ func printWorkers(w io.Writer, st *control.Status, now time.Time) {
 	})
 }
 
-// printSandbox says what workers are kept in: once for all for whom it is the same.
+// printSandbox prints how workers are confined, once for all that are confined alike.
 func printSandbox(w io.Writer, st *control.Status) {
 	perKind(w, st, func(k *control.Worker) string {
 		if k.Sandbox == nil {
@@ -220,7 +221,7 @@ func printSandbox(w io.Writer, st *control.Status) {
 	})
 }
 
-// perKind writes what of says of each worker, once for all of whom it says the same.
+// perKind prints what of returns for each worker, once for all with the same text.
 func perKind(w io.Writer, st *control.Status, of func(*control.Worker) string) {
 	var kinds []string
 	pids := make(map[string][]string)
@@ -246,10 +247,10 @@ func perKind(w io.Writer, st *control.Status, of func(*control.Worker) string) {
 	}
 }
 
-// mebibytes writes a bound of memory as its key is written, as far as a person cares.
+// mebibytes returns a bound of memory in the form of its configuration key, rounded.
 func mebibytes(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }
 
-// confinement is what is in force for a worker, in words.
+// confinement returns how a worker is confined, in words.
 func confinement(s *control.Sandbox) string {
 	off := func(name string, on bool) string {
 		if on {
@@ -269,8 +270,8 @@ func confinement(s *control.Sandbox) string {
 	return text
 }
 
-// bounding is a capability bounding set, which is given in hex, in words: CAP_DAC_OVERRIDE and
-// CAP_DAC_READ_SEARCH are what workers of root keep, all is what they have of a master that isn't root.
+// bounding returns a capability bounding set, given in hex, in words. Workers that run as root keep
+// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; those of a master that isn't root have the full set.
 func bounding(hex string) string {
 	set, err := strconv.ParseUint(hex, 16, 64)
 	switch {
@@ -297,7 +298,7 @@ func table(w io.Writer, f func(io.Writer)) {
 	}
 }
 
-// note is what is remarkable about a worker.
+// note returns what is unusual about a worker.
 func note(g *control.Generation, k *control.Worker, now time.Time) string {
 	var notes []string
 	if g.Deadline != nil {
@@ -315,7 +316,7 @@ func note(g *control.Generation, k *control.Worker, now time.Time) string {
 	return strings.Join(notes, "; ")
 }
 
-// printTotals shows what was counted, and of what should not happen only what did.
+// printTotals prints the counters. It leaves out those of problems that haven't occurred.
 func printTotals(w io.Writer, t *control.Totals) {
 	fmt.Fprintf(w, "\ntotals: %d accepted, %d requests, %d bytes in, %d bytes out, %d handed over, %d finished in a drain, %d cut\n",
 		t.Accepted, t.Requests, t.BytesIn, t.BytesOut, t.HandedOver, t.Finished, t.Cut)
@@ -349,7 +350,7 @@ func printTotals(w io.Writer, t *control.Totals) {
 	}
 }
 
-// ago is how long ago t was, in a form that reads well.
+// ago returns how long ago t was, for a person.
 func ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -357,10 +358,11 @@ func ago(t, now time.Time) string {
 	return distance(now.Sub(t))
 }
 
-// until is how far off t is.
+// until returns how far in the future t is, for a person.
 func until(t, now time.Time) string { return distance(t.Sub(now)) }
 
-// distance is never less than nothing: clocks may be set.
+// distance returns a duration for a person; a negative one, after a clock was set, counts
+// as 0.
 func distance(d time.Duration) string {
 	if d = max(d, 0); d < 10*time.Second {
 		return d.Round(100 * time.Millisecond).String()

@@ -47,8 +47,9 @@ func (s *stopCmd) Run(c *cli) error {
 	return s.sayOthers(c, r)
 }
 
-// sayOthers tells of others who answer at the addresses that were left. Where that isn't meant
-// (`share: true`) it is exit status 1: the service has stopped, and its port hasn't.
+// sayOthers reports other processes that still listen at the service's addresses. Unless that
+// is allowed (`share: true`) the exit status is 1: the service has stopped, but its port is
+// still served.
 func (s *stopCmd) sayOthers(c *cli, r *control.Receipt) (err error) {
 	for _, o := range r.Others {
 		if !s.JSON {
@@ -61,9 +62,9 @@ func (s *stopCmd) sayOthers(c *cli, r *control.Receipt) (err error) {
 	return err
 }
 
-// awaitEnd waits for the last steps of a master that has stopped serving: files
-// are removed, the lock is released, the process ends. Whoever starts the next
-// master then finds nothing in its way.
+// awaitEnd waits for the last steps of a master that has stopped serving: files are
+// removed, the lock is released, the process ends. Then nothing is in the way of a new
+// master.
 func (c *cli) awaitEnd(pid int) error {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -81,8 +82,8 @@ func (c *cli) awaitEnd(pid int) error {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	// In another PID namespace the number means nothing here, or somebody else:
-	// hence no error and not much patience.
+	// If the master is in another PID namespace, its number here means nothing or another
+	// process: hence no error, and only a short wait.
 	awaitExit(pid, time.Second)
 	return nil
 }

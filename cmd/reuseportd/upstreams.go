@@ -11,8 +11,8 @@ import (
 	"reuseportd/internal/control"
 )
 
-// printUpstreams shows the servers that connections and requests are passed on to; it
-// writes nothing if there are none.
+// printUpstreams prints the servers to which connections and requests are passed on, if
+// there are any.
 func printUpstreams(w io.Writer, all []control.Upstream, now time.Time) {
 	if len(all) == 0 {
 		return
@@ -43,7 +43,7 @@ func printUpstreams(w io.Writer, all []control.Upstream, now time.Time) {
 	}
 }
 
-// serverNote is what is remarkable about a server.
+// serverNote returns what is unusual about a server.
 func serverNote(s *control.Server, now time.Time) string {
 	var notes []string
 	add := func(n uint64, text string) {
@@ -78,7 +78,7 @@ func serverNote(s *control.Server, now time.Time) string {
 	return strings.Join(notes, "; ")
 }
 
-// upstreamNote is what is remarkable about an upstream as a whole.
+// upstreamNote returns what is unusual about an upstream as a whole.
 func upstreamNote(u *control.Upstream) string {
 	var notes []string
 	for _, c := range []struct {

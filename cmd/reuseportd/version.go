@@ -16,7 +16,8 @@ func (versionCmd) Run(c *cli) error {
 	return err
 }
 
-// versionString falls back on what the build knows of the source's revision.
+// versionString returns version, or else the source's revision as the build has recorded
+// it.
 func versionString() string {
 	if version != "" {
 		return version

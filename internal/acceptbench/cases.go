@@ -13,7 +13,7 @@ type Case struct {
 	Threads int    `json:"threads"`
 	Accept  string `json:"accept"`
 	Shards  int    `json:"shards,omitempty"`
-	// Steering and the CPUs that loops are pinned to are left out by default.
+	// Steering, and CPUs to which loops are pinned; empty by default.
 	Steering    string `json:"steering,omitempty"`
 	CPUAffinity string `json:"cpu_affinity,omitempty"`
 }
@@ -31,7 +31,7 @@ func Steerings() []string { return []string{"hash", "random", "cpu", "load"} }
 // Models are the ways to run N event loops, and one alone.
 func Models() []string { return []string{"single", "processes", "threads"} }
 
-// cases are what o asks for, a model after another, in each the strategies.
+// cases returns what o asks for: for each model all strategies.
 func cases(o *Options) []Case {
 	var all []Case
 	if o.Steering {
@@ -62,10 +62,10 @@ func cases(o *Options) []Case {
 	return all
 }
 
-// Loops are the case's event loops.
+// Loops returns the number of the case's event loops.
 func (c Case) Loops() int { return c.Workers * c.Threads }
 
-// config is the configuration file of a server at address.
+// config returns the configuration file of a server at address.
 func (c Case) config(address string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "workers: %d\nthreads: %d\nwatch: false\ndrain_timeout: 1s\nprobation: 0s\n", c.Workers, c.Threads)

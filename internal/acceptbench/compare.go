@@ -6,14 +6,13 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// Difference is how a figure's median differs from that of the case which others
-// are compared with.
+// Difference is how a figure's median differs from that of the base case.
 type Difference struct {
 	Percent float64 `json:"percent"`
 	Verdict Verdict `json:"verdict"`
 }
 
-// Verdict says what a difference is worth.
+// Verdict says whether a difference is significant.
 type Verdict string
 
 // The verdicts.
@@ -24,9 +23,9 @@ const (
 	Unknown Verdict = "unknown"      // fewer rounds than enough
 )
 
-// enough rounds are needed for a verdict: with n rounds of each, two equal cases
-// have ranges that don't overlap in 2 of (2n over n) runs: 1 of 10 with three
-// rounds, 1 of 126 with five.
+// enough is how many rounds a verdict needs. With n rounds of each, two equal cases have
+// ranges that don't overlap in 2 of (2n choose n) runs: 1 of 10 with three rounds, 1 of
+// 126 with five.
 const enough = 3
 
 // differ compares s with base.
@@ -48,7 +47,7 @@ func differ(base, s rig.Spread) Difference {
 	return d
 }
 
-// String is short, for a table.
+// String returns a short form for a table.
 func (d Difference) String() string {
 	switch d.Verdict {
 	case Base:
@@ -72,7 +71,7 @@ var compared = []struct{ load, key, title string }{
 	{"paced", "p99_us", "p99 µs"},
 }
 
-// compare fills in each case's differences from the first one of its model.
+// compare computes each case's differences from the first case of its model.
 func (r *Result) compare() {
 	base := make(map[string]*CaseResult)
 	for i := range r.Cases {

@@ -17,7 +17,7 @@ type Counts struct {
 	Vain     uint64 `json:"wakeups_vain"`
 }
 
-// WorkerCounts are those of one worker, whose first event loop has the slot.
+// WorkerCounts are those of one worker. Slot is that of its first event loop.
 type WorkerCounts struct {
 	Slot int `json:"slot"`
 	Counts
@@ -68,7 +68,7 @@ func total(workers []WorkerCounts) (sum Counts) {
 	return sum
 }
 
-// since is what each worker has counted since an earlier moment. It is an error
+// since returns what each worker has counted since an earlier moment. It returns an error
 // if they are not the same processes.
 func (s snapshot) since(before snapshot) ([]WorkerCounts, error) {
 	if len(s.pids) != len(before.pids) {

@@ -1,7 +1,7 @@
 package acceptbench
 
-// Explain says how the strategies' table is made. It stands below the table, and
-// in the command's help.
+// Explain says how the strategies' table is made. It is printed below the table, and in
+// the command's help.
 const Explain = `How it is measured: every round starts a server of its own, master and workers, and every case has its round before
 any has the next one. Figures are medians of the rounds.
   churn   --connections clients, each again and again: connect, one request with Connection: close, answer, close

@@ -6,18 +6,17 @@ import (
 	"strings"
 )
 
-// Limit is what kept a load from doing more.
+// Limit is what prevented a load from doing more.
 type Limit string
 
-// The limits. A server that had 90 % of the CPUs that its event loops can use was
-// the limit itself, which is as it should be; so was the rate of a paced load
-// that came up to it.
+// The limits. It is none of these, as it should be, if the server used 90 % of the CPUs
+// that its event loops can use, or if a paced load reached its rate.
 const (
 	NoLimit   Limit = ""
-	Generator Limit = "generator" // the load's threads had 90 % of the CPUs that they can use
+	Generator Limit = "generator" // the load's threads used 90 % of the CPUs that they can use
 	Machine   Limit = "machine"   // less than 10 % of the machine's CPU time was left
-	Others    Limit = "others"    // other programs, or the hypervisor, had 15 % of the machine's CPU time
-	Clients   Limit = "clients"   // nobody was busy: too few connections
+	Others    Limit = "others"    // other programs, or the hypervisor, used 15 % of the machine's CPU time
+	Clients   Limit = "clients"   // nothing was busy: too few connections
 	Behind    Limit = "behind"    // a paced load did less than 97 % of its rate, by more than the few that a window's ends cut off
 	Late      Limit = "late"      // …or began so late that its latencies are half its own
 )
@@ -121,8 +120,8 @@ func (r *Result) warnCounts(c *CaseResult, load string, l *LoadResult) {
 	}
 }
 
-// warnSpared says that the slow worker was no burden: with steering by CPU and
-// more workers than CPUs, some get nothing.
+// warnSpared says that the slow worker got no connections: with steering by CPU and more
+// workers than CPUs, some get nothing.
 func (r *Result) warnSpared(c *CaseResult, l *LoadResult) {
 	if r.Steering && len(l.Workers) > 0 && l.Workers[0].Accepted == 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: the slow worker got no connection at all, so these latencies are those of workers that never stood still.", c.Name))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// metric is a figure that each window gives, or doesn't.
+// metric is a figure that a window may have.
 type metric struct {
 	key string // in JSON
 	of  func(w *window) (float64, bool)
@@ -28,8 +28,9 @@ func latency(value func(p percentiles) float64) func(*window) (float64, bool) {
 	return func(w *window) (float64, bool) { return value(w.latency), w.latencies > 0 }
 }
 
-// metrics are all of them. Rates are a second; percentages are of one CPU, but
-// useful_percent of the wake-ups and the shares of the accepted connections.
+// metrics are all of them. Rates are per second. Percentages are of one CPU, except
+// useful_percent, which is of the wake-ups, and the shares, which are of the accepted
+// connections.
 var metrics = []metric{
 	{"rate", perSecond(func(w *window) uint64 { return w.done })},
 	{"cpu_us", func(w *window) (float64, bool) {
@@ -55,7 +56,7 @@ var metrics = []metric{
 	{"variation", func(w *window) (float64, bool) { s := sharesOf(w.workers); return s.variation, s.ok }},
 }
 
-// shares tell how evenly connections were spread over workers.
+// shares are how evenly connections were spread over workers.
 type shares struct {
 	least, most float64 // percent of all
 	variation   float64 // standard deviation over mean

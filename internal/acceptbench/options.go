@@ -12,13 +12,13 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// Options are what the bench is asked for. Zero values give way to defaults.
+// Options are what the bench is asked for. Zero values stand for defaults.
 type Options struct {
 	Loops       int           // event loops of the models processes and threads, and of Steering
 	Rounds      int           // of each case
 	Duration    time.Duration // of each load in a round
 	Connections int           // clients of the closed loads
-	Rate        int           // connections a second of the paced load; 0 is a quarter of what one loop manages
+	Rate        int           // connections per second of the paced load; 0: a quarter of what one loop manages
 	Only        []string      // strategies, or steerings
 	Models      []string
 	Quick       bool // fewer and shorter rounds
@@ -27,19 +27,19 @@ type Options struct {
 	Version  string // of this binary
 	Path     string // of this binary
 	Progress io.Writer
-	Terminal bool // Progress is one
+	Terminal bool // Progress is a terminal
 }
 
-// The shortest loads that say anything: below, CPU time is mostly noise.
+// The shortest useful loads: below these, CPU time is mostly noise.
 const (
 	leastDuration      = 20 * time.Millisecond
 	leastSteerDuration = stallEvery
 )
 
-// spareFDs are descriptors that are no connections.
+// spareFDs is how many descriptors are needed for other things than connections.
 const spareFDs = 256
 
-// Settle fills in what was left open and checks the rest, in words for people.
+// Settle fills in defaults and checks the rest. Its errors are for people.
 func (o *Options) Settle() error {
 	o.fill()
 	known, what := Strategies(), "strategy"
@@ -114,7 +114,7 @@ func orElse[T comparable](v, other T) T {
 	return v
 }
 
-// choose makes chosen, which may be empty for all, a part of known in its order.
+// choose checks chosen against known and sorts it in the order of known; empty means all.
 func choose(chosen *[]string, known []string, flag, what string) error {
 	if len(*chosen) == 0 {
 		*chosen = known

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// progress says how far the bench is: on a terminal by a bar that is gone in the
-// end, elsewhere by a line for each round.
+// progress shows how far the bench has come: on a terminal by a bar that is removed at
+// the end, elsewhere by a line for each round.
 type progress struct {
 	w           io.Writer
 	terminal    bool
@@ -18,7 +18,7 @@ type progress struct {
 	began       time.Time
 }
 
-// next says what comes now.
+// next announces what comes next.
 func (p *progress) next(round int, what string) {
 	if p.w == nil {
 		return
@@ -33,7 +33,7 @@ func (p *progress) next(round int, what string) {
 	fmt.Fprintf(p.w, "\r\x1b[K%s round %d of %d, %s%s", bar(p.done, p.total), round, p.rounds, what, p.left())
 }
 
-// step says that something is done.
+// step counts a finished step.
 func (p *progress) step() { p.done++ }
 
 // end removes the bar.
@@ -43,7 +43,7 @@ func (p *progress) end() {
 	}
 }
 
-// left is how long the rest will take, if it goes on as it began.
+// left estimates how long the rest will take.
 func (p *progress) left() string {
 	if p.done == 0 {
 		return ""

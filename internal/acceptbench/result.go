@@ -13,14 +13,14 @@ type Result struct {
 	Machine string `json:"machine"`
 	CPUs    int    `json:"cpus"`
 	// What was asked for, with defaults filled in.
-	Steering    bool    `json:"steering"` // else strategies were compared
+	Steering    bool    `json:"steering"` // false: strategies were compared
 	Loops       int     `json:"loops"`
 	Rounds      int     `json:"rounds"`
 	DurationMS  float64 `json:"duration_ms"`
 	Connections int     `json:"connections"`
-	Rate        int     `json:"rate"` // connections a second of the paced load
+	Rate        int     `json:"rate"` // connections per second of the paced load
 
-	Seconds  float64      `json:"seconds"` // that all took
+	Seconds  float64      `json:"seconds"` // duration of all
 	Cases    []CaseResult `json:"cases"`
 	Warnings []string     `json:"warnings"`
 }
@@ -84,7 +84,7 @@ func (c *CaseResult) load(name string) *LoadResult {
 	}
 }
 
-// figure is one figure of a case; without values if it wasn't measured.
+// figure returns one figure of a case, without values if it wasn't measured.
 func (c *CaseResult) figure(load, key string) rig.Spread {
 	if r := c.load(load); r != nil {
 		return r.Figures[key]
@@ -108,7 +108,7 @@ func newResult(o *Options) *Result {
 	return r
 }
 
-// finish makes of all values what is printed.
+// finish computes what is printed from all values.
 func (r *Result) finish(took time.Duration) {
 	r.Seconds = took.Seconds()
 	for i := range r.Cases {

@@ -18,7 +18,7 @@ import (
 // runner is one run of the bench.
 type runner struct {
 	o        *Options
-	dir      string // of all servers' files
+	dir      string // for all servers' files
 	servers  int    // started so far
 	result   *Result
 	progress progress
@@ -57,19 +57,19 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return r.result, nil
 }
 
-// checkDir tells in time that the servers' control sockets would have too long a
-// path, unix(7).
+// checkDir returns an error, before anything is started, if the servers' control sockets
+// would have too long a path, unix(7).
 func checkDir(dir string) error {
 	const most = len(unix.RawSockaddrUnix{}.Path) - 1
-	// As the longest one: the number of servers has few digits.
+	// The longest path: the number of a server has few digits.
 	if n := len(control.SocketPath(filepath.Join(dir, "00000", "run"))); n > most {
 		return fmt.Errorf("the path of a control socket in %s would have %d bytes, and %d are the most: set a shorter TMPDIR", dir, n, most)
 	}
 	return nil
 }
 
-// rounds measures every case once before any is measured again, so that a change
-// of the machine meets all. Nobody is always first.
+// rounds measures every case once before any is measured again, so that a change of the
+// machine affects all. No case is always first.
 func (r *runner) rounds(ctx context.Context) error {
 	all := r.result.Cases
 	r.progress = progress{
@@ -135,8 +135,8 @@ func (r *runner) serve(ctx context.Context, c Case, use func(*server) error) err
 	return use(s)
 }
 
-// calibrate finds a rate at which every case is idle at times: a quarter of what
-// one event loop manages here.
+// calibrate finds a rate at which every case is idle from time to time: a quarter of what
+// one event loop manages on this machine.
 func (r *runner) calibrate(ctx context.Context) (rate int, err error) {
 	c := Case{Name: "reuseport", Model: "single", Workers: 1, Threads: 1, Accept: "reuseport"}
 	err = r.serve(ctx, c, func(s *server) error {
@@ -148,13 +148,13 @@ func (r *runner) calibrate(ctx context.Context) (rate int, err error) {
 	return rate, err
 }
 
-// quarterOf is a quarter of a rate, to two digits.
+// quarterOf returns a quarter of a rate, rounded to two digits.
 func quarterOf(rate float64) int {
 	unit := math.Pow(10, math.Floor(math.Log10(max(rate/4, 10)))-1)
 	return max(1, int(math.Round(rate/4/unit)*unit))
 }
 
-// remark says that the server doesn't steer as it was told, in its own words.
+// remark returns the server's own words if it doesn't steer as configured.
 func (s *server) remark(ctx context.Context, c Case) (string, error) {
 	if c.Steering == "" {
 		return "", nil

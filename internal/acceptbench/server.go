@@ -26,8 +26,8 @@ type server struct {
 // startWithin is how long a server may take until it serves.
 const startWithin = 20 * time.Second
 
-// startServer starts a server for c with its files in dir, which must not be
-// there, and returns when all its workers serve.
+// startServer starts a server for c with its files in dir, which must not exist, and
+// returns when all its workers serve.
 func startServer(ctx context.Context, o *Options, c Case, dir string) (*server, error) {
 	s := &server{dir: dir, run: filepath.Join(dir, "run"), workers: c.Workers}
 	if err := os.MkdirAll(s.run, 0o700); err != nil {
@@ -45,7 +45,7 @@ func startServer(ctx context.Context, o *Options, c Case, dir string) (*server, 
 	s.Server = &rig.Server{
 		Name: c.Name, Address: s.address.String(),
 		Args: []string{o.Path, "run", "-c", conf, "--runtime-dir", s.run},
-		// What runs now, even if another binary is installed meanwhile.
+		// The binary that is running, even if another one is installed meanwhile.
 		Path: "/proc/self/exe",
 		Quit: syscall.SIGTERM,
 		Log:  filepath.Join(dir, "log"),
@@ -116,7 +116,7 @@ func (s *server) status(ctx context.Context) (*control.Status, error) {
 	return resp.Status, nil
 }
 
-// serving are the workers that serve.
+// serving returns the workers that serve.
 func serving(st *control.Status) []control.Worker {
 	var all []control.Worker
 	for _, g := range st.Groups {

@@ -11,14 +11,14 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// A slow worker stands still for stallFor in every stallEvery.
+// A slow worker is stopped for stallFor in every stallEvery.
 const (
 	stallFor   = 200 * time.Millisecond
 	stallEvery = time.Second
 )
 
-// stall makes a process slow (SIGSTOP, SIGCONT), from now until the function that
-// it returns is called, which leaves it running, whatever has become of ctx.
+// stall makes a process slow (SIGSTOP, SIGCONT) until stop is called. stop leaves the
+// process running, even if ctx has ended.
 func stall(ctx context.Context, pid int) (stop func() error, err error) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return nil, fmt.Errorf("make worker %d slow: %w", pid, err)
@@ -42,7 +42,7 @@ func stall(ctx context.Context, pid int) (stop func() error, err error) {
 	return func() error { cancel(); return <-ended }, nil
 }
 
-// measureSlow is measure while the first worker is slow.
+// measureSlow is like measure, but makes the first worker slow.
 func (s *server) measureSlow(ctx context.Context, c loadgen.Config, d time.Duration) (window, error) {
 	snap, err := s.snapshot(ctx)
 	if err != nil {

@@ -76,7 +76,7 @@ func (r *Result) panelHeight() int {
 	return titleSpace + len(r.Cases)*barStep + groups*groupGap
 }
 
-// beginsGroup tells whether the case is the first one of its model.
+// beginsGroup reports whether the case is the first one of its model.
 func (r *Result) beginsGroup(i int) bool { return i == 0 || r.Cases[i].Model != r.Cases[i-1].Model }
 
 func (r *Result) panel(d *drawing, p panel, x, y int) {
@@ -116,8 +116,8 @@ func (r *Result) panel(d *drawing, p panel, x, y int) {
 	d.add(`<path d="M%d %dV%d" stroke="#888888"/>`, left, y+titleSpace-barStep/2-3, top)
 }
 
-// colours are of the strategies and steerings, told apart also without colour
-// vision (Okabe and Ito).
+// colours are those of the strategies and steerings. They can be told apart without
+// colour vision, too (Okabe and Ito).
 var colours = map[string]string{
 	"reuseport": "#0072b2", combined: "#56b4e9", "exclusive": "#009e73", "mutex": "#e69f00", "shared": "#d55e00",
 	"hash": "#0072b2", "random": "#56b4e9", "cpu": "#009e73", "load": "#d55e00",
@@ -132,6 +132,6 @@ func (d *drawing) add(format string, args ...any) { fmt.Fprintf(d, format+"\n", 
 
 func (d *drawing) text(x, y int, anchor, attributes, text string) {
 	var escaped strings.Builder
-	_ = xml.EscapeText(&escaped, []byte(text)) // a Builder takes all
+	_ = xml.EscapeText(&escaped, []byte(text)) // a Builder never fails
 	d.add(`<text x="%d" y="%d" text-anchor="%s" %s>%s</text>`, x, y, anchor, attributes, escaped.String())
 }

@@ -27,8 +27,7 @@ var strategyColumns = []column{
 	{"paced", "p999_us", "p99.9"},
 }
 
-// Print writes the result for a person; with workers, what each of them has done
-// too.
+// Print writes the result for a person; with workers also what each worker has done.
 func (r *Result) Print(w io.Writer, workers bool) {
 	fmt.Fprintf(w, "%s\nreuseportd %s, %s of %.3g s for each case, %d s in all\n\n",
 		r.Machine, r.Version, plural(r.Rounds, "round"), r.DurationMS/1000, int(r.Seconds+0.5))
@@ -80,7 +79,7 @@ func (r *Result) printStrategies(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// modelText is the model with its event loops.
+// modelText returns the model with its number of event loops.
 func (c *CaseResult) modelText() string {
 	if c.Loops() == 1 {
 		return c.Model
@@ -88,7 +87,7 @@ func (c *CaseResult) modelText() string {
 	return fmt.Sprintf("%d %s", c.Loops(), c.Model)
 }
 
-// short is a median in as few digits as say something.
+// short returns a median with as few digits as are significant.
 func short(s rig.Spread) string {
 	if s.N == 0 {
 		return "–"
@@ -107,7 +106,7 @@ func digits(v float64) string {
 	}
 }
 
-// printRanges shows lowest…highest, and how each case differs from the first.
+// printRanges prints lowest…highest, and how each case differs from the first.
 func (r *Result) printRanges(w io.Writer) {
 	fmt.Fprintf(w, "lowest…highest, and the median's difference from %s of the same model; ≈ is within noise\n", r.Cases[0].Name)
 	g := grid{left: 2}
@@ -135,7 +134,7 @@ func span(s rig.Spread) string {
 	return digits(s.Min) + "…" + digits(s.Max)
 }
 
-// middle is the median with the range.
+// middle returns the median with the range.
 func middle(s rig.Spread) string {
 	if s.N == 0 {
 		return short(s)
@@ -164,7 +163,7 @@ func (r *Result) printSteering(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// ratio is one median over another, with what the difference is worth.
+// ratio returns one median over another, with the verdict on the difference.
 func ratio(base, s rig.Spread, d Difference) string {
 	if base.Median == 0 || s.N == 0 {
 		return "–"

@@ -18,7 +18,7 @@ type usage struct {
 	server    time.Duration // CPU time of master and workers
 	switches  uint64        // their threads' context switches
 	generator time.Duration // CPU time of this process
-	idle      time.Duration // of all CPUs together that we may use (taskset)
+	idle      time.Duration // the sum over all CPUs that we may use (taskset)
 }
 
 // usageOf takes the usage of a server's processes.
@@ -34,8 +34,8 @@ func usageOf(pids []int) usage {
 	return u
 }
 
-// taskCPU is a thread's CPU time: from schedstat in nanoseconds, or where the
-// kernel has none from stat, in ticks of 10 ms.
+// taskCPU returns a thread's CPU time: from schedstat in nanoseconds, or, if the kernel
+// doesn't have that, from stat in ticks of 10 ms.
 func taskCPU(task string) time.Duration {
 	if data, err := os.ReadFile(task + "/schedstat"); err == nil {
 		if f := strings.Fields(string(data)); len(f) == 3 && f[0] != "0" {
@@ -97,7 +97,7 @@ func parseIdle(stat string, of *unix.CPUSet) (sum time.Duration) {
 		}
 		number, ok := strings.CutPrefix(f[0], "cpu")
 		cpu, err := strconv.Atoi(number)
-		if !ok || err != nil || !of.IsSet(cpu) { // the first line is of all together
+		if !ok || err != nil || !of.IsSet(cpu) { // the first line is the sum of all
 			continue
 		}
 		idle, _ := strconv.ParseInt(f[4], 10, 64)

@@ -20,11 +20,11 @@ type window struct {
 	idle      time.Duration
 	switches  uint64
 	latency   percentiles // µs
-	latencies int64       // of which those are
+	latencies int64       // of which these are the percentiles
 	late      float64     // µs, p99 of how late the load began what was due
 
-	// The server's own counts are taken a moment before and after the others, so
-	// they have a time of their own.
+	// The server's own counts are taken slightly before and after the others, so they have a
+	// duration of their own.
 	counted float64 // seconds
 	counts  Counts
 	workers []WorkerCounts
@@ -36,11 +36,11 @@ type window struct {
 // percentiles are of latencies in µs.
 type percentiles struct{ p50, p99, p999 float64 }
 
-// settleWithin is how long the server may take to count what the load has seen.
+// settleWithin is how long to wait until the server has counted what the load has seen.
 const settleWithin = time.Second
 
-// measure puts a load on the server and measures it for d, after a moment in
-// which it warms up. Stalls, if any, are the caller's.
+// measure puts a load on the server and measures it for d, after a warm-up. The caller
+// makes the stalls, if any.
 func (s *server) measure(ctx context.Context, c loadgen.Config, d time.Duration) (window, error) {
 	c.Address = s.address
 	start, err := s.snapshot(ctx)
@@ -69,7 +69,7 @@ func (s *server) measure(ctx context.Context, c loadgen.Config, d time.Duration)
 	return w, err
 }
 
-// watch is the window itself.
+// watch measures the window itself.
 func (s *server) watch(ctx context.Context, load *loadgen.Load, d time.Duration) (window, error) {
 	if err := rig.Sleep(ctx, min(d/4, 200*time.Millisecond)); err != nil {
 		return window{}, err
@@ -100,7 +100,7 @@ func (s *server) watch(ctx context.Context, load *loadgen.Load, d time.Duration)
 	return w, err
 }
 
-// snapshot is of a server with all its workers.
+// snapshot takes the counts of a server with all its workers.
 func (s *server) snapshot(ctx context.Context) (snapshot, error) {
 	st, err := s.status(ctx)
 	switch {
@@ -116,8 +116,8 @@ func (s *server) snapshot(ctx context.Context) (snapshot, error) {
 	return snap, nil
 }
 
-// settled is what the server has counted since start, as soon as that agrees
-// with what the load has seen, or after a while.
+// settled returns what the server has counted since start, as soon as that agrees with
+// what the load has seen, or after settleWithin.
 func (s *server) settled(ctx context.Context, start snapshot, load loadgen.Counts) (Counts, error) {
 	for end := time.Now().Add(settleWithin); ; {
 		now, err := s.snapshot(ctx)
@@ -138,7 +138,7 @@ func (s *server) settled(ctx context.Context, start snapshot, load loadgen.Count
 	}
 }
 
-// agree tells whether load and server have counted the same.
+// agree reports whether load and server have counted the same.
 func agree(load loadgen.Counts, seen Counts) bool {
 	return seen.Accepted == load.Connects && seen.Requests == load.Answered
 }

@@ -13,11 +13,11 @@ import (
 type conn struct {
 	open       bool
 	connecting bool
-	answered   bool  // whole; only the server's close is still to come, or the next request
+	answered   bool  // completely; only the server's close, or the next request, is still to come
 	closing    bool  // the server said that it closes
-	got        int   // bytes of the present answer
-	expect     int   // of so many
-	started    int64 // when the present request began, or was due
+	got        int   // bytes of the current answer
+	expect     int   // length of the current answer
+	started    int64 // when the current request began, or was due
 }
 
 var (
@@ -38,7 +38,7 @@ func requestOf(c Config) (text []byte, answer int) {
 
 const watched = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
-// connect begins a connection whose time counts from started.
+// connect begins a connection. Its latency counts from started.
 func (t *thread) connect(started int64) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -74,7 +74,7 @@ func (t *thread) connect(started int64) {
 	}
 }
 
-// fail counts a connect that failed. Where it was for one request, that has no answer.
+// fail counts a connect that failed. If it was for one request, that gets no answer.
 func (t *thread) fail(started int64) {
 	t.failed.Add(1)
 	if !t.load.config.Kept {
@@ -93,7 +93,7 @@ func (t *thread) established(fd int) {
 	t.request(fd)
 }
 
-// rest leaves a kept connection until a request is due.
+// rest makes a kept connection wait until a request is due.
 func (t *thread) rest(fd int, c *conn) {
 	c.answered = true
 	t.idle = append(t.idle, fd)
@@ -106,8 +106,7 @@ func (t *thread) request(fd int) {
 	}
 }
 
-// handle goes on with the connection that has events. The timer's are only to
-// wake the thread.
+// handle handles the events of a connection. Those of the timer only wake the thread.
 func (t *thread) handle(fd int, events uint32) {
 	if fd >= len(t.conns) || !t.conns[fd].open {
 		return
@@ -154,7 +153,7 @@ func (t *thread) read(fd int, events uint32) {
 	}
 }
 
-// next goes on with a connection whose answer is whole. It returns false if the
+// next continues with a connection whose answer is complete. It returns false if the
 // server's close is still to come.
 func (t *thread) next(fd int, c *conn) bool {
 	config := t.load.config
@@ -175,7 +174,7 @@ func (t *thread) next(fd int, c *conn) bool {
 	return true
 }
 
-// closed is the end of input: of a connection that is done, the expected one.
+// closed handles the end of input, which is expected if the answer is complete.
 func (t *thread) closed(fd int) {
 	if !t.conns[fd].answered {
 		t.lose(fd)
@@ -187,7 +186,7 @@ func (t *thread) closed(fd int) {
 	t.end(fd)
 }
 
-// lose ends a connection whose request has no whole answer.
+// lose ends a connection whose request has no complete answer.
 func (t *thread) lose(fd int) {
 	if c := &t.conns[fd]; !c.answered {
 		t.lost.Add(1)
@@ -207,7 +206,7 @@ func (t *thread) end(fd int) {
 	_ = unix.Close(fd)
 }
 
-// take takes the next bytes of an answer and tells whether they are understood.
+// take takes the next bytes of an answer, and reports whether they are understood.
 func (t *thread) take(c *conn, data []byte) bool {
 	if c.got == 0 && !t.begins(c, data) {
 		return false
@@ -221,8 +220,9 @@ func (t *thread) take(c *conn, data []byte) bool {
 	return c.got <= c.expect
 }
 
-// begins looks at the first bytes of an answer. A server's answers have the same length,
-// but those that say that it closes; so only a head of another length is read.
+// begins looks at the first bytes of an answer. All answers of a server have the same
+// length, except those that announce a close; so it parses a head only if the length
+// differs.
 func (t *thread) begins(c *conn, data []byte) bool {
 	c.expect = t.expect
 	if t.load.config.Echo > 0 {
@@ -244,7 +244,7 @@ func (t *thread) begins(c *conn, data []byte) bool {
 	return c.expect > 0
 }
 
-// answerLength is that of the whole answer which begins with data. It is 0 if data has no whole head.
+// answerLength returns the length of the answer that begins with data, 0 if its head isn't complete.
 func answerLength(data []byte) int {
 	head := bytes.Index(data, []byte("\r\n\r\n"))
 	field := []byte("\r\ncontent-length: ") // HAProxy writes all names in lower case

@@ -12,23 +12,23 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Config is what a load is to be.
+// Config describes a load.
 type Config struct {
 	Address     netip.AddrPort // IPv4
-	Connections int            // a closed load's clients, a kept paced one's too, or the most that a paced one has open
+	Connections int            // the clients of a closed load or a kept paced one; otherwise the most connections that a paced load has open
 	Threads     int
-	Kept        bool    // many requests on a connection; else one, with Connection: close
-	Together    bool    // a closed load that keeps its connections sends nothing until each thread has all of its own
-	Echo        int     // bytes of a request that come back as its answer, the client closes; 0 is HTTP
-	Rate        float64 // connections a second of a paced load, requests if they are kept; 0 is a closed one
+	Kept        bool    // many requests on a connection; otherwise one, with Connection: close
+	Together    bool    // a closed, kept load sends nothing until each thread has all its connections
+	Echo        int     // bytes of a request, which an echo sends back; the client closes. 0: HTTP
+	Rate        float64 // connections per second of a paced load, or requests if connections are kept; 0: a closed load
 }
 
 // Counts are what a load has done so far.
 type Counts struct {
 	Connects uint64 `json:"connects"` // connections that were established
 	Answered uint64 `json:"answered"` // requests that were answered whole, with 200
-	Failed   uint64 `json:"failed"`   // connects that were refused or found no descriptor or port
-	Lost     uint64 `json:"lost"`     // requests without a whole answer, also those that Stop did not wait for, or that could not begin
+	Failed   uint64 `json:"failed"`   // connects that were refused, or for which there was no descriptor or port
+	Lost     uint64 `json:"lost"`     // requests without a whole answer, including those that Stop did not wait for and those that could not begin
 	// Closed are kept connections that the server ended, by `Connection: close` or between two requests.
 	Closed uint64 `json:"closed,omitempty"`
 }
@@ -53,7 +53,7 @@ type Load struct {
 	wg      sync.WaitGroup
 }
 
-// Longest is the longest latency that is told apart.
+// Longest is the longest latency that is recorded.
 const Longest = time.Minute
 
 // patience is how long Stop waits for the answers that are outstanding.
@@ -89,7 +89,7 @@ func Start(c Config) (*Load, error) {
 
 func (l *Load) now() int64 { return int64(time.Since(l.began)) }
 
-// Record begins the window whose latencies are kept: of what begins in it, or is
+// Record begins the window in which latencies are recorded: of requests that begin or are
 // due in it.
 func (l *Load) Record() { l.from.Store(l.now()) }
 
@@ -108,15 +108,15 @@ func (l *Load) Counts() (sum Counts) {
 	return sum
 }
 
-// Result is what a load that has ended has to say.
+// Result is the result of a load that has ended.
 type Result struct {
 	Counts
 	Latency *hdrhistogram.Histogram // ns, from connect or due time to the answer's last byte; Longest if none came
 	Late    *hdrhistogram.Histogram // ns, from due time to connect: the load's own delay
 }
 
-// Stop begins nothing more but what was due, waits 2 s at most for the answers that are
-// outstanding, and returns when all is closed.
+// Stop begins nothing more, except what was already due. It waits at most 2 s for
+// outstanding answers, and returns when everything is closed.
 func (l *Load) Stop() Result {
 	l.ending.Store(true)
 	l.wg.Wait()

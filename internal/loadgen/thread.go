@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thread is one epoll instance and its connections, all of one OS thread.
+// thread is one epoll instance with its connections, on one OS thread.
 type thread struct {
 	load  *Load
 	epoll int
@@ -18,14 +18,14 @@ type thread struct {
 
 	conns  []conn // by descriptor
 	open   int
-	vacant int    // clients that have no connection, but of a paced load that keeps none
-	idle   []int  // kept connections that have no request, of a paced load or of one that waits for all
-	all    int    // connections of a closed load that waits for all, 0 when it does no more
-	lot    int64  // when that last opened some
+	vacant int    // clients that have no connection; unused by a paced load that keeps none
+	idle   []int  // kept connections without a request, of a paced load or one that waits for all
+	all    int    // connections for which a closed load waits, 0 when it no longer does
+	lot    int64  // when it last opened some of these
 	last   int64  // when the load began to end
 	text   []byte // a request
 	buf    []byte
-	expect int // bytes of a usual answer, 0 until one was seen
+	expect int // bytes of the usual answer, 0 until one has been seen
 	now    int64
 
 	connects, answered, failed, lost, shut atomic.Uint64
@@ -33,7 +33,7 @@ type thread struct {
 	latency, late *hdrhistogram.Histogram
 }
 
-// glance is how often a thread that waits looks whether the load is ending.
+// glance is how often a waiting thread checks whether the load is ending.
 const glance = 10 // ms
 
 func newThread(l *Load, i int) (*thread, error) {
@@ -58,7 +58,7 @@ func newThread(l *Load, i int) (*thread, error) {
 	return t, nil
 }
 
-// share is the i-th of n parts of a whole.
+// share returns the i-th of n parts of a whole.
 func share(whole, n, i int) int { return whole*(i+1)/n - whole*i/n }
 
 func (t *thread) run() {
@@ -77,7 +77,7 @@ func (t *thread) run() {
 		}
 		n, err := unix.EpollWait(t.epoll, events, glance)
 		if err != nil && err != unix.EINTR {
-			return // a programming error: all that was begun is lost
+			return // a programming error: everything that was begun is lost
 		}
 		t.now = t.load.now()
 		for i := range max(n, 0) {
@@ -108,8 +108,9 @@ func (t *thread) begin() {
 	}
 }
 
-// lotOf is how many of the vacant connections are opened now. A load that waits for all of them has time not to
-// overrun the server's queue, from which a connection may come back as established that the server doesn't have.
+// lotOf returns how many of the vacant connections to open now. A load that waits for all opens them slowly, so
+// as not to overflow the server's queue: a client may then see a connection as established that the server
+// doesn't have.
 func (t *thread) lotOf(vacant int) int {
 	const lot, pause = 200, int64(10 * time.Millisecond)
 	switch {
@@ -122,7 +123,8 @@ func (t *thread) lotOf(vacant int) int {
 	return min(vacant, lot)
 }
 
-// await sends the first requests when all connections are there. A load that ends before has no requests.
+// await sends the first requests when all connections are established. A load that ends before sends
+// none.
 func (t *thread) await() {
 	if len(t.idle) < t.all && !t.ending() {
 		return
@@ -139,7 +141,8 @@ func (t *thread) await() {
 	}
 }
 
-// close ends what is still open; its requests are lost, and those that were due and found no connection.
+// close closes what is still open. Its requests are lost, and so are those that were due and found no
+// connection.
 func (t *thread) close() {
 	for t.ending() && t.pacer.timer >= 0 && t.pacer.next <= t.last {
 		t.lost.Add(1)
@@ -156,11 +159,11 @@ func (t *thread) close() {
 	_ = unix.Close(t.epoll)
 }
 
-// never is when an answer comes that doesn't come: who waits for it waits for ever, however soon
-// he is told so.
+// never is the time of an answer that doesn't come: its latency is the longest, even if the
+// failure is noticed soon.
 const never = math.MaxInt64
 
-// took keeps how long an answer took.
+// took records how long an answer took.
 func (t *thread) took(started, until int64) {
 	if t.load.recorded(started) {
 		_ = t.latency.RecordValue(min(until-started, int64(Longest)))

@@ -21,8 +21,8 @@ var (
 	closeRequest = []byte("GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
 )
 
-// Conn is a client's connection. An exchange on it allocates nothing, so that
-// the client's garbage collector is in no latency.
+// Conn is a client's connection. An exchange on it allocates nothing, so that latencies
+// don't include the client's garbage collection.
 type Conn struct {
 	net.Conn
 	r *bufio.Reader
@@ -64,7 +64,7 @@ func (c *Conn) Exchange(last bool) (closing bool, err error) {
 
 var errNotUnderstood = errors.New("the answer is not understood")
 
-// answer reads what our contenders send: status 200, fields, and a body of
+// answer reads the answers that the contenders send: status 200, fields, and a body of
 // Content-Length.
 func (c *Conn) answer() (closing bool, err error) {
 	line, err := c.r.ReadSlice('\n')
@@ -101,7 +101,7 @@ func (c *Conn) answer() (closing bool, err error) {
 	return closing, unexpected(err)
 }
 
-// unexpected tells an end within an answer from one before it.
+// unexpected turns io.EOF within an answer into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -109,8 +109,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// OpenIdle opens n connections and has one request answered on each. On an
-// error, too, it returns what is open.
+// OpenIdle opens n connections, and makes one request on each. Even with an error it
+// returns those that are open.
 func OpenIdle(ctx context.Context, address string, n int) ([]*Conn, error) {
 	var conns []*Conn
 	for len(conns) < n {
@@ -137,7 +137,7 @@ func CountLost(conns []*Conn) int {
 	lost := 0
 	deadline := time.Now().Add(2 * answerTimeout)
 	for _, c := range conns {
-		// An error here shows again where the answer is read.
+		// If this fails, so does reading the answer.
 		_ = c.SetDeadline(deadline)
 		_, _ = c.Write(keepRequest)
 	}
@@ -156,7 +156,7 @@ func CloseAll(conns []*Conn) {
 	}
 }
 
-// Serves tells whether a server answers: n fresh connections, one request each.
+// Serves reports whether a server answers on n fresh connections, with one request each.
 func Serves(ctx context.Context, address string, n int) bool {
 	conns, err := OpenIdle(ctx, address, n)
 	CloseAll(conns)

@@ -50,7 +50,7 @@ func (h *HAProxy) socket() string  { return filepath.Join(h.dir, "haproxy-master
 func (h *HAProxy) Master() (int, error) { return readPID(h.pidFile()) }
 
 // Ready asks the master on its own socket whether it has a worker. After loading a
-// configuration it executes itself once more; a signal that comes just then is forgotten.
+// configuration it executes itself again; a signal that comes at that moment is lost.
 func (h *HAProxy) Ready() bool {
 	conn, err := net.Dial("unix", h.socket())
 	if err != nil {
@@ -59,17 +59,17 @@ func (h *HAProxy) Ready() bool {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	_, _ = io.WriteString(conn, "show proc\n")
-	answer := make([]byte, 4096) // more than it says, and it comes at once
+	answer := make([]byte, 4096) // more than the whole answer, which comes at once
 	n, _ := conn.Read(answer)
 	for line := range strings.Lines(string(answer[:n])) {
-		if row := strings.Fields(line); len(row) > 1 && row[1] == "worker" { // and not a heading
+		if row := strings.Fields(line); len(row) > 1 && row[1] == "worker" { // and isn't a heading
 			return true
 		}
 	}
 	return false
 }
 
-// Reload has the master load its configuration anew. It must be Ready.
+// Reload makes the master reload its configuration. It must be Ready.
 func (h *HAProxy) Reload() error {
 	pid, err := h.Master()
 	if err != nil {

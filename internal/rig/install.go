@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Package is a Debian package, and the command or the file that it brings.
+// Package is a Debian package, and the command or file that it provides.
 type Package struct{ Name, Brings string }
 
-// NginxStream is where Debian has nginx's TCP proxy.
+// NginxStream is the module in Debian that has nginx's TCP proxy.
 const NginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
-// What measurements need from Debian.
+// Debian packages that measurements need.
 var (
 	NginxPackage       = Package{"nginx-light", "nginx"}
 	NginxStreamPackage = Package{"libnginx-mod-stream", NginxStream}
@@ -34,8 +34,8 @@ func (p Package) missing() bool {
 	return err != nil
 }
 
-// Install brings what is missing from Debian. Without root, or where it fails, it
-// says so in the command's name, and whoever needs a package finds it missing.
+// Install installs missing Debian packages. Without root, or if that fails, it says so in
+// the name of the command, and what needs a package will find it missing.
 func Install(ctx context.Context, command string, wanted ...Package) {
 	var missing []string
 	for _, p := range wanted {

@@ -6,8 +6,9 @@ import (
 	"syscall"
 )
 
-// Interrupts are the signals that end a bench early, and cleanly: SIGPIPE too,
-// which comes when nobody reads its progress any more. nohup(1) keeps SIGHUP off.
+// Interrupts returns the signals that end a bench early but cleanly. They include
+// SIGPIPE, which comes when nobody reads its progress any more, and SIGHUP unless it is
+// ignored, as by nohup(1).
 func Interrupts() []os.Signal {
 	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
 	if !signal.Ignored(syscall.SIGHUP) {

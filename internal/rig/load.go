@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	afterFailure = 5 * time.Millisecond   // a client's pause
-	slowConnect  = 900 * time.Millisecond // as long as a SYN sent again (RFC 6298)
+	afterFailure = 5 * time.Millisecond   // a client's pause after a failure
+	slowConnect  = 900 * time.Millisecond // a connect that took a second SYN (RFC 6298)
 )
 
-// Tally counts what became of a load. The sum of Answered and Lost are the
-// requests that were sent.
+// Tally counts the results of a load. Answered and Lost together are the requests that
+// were sent.
 type Tally struct {
 	Answered int `json:"answered"`
 	// Lost requests were sent on a connection that the server then closed or
@@ -22,7 +22,7 @@ type Tally struct {
 	Lost   int `json:"lost"`
 	Closed int `json:"closed"` // connections that the server ended by `Connection: close`, unasked
 	Failed int `json:"failed"` // connects that were refused or took 5 s
-	Slow   int `json:"slow"`   // connects that took as long as a SYN sent again
+	Slow   int `json:"slow"`   // connects that took as long as if a SYN had to be sent again
 }
 
 // Add adds another load's counts.
@@ -40,7 +40,7 @@ type Sample struct {
 	Latency time.Duration
 }
 
-// Load is clients that send request after request without a pause.
+// Load is a number of clients that send request after request without a pause.
 type Load struct {
 	address string
 	fresh   bool // a connection for each request
@@ -78,7 +78,7 @@ func start(l *Load) *Load {
 
 func (l *Load) goesOn() bool { return !l.end.Load() && l.ctx.Err() == nil }
 
-// connection is the life of one connection.
+// connection runs one connection from its dial to its end.
 func (l *Load) connection(c *client) {
 	began := time.Now()
 	conn, err := Dial(l.ctx, l.address)
@@ -113,7 +113,7 @@ func (l *Load) connection(c *client) {
 	}
 }
 
-// Stop lets every client have its answer and sums up. It may be called again.
+// Stop waits for every client's answer and sums up. It may be called again.
 func (l *Load) Stop() Tally {
 	l.end.Store(true)
 	l.wg.Wait()
@@ -124,7 +124,8 @@ func (l *Load) Stop() Tally {
 	return sum
 }
 
-// Samples are all answered requests, each client's in order. Only after Stop.
+// Samples returns all answered requests, those of each client in order. It must be called
+// after Stop.
 func (l *Load) Samples() iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
 		for i := range l.clients {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine names what the numbers were measured on.
+// Machine describes the machine on which the numbers were measured.
 func Machine() string {
 	cpus := "1 CPU"
 	if n := runtime.NumCPU(); n > 1 {
@@ -24,7 +24,7 @@ func Machine() string {
 	return fmt.Sprintf("%s (%s), %s, %s", cpus, cpuModel(), kernel(), runtime.Version())
 }
 
-// kernel is what uname(1) prints with -sr, which a small container hasn't.
+// kernel returns what `uname -sr` prints; a small container may not have uname(1).
 func kernel() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -43,7 +43,7 @@ func cpuModel() string {
 	return runtime.GOARCH
 }
 
-// FirstLine is the first line of what a command prints, or why there is none.
+// FirstLine returns the first line that a command prints, or why there is none.
 func FirstLine(cmd *exec.Cmd) string {
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -66,12 +66,12 @@ func RaiseLimit() uint64 {
 	return l.Cur
 }
 
-// given are the ports that FreePort has returned. Whether they are bound by now is
-// not sure, and servers with SO_REUSEPORT would not notice that they share one.
+// given are the ports that FreePort has returned. They may not be bound yet, and servers
+// with SO_REUSEPORT would not notice that they share one.
 var given sync.Map
 
-// FreePort looks below the ephemeral ports, which the load's connects use up. It
-// never returns a port twice.
+// FreePort returns a free port below the ephemeral ports, which the load's connects use
+// up. It never returns a port twice.
 func FreePort() (int, error) {
 	for range 200 {
 		port := 20000 + int(time.Now().UnixNano()/1000)%10000
@@ -85,13 +85,13 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("no free port from 20000 to 29999")
 }
 
-// FreeAddress is a FreePort of 127.0.0.1.
+// FreeAddress returns 127.0.0.1 with a FreePort.
 func FreeAddress() (string, error) {
 	port, err := FreePort()
 	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
-// Sleep returns early, with ctx's error, when ctx ends.
+// Sleep waits for d. It returns early, with ctx's error, if ctx ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

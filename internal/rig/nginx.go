@@ -14,7 +14,7 @@ import (
 type Nginx struct {
 	*Server
 	Head, Tail string // further configuration before and after the rest, whole lines
-	HTTP       string // and within its http block
+	HTTP       string // further configuration within its http block
 	dir, conf  string
 }
 
@@ -43,9 +43,9 @@ func NewNginx(dir string) (*Nginx, error) {
 	return n, nil
 }
 
-// Configure writes the configuration, with a backlog as others have it by default, and more connections than any load has,
-// or as many as NoFile is if that is set: of the last sixteenth nginx closes idle ones. It becomes a daemon: as its parent's
-// child it would ignore the signal to replace its binary.
+// Configure writes the configuration, with the backlog that others have by default. worker_connections is more than any load
+// has, or NoFile if that is set, since nginx begins to close idle connections at fifteen sixteenths of it. nginx becomes a
+// daemon, since otherwise it ignores the signal to replace its binary.
 func (n *Nginx) Configure(workers int) error {
 	files, connections := uint64(16384), uint64(10240)
 	if n.NoFile > 0 {

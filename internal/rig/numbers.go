@@ -13,7 +13,7 @@ type Spread struct {
 	N      int     `json:"n"` // values
 }
 
-// SpreadOf sums up values; of none, N is 0.
+// SpreadOf summarizes values; without any, N is 0.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}
@@ -23,7 +23,7 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: (v[n/2] + v[(n-1)/2]) / 2, Min: v[0], Max: v[n-1], N: n}
 }
 
-// String is the median, with the lowest and the highest if there are several.
+// String returns the median, with the lowest and the highest if there are several values.
 func (s Spread) String() string {
 	if s.N < 2 {
 		return s.Middle()
@@ -31,7 +31,7 @@ func (s Spread) String() string {
 	return fmt.Sprintf("%s (%s…%s)", number(s.Median), number(s.Min), number(s.Max))
 }
 
-// Middle is the median alone.
+// Middle returns the median alone.
 func (s Spread) Middle() string {
 	if s.N == 0 {
 		return "–"

@@ -15,9 +15,8 @@ import (
 )
 
 // Adopt makes this process the parent of orphans among its descendants
-// (PR_SET_CHILD_SUBREAPER), so that what a replaced or killed master leaves
-// behind is found. Orphans that have exited remain zombies until this process
-// ends, too.
+// (PR_SET_CHILD_SUBREAPER), so that processes that a replaced or killed master leaves
+// behind are found. Orphans that have exited remain zombies until this process ends, too.
 func Adopt() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
@@ -25,11 +24,11 @@ func Adopt() error {
 	return nil
 }
 
-// Process is what /proc says of a process.
+// Process is what /proc says about a process.
 type Process struct {
 	PID, PPID int
 	CPU       time.Duration // utime + stime
-	Command   string        // arguments, with spaces between; what a program has made of them
+	Command   string        // arguments separated by spaces, as the program may have changed them
 }
 
 // readProcess reads proc_pid_stat(5).
@@ -52,7 +51,7 @@ func readProcess(pid int) (Process, bool) {
 	return Process{pid, ppid, time.Duration(user+system) * tick, command}, true
 }
 
-// Descendants are all processes below this one, zombies too.
+// Descendants returns all processes below this one, including zombies.
 func Descendants() []Process {
 	children := make(map[int][]Process)
 	paths, _ := filepath.Glob("/proc/[0-9]*")
@@ -69,7 +68,7 @@ func Descendants() []Process {
 	return all
 }
 
-// Processes are the server's processes that live, whoever their parent is now.
+// Processes returns the server's living processes, whoever their parent is.
 func (s *Server) Processes() []Process {
 	path := s.Args[0]
 	renamed := path
@@ -83,10 +82,10 @@ func (s *Server) Processes() []Process {
 	})
 }
 
-// deleted ends the name of a replaced binary.
+// deleted is what the kernel appends to the name of a replaced binary.
 const deleted = " (deleted)"
 
-// CPU is the CPU time of all the server's processes that live.
+// CPU returns the CPU time of all living processes of the server.
 func (s *Server) CPU() time.Duration {
 	var sum time.Duration
 	for _, p := range s.Processes() {
@@ -95,8 +94,8 @@ func (s *Server) CPU() time.Duration {
 	return sum
 }
 
-// Switches are the context switches, of their own will and not, of all tasks of the server's processes. Those of
-// a thread that has ended are not in it.
+// Switches returns the context switches, voluntary and not, of all threads of the server's processes, except
+// threads that have ended.
 func (s *Server) Switches() int {
 	sum := 0
 	for _, p := range s.Processes() {
@@ -122,7 +121,7 @@ func switchesOf(status string) int {
 	return sum
 }
 
-// Private is the private memory of all the server's processes in bytes
+// Private returns the private memory of all the server's processes in bytes
 // (proc_pid_smaps(5), Private_Clean and Private_Dirty).
 func (s *Server) Private() (int, error) {
 	sum := 0
@@ -142,13 +141,13 @@ func (s *Server) Private() (int, error) {
 	return sum, nil
 }
 
-// Exits is a watch of processes for their end.
+// Exits watches processes for their end.
 type Exits struct {
 	fds []unix.PollFd
 }
 
-// WatchExits opens the processes (pidfd_open(2)), so that nobody who gets the
-// number later is taken for one of them. One that has ended is left out.
+// WatchExits opens the processes (pidfd_open(2)), so that a process that gets a PID later
+// isn't mistaken for one of them. It leaves out those that have ended.
 func WatchExits(pids []int) (*Exits, error) {
 	e := new(Exits)
 	for _, pid := range pids {
@@ -165,13 +164,13 @@ func WatchExits(pids []int) (*Exits, error) {
 	return e, nil
 }
 
-// Wait returns the time when the last of the processes had ended.
+// Wait waits until all processes have ended, and returns when the last one did.
 func (e *Exits) Wait(ctx context.Context) (time.Time, error) {
 	for len(e.fds) > 0 {
 		if err := ctx.Err(); err != nil {
 			return time.Time{}, fmt.Errorf("old processes have not ended, %d of them: %w", len(e.fds), err)
 		}
-		const slice = 100 // ms, after which ctx is looked at
+		const slice = 100 // ms, after which ctx is checked
 		if _, err := unix.Poll(e.fds, slice); err != nil && err != unix.EINTR {
 			return time.Time{}, fmt.Errorf("wait for old processes: %w", err)
 		}

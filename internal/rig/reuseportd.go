@@ -60,7 +60,8 @@ func NewReuseportd(ctx context.Context, dir, binary string) (*Reuseportd, error)
 func Build(ctx context.Context, path, dir, pkg string, flags ...string) error {
 	build := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-trimpath", "-o", path}, flags, []string{pkg})...)
 	build.Dir = dir
-	// Killed, it leaves its temporary files: beside the binary, which goes with its directory.
+	// If it is killed it leaves temporary files, so they are put beside the binary, whose
+	// directory is removed.
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+filepath.Dir(path))
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
@@ -68,7 +69,7 @@ func Build(ctx context.Context, path, dir, pkg string, flags ...string) error {
 	return nil
 }
 
-// Configure writes the configuration; a running server takes it at a reload.
+// Configure writes the configuration; a running server uses it after a reload.
 func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
 	text := fmt.Sprintf("workers: %d\nwatch: false\ndrain_timeout: %v\nlog: {level: warn, format: text}\nlisteners:\n"+
 		"  - name: web\n    address: %s\n    http: {routes: [{respond: {body: \"hello\\n\"}}]}\n", workers, drain, r.Address)
@@ -81,8 +82,8 @@ func (r *Reuseportd) Configure(workers int, drain time.Duration) error {
 	return os.WriteFile(r.conf, []byte(text+r.Tail), 0o644)
 }
 
-// ReplaceBinary puts a copy of the binary in its own place by a rename, as a
-// package manager does.
+// ReplaceBinary replaces the binary by a copy of itself by a rename, as a package manager
+// does.
 func (r *Reuseportd) ReplaceBinary() error { return CopyBinary(r.Args[0], r.Args[0]) }
 
 // CopyBinary copies an executable file, and replaces one of that name by a rename.
@@ -101,11 +102,11 @@ func CopyBinary(from, to string) error {
 // Master reads the PID file.
 func (r *Reuseportd) Master() (int, error) { return readPID(filepath.Join(r.run, "reuseportd.pid")) }
 
-// Receipt is what a change answered.
+// Receipt is the server's receipt of a change.
 type Receipt struct {
 	OK         bool      `json:"ok"`
 	Error      string    `json:"error"`
-	PID        int       `json:"pid"` // the master's, after it
+	PID        int       `json:"pid"` // the master's PID after the change
 	Started    time.Time `json:"started"`
 	ReadyMS    float64   `json:"ready_ms"` // from Started to the cut-over
 	HandedOver uint64    `json:"handed_over"`
@@ -116,13 +117,13 @@ type Receipt struct {
 	HandoverMS float64   `json:"handover_ms"` // from the cut-over to the last acknowledgement
 }
 
-// CutOver is when the new generation served, by the server's own account.
+// CutOver returns when the new generation began to serve, by the server's own account.
 func (r Receipt) CutOver() time.Time {
 	return r.Started.Add(time.Duration(r.ReadyMS * float64(time.Millisecond)))
 }
 
-// Change runs `reload`, `upgrade` or another command that answers a receipt. A
-// receipt of failure is an error.
+// Change runs `reload`, `upgrade` or another command that prints a receipt. It returns an
+// error if the change failed.
 func (r *Reuseportd) Change(ctx context.Context, command string, flags ...string) (Receipt, error) {
 	var receipt Receipt
 	err := r.ask(ctx, &receipt, command, flags...)
@@ -132,7 +133,7 @@ func (r *Reuseportd) Change(ctx context.Context, command string, flags ...string
 	return receipt, err
 }
 
-// Status is a part of what `status` tells.
+// Status is a part of what `status` prints.
 type Status struct {
 	PID        int     `json:"pid"`
 	LastChange Receipt `json:"last_change"`
@@ -144,7 +145,7 @@ type Status struct {
 	} `json:"generations"`
 }
 
-// Workers are the PIDs of all generations' workers.
+// Workers returns the PIDs of all generations' workers.
 func (s Status) Workers() []int {
 	var pids []int
 	for _, g := range s.Groups {
@@ -177,7 +178,7 @@ func (r *Reuseportd) ask(ctx context.Context, answer any, command string, flags 
 	return fmt.Errorf("reuseportd %s: %w: %s%s", command, err, out, stderr.Bytes())
 }
 
-// Has tells whether a command has a flag, for servers of different ages.
+// Has reports whether a command has a flag, since servers may be of different releases.
 func (r *Reuseportd) Has(ctx context.Context, command, flag string) bool {
 	out, _ := exec.CommandContext(ctx, r.Args[0], command, "--help").CombinedOutput()
 	return bytes.Contains(out, []byte(flag))

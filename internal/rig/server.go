@@ -17,14 +17,14 @@ type Server struct {
 	Name    string
 	Version string
 	Address string // of its HTTP listener, HOST:PORT
-	// Args is the command line. Args[0] is the binary's path with no symbolic
-	// link in it, by which the server's processes are known.
+	// Args is the command line. Args[0] is the binary's path with no symbolic link in it, by
+	// which the server's processes are recognized.
 	Args []string
-	// Path is what is executed, if that is not Args[0]. A link, as /proc/self/exe, is
-	// looked at again, so that a binary that is renamed stays known.
+	// Path is what is executed, if that is not Args[0]. A link such as /proc/self/exe is
+	// resolved each time, so that a renamed binary is still recognized.
 	Path string
-	// NoFile is the limit of descriptors (RLIMIT_NOFILE, soft and hard) of each of the server's processes; 0 is ours.
-	// A server that has one can't have a Path.
+	// NoFile is the limit of descriptors (RLIMIT_NOFILE, soft and hard) of each of the server's processes; 0: this
+	// process's. With NoFile, Path must be empty.
 	NoFile uint64
 	Quit   syscall.Signal // ends it gracefully
 	Log    string         // path of what it prints
@@ -32,9 +32,9 @@ type Server struct {
 	ended chan error
 }
 
-// Launch starts the server and doesn't wait for it. It gets a process group of
-// its own: an interrupt at the terminal is for us, who end the servers. Should we
-// be killed, the kernel ends it.
+// Launch starts the server without waiting for it. It gets a process group of its own,
+// since an interrupt at the terminal is for this process, which ends the servers. If this
+// process is killed, the kernel ends the server.
 func (s *Server) Launch() error {
 	log, err := os.OpenFile(s.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Server) Launch() error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: s.Quit}
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
-		// Pdeathsig comes when the thread ends that has started the process.
+		// Pdeathsig is sent when the thread that started the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -59,8 +59,8 @@ func (s *Server) Launch() error {
 	return <-started
 }
 
-// command is what Launch starts. A limit is set by a shell that becomes the server: it holds before the server's first
-// instruction, and nobody else has it meanwhile.
+// command returns what Launch starts. A limit is set by a shell that then executes the server, so that it applies from
+// the server's first instruction, and to no other process.
 func (s *Server) command() *exec.Cmd {
 	if s.NoFile > 0 {
 		limited := []string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.FormatUint(s.NoFile, 10)}
@@ -73,10 +73,11 @@ func (s *Server) command() *exec.Cmd {
 	return cmd
 }
 
-// Ended gives the end of the process that Launch started: nil for status 0.
+// Ended returns a channel that gets the result of the process that Launch started: nil
+// for status 0.
 func (s *Server) Ended() <-chan error { return s.ended }
 
-// Start launches the server and returns when it takes connections.
+// Start launches the server and returns when it accepts connections.
 func (s *Server) Start(ctx context.Context) error {
 	err := s.Launch()
 	if err == nil {
@@ -119,7 +120,7 @@ func (s *Server) Stop() {
 		is[p.PID] = true
 	}
 	for _, p := range all {
-		if !is[p.PPID] { // a master, or a worker that has lost its own
+		if !is[p.PPID] { // a master, or a worker whose master is gone
 			_ = syscall.Kill(p.PID, s.Quit)
 		}
 	}

@@ -20,10 +20,10 @@ type Wrk struct {
 	Script      string // path of a Lua script, if not ""
 }
 
-// Run puts the load on a URL and returns the requests that were answered. An
-// answer that is an error, of the socket or by its status, fails it.
+// Run puts the load on a URL and returns the requests that were answered. It returns an
+// error if there was a socket error or an error status.
 func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) {
-	// What is slow is not lost, least of all where the machine has other work to do.
+	// A slow answer isn't a lost one, least of all on a busy machine.
 	args := []string{fmt.Sprintf("-t%d", cmp.Or(w.Threads, 2)), "--timeout", "10s", fmt.Sprintf("-c%d", w.Connections), fmt.Sprintf("-d%ds", max(1, int(d.Seconds())))}
 	if w.Header != "" {
 		args = append(args, "-H", w.Header)
@@ -38,8 +38,8 @@ func (w Wrk) Run(ctx context.Context, url string, d time.Duration) (int, error) 
 	return wrkAnswered(out)
 }
 
-// What wrk prints that matters. This package is in the server, too, for `bench`: it is to cost
-// nothing when the server starts.
+// What wrk prints that matters. Compiled when needed, since the server contains this package,
+// too, for `bench`, and its start should cost nothing.
 var (
 	wrkRequests = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\s*(\d+) requests in`) })
 	wrkErrors   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`) })
@@ -47,7 +47,7 @@ var (
 
 // wrkAnswered reads what wrk has printed.
 func wrkAnswered(out []byte) (int, error) {
-	// wrk counts a server's close, when asked for, as no error.
+	// A close that was asked for isn't counted as an error by wrk.
 	if bad := wrkErrors().Find(out); bad != nil {
 		return 0, fmt.Errorf("wrk met errors: %s", strings.TrimSpace(string(bad)))
 	}
@@ -62,7 +62,7 @@ func wrkAnswered(out []byte) (int, error) {
 	return n, nil
 }
 
-// WrkVersion is the first line of `wrk -v`, which ends with status 1.
+// WrkVersion returns the first line of `wrk -v`, which exits with status 1.
 func WrkVersion() string {
 	out, _ := exec.Command("wrk", "-v").CombinedOutput()
 	version, _, _ := strings.Cut(string(out), " Copyright")
