@@ -48,7 +48,7 @@ func abreast(ctx context.Context, b *bench, c *contender, d time.Duration) ([]re
 	return all, nil
 }
 
-// toOurs is what a request costs the contender to what it costs us.
+// toOurs measures the ratio of what a request costs the contender to what it costs us.
 func toOurs(ctx context.Context, us, c *contender, d door, path string, w rig.Wrk, t time.Duration) (float64, error) {
 	type cost struct {
 		cpu float64

@@ -13,7 +13,7 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// behind are the servers that proxies pass everything on to.
+// behind are the servers to which proxies pass everything on.
 type behind struct {
 	servers  []*rig.Server // a reuseportd with HTTP and echo; iperf3
 	http     string

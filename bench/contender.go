@@ -45,7 +45,7 @@ const (
 	workers = 2            // of every server; of HAProxy and Go, threads
 )
 
-// place is what contenders are made in.
+// place is what is needed to make contenders.
 type place struct {
 	dir    string // of this contender alone: a server's processes are known by their binary's path
 	binary string // reuseportd's
@@ -138,7 +138,8 @@ func besides(list string) []entrant {
 	return all
 }
 
-// contenders makes all of them, each in a directory of its own, and starts none. What can't be had is told.
+// contenders makes all contenders, each in a directory of its own, and starts none. It reports those that
+// aren't available.
 func contenders(ctx context.Context, p place, o options) ([]*contender, error) {
 	var all []*contender
 	base := p.dir

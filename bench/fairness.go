@@ -28,7 +28,7 @@ const (
 	fairFile          = "4k"        // of files
 )
 
-// flood is how a client takes all it can get.
+// flood describes a client that takes all it can get.
 type flood struct {
 	name        string
 	door        door
@@ -45,7 +45,7 @@ var floods = []flood{
 	{"1000 flooding, file", doorFairFile, 1000, 0},
 }
 
-// fairness puts each flood on a contender, and asks it politely beside that.
+// fairness puts each flood on a contender, while a polite client makes requests.
 func fairness(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error) {
 	binary, err := floodBinary(ctx, filepath.Dir(b.script))
 	if err != nil {

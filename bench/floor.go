@@ -13,7 +13,7 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// The floor is what a server can't be below: it parses nothing and writes one answer.
+// The floor is a lower bound for servers: it parses nothing and writes one answer.
 //
 //go:embed floor/*.c floor/*.h
 var floorSources embed.FS

@@ -98,14 +98,14 @@ func (g goal) text() string {
 	return text + " × the best of " + strings.Join(g.rivals, ", ")
 }
 
-// verdict is what became of a goal.
+// verdict is the result for a goal.
 type verdict struct {
 	measured rig.Spread
 	to       string // the rival that it is a ratio to, if it is one
 	holds    string
 }
 
-// judge looks a goal's figure up in what was measured.
+// judge compares a goal with what was measured.
 func (g goal) judge(r *report) verdict {
 	one := r.result(g.load)
 	if one == nil {
@@ -124,7 +124,7 @@ func (g goal) judge(r *report) verdict {
 	return verdict{measured: s, to: to, holds: g.holds(s)}
 }
 
-// holds goes by the median; where the bound is within the range, it is noise that decides.
+// holds goes by the median; if the bound is within the range the difference is noise.
 func (g goal) holds(s rig.Spread) string {
 	within := func(v float64) bool { return v <= g.bound }
 	best, worst := s.Min, s.Max

@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// connections are those of a load that has no number of its own.
+// connections is how many a load has that doesn't set a number.
 const connections = 64
 
-// load is one kind of traffic, and what is read of it.
+// load is one kind of traffic, and what is measured of it.
 type load struct {
 	name, title string
 	doors       []door // whoever has one of them takes part
 	reloads     bool   // …and can reload
 	// once puts the load on a contender for a time. What it reads is one round.
 	once func(ctx context.Context, b *bench, c *contender, d time.Duration) ([]reading, error)
-	// prepare, if there is one, is called once before the rounds, with the servers started. It makes do with who can.
+	// prepare, if there is one, is called once before the rounds, with the servers started. It leaves out servers
+	// that fail.
 	prepare func(ctx context.Context, b *bench, r *result) error
-	// finish, if there is one, adds figures that are made of others.
+	// finish, if there is one, adds figures that are computed from others.
 	finish func(*result)
 	cold   bool // no round to warm up
 	apart  bool // only where it is named
@@ -62,7 +63,7 @@ var loads = []load{
 	{name: "models", title: "Small requests to two processes and to two threads", doors: []door{doorModels}, once: models, cold: true, times: 2},
 }
 
-// reloadLoad is one under which all who can are reloaded, one a second.
+// reloadLoad is a load during which all contenders that can do so reload once a second.
 func reloadLoad(name, under string, f flow) load {
 	return load{
 		name: name, title: "Reloads, one a second, under " + under + " at half of saturation", doors: []door{f.door}, reloads: true,
@@ -78,7 +79,8 @@ func names() []string {
 	return all
 }
 
-// choose returns the loads whose names are in a list, or all that aren't apart.
+// choose returns the loads whose names are in a list, or, if it is empty, all that aren't
+// apart.
 func choose(list string) ([]load, error) {
 	if list == "" {
 		return slices.DeleteFunc(slices.Clone(loads), func(l load) bool { return l.apart }), nil
@@ -94,7 +96,7 @@ func choose(list string) ([]load, error) {
 	return chosen, nil
 }
 
-// takers are the contenders that take part.
+// takers returns the contenders that take part.
 func (l load) takers(all []*contender) []*contender {
 	return slices.DeleteFunc(slices.Clone(all), func(c *contender) bool {
 		// The direct way is there to be subtracted, which is done with latencies only.
@@ -108,7 +110,7 @@ func (l load) takers(all []*contender) []*contender {
 	})
 }
 
-// estimate is about how long a load takes.
+// estimate returns about how long a load takes.
 func (l load) estimate(o options, contenders int) time.Duration {
 	one := time.Duration(l.times)*o.duration + l.extra + 300*time.Millisecond // with what it takes to begin and end
 	all := time.Duration(o.rounds) * one

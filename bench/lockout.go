@@ -9,8 +9,8 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// Lockout is what a polite client gets where others use up the descriptors: they make one request on a kept connection,
-// and then hold it and say nothing. Their number is above what all of a server's processes may have open together. Each
+// Lockout is what a polite client gets while others use up the descriptors: they make one request on a kept connection,
+// and then keep it open in silence. Their number is above what all of a server's processes may have open together. Each
 // server's timeout for such connections is longer than a round, so what ends them meanwhile is that there is no room.
 
 const (

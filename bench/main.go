@@ -65,7 +65,7 @@ func main() {
 	}
 }
 
-// check tells what can't be meant.
+// check returns an error for options that make no sense.
 func (o options) check() error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("%q is no flag, and what comes after it would not be read", flag.Arg(0))

@@ -12,7 +12,7 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// measure runs the chosen loads, and writes after each what there is by then.
+// measure runs the chosen loads, and writes all results so far after each.
 func measure(ctx context.Context, o options) (*report, error) {
 	chosen, err := choose(o.only)
 	if err != nil {
@@ -51,7 +51,7 @@ func measure(ctx context.Context, o options) (*report, error) {
 	return r, b.measureAll(ctx, chosen, r)
 }
 
-// rivals are the packages of those that are measured besides ours, and of what puts the loads on them.
+// rivals are the packages of the other contenders and of the load generators.
 var rivals = []rig.Package{
 	rig.NginxPackage, rig.NginxStreamPackage, rig.HAProxyPackage, rig.IperfPackage,
 	{Name: "h2o", Brings: "h2o"},
@@ -59,7 +59,7 @@ var rivals = []rig.Package{
 	{Name: "libc6-dev", Brings: "/usr/include/stdio.h"},
 }
 
-// equip gets what this process needs of the machine: descriptors, wrk, and further packages where they can be had.
+// equip gets what this process needs: descriptors, wrk, and further packages if they are available.
 func equip(ctx context.Context, descriptors uint64, packages ...rig.Package) error {
 	if n := rig.RaiseLimit(); n < descriptors {
 		return fmt.Errorf("the connections need a descriptor limit of %d, and it is %d: raise `ulimit -Hn`", descriptors, n)

@@ -35,7 +35,7 @@ func (f flow) at(rate float64) loadgen.Config {
 	return c
 }
 
-// shown is what a load has to say.
+// shown is the result of a load.
 type shown struct {
 	loadgen.Result
 	// At the window's start and end, when answers may be outstanding.
@@ -145,7 +145,7 @@ func latency(f flow) func(context.Context, *bench, *contender, time.Duration) ([
 	}
 }
 
-// added tells what latencies are above those of the direct way in the same round.
+// added computes how much latencies are above those without a proxy in the same round.
 func added(r *result) {
 	for _, name := range []string{"p50", "p99", "p99.9"} {
 		f := r.figure(name)

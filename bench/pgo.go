@@ -14,12 +14,12 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// hot are the loads that the server is to be optimized for. Each counts by the CPU time that it takes.
+// hot are the loads for which the server is optimized. Each counts with the CPU time that it takes.
 const hot = "kept,pipelined,churn,static,proxied,tcp"
 
-// optimize writes the profile that the server is built with: it has a build without one serve the hot loads, takes a CPU
-// profile of each worker meanwhile, and merges them. `go build` then inlines what they show to be hot. One that is
-// out of date does no harm and helps less.
+// optimize writes the profile with which the server is built: a build without a profile serves the hot loads, while a
+// CPU profile of each worker is taken; these are merged. `go build` then inlines what is hot. An outdated profile does
+// no harm, but helps less.
 func optimize(ctx context.Context, o options) error {
 	chosen, err := choose(hot)
 	if err != nil {
@@ -36,7 +36,7 @@ func optimize(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	// What is hot must not be what an earlier profile made hot, or hid by inlining it.
+	// An earlier profile must not influence what is hot, for example by inlining.
 	o.server = filepath.Join(dir, "plain")
 	if err := rig.Build(ctx, o.server, "", "reuseportd/cmd/reuseportd", "-pgo=off"); err != nil {
 		return fmt.Errorf("build reuseportd: %w", err)

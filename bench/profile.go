@@ -68,8 +68,8 @@ func sampled(ps []*profile.Profile) (sum time.Duration) {
 	return sum
 }
 
-// kernelShare: that a call of the kernel takes long says nothing of what inlining its callers
-// saves, only that they are called. It would hide the parsing, so a part of it counts.
+// kernelShare divides the time in the kernel: it doesn't show what inlining the callers would
+// save, and would hide the parsing.
 const kernelShare = 10
 
 func inKernel(s *profile.Sample) bool {

@@ -20,7 +20,7 @@ func (f *figure) ratios(of, to string) []float64 {
 	return all
 }
 
-// noisy tells whether the rounds disagree on who is better.
+// noisy reports whether the rounds disagree on who is better.
 func noisy(ratio rig.Spread) bool { return ratio.Min < 1 && ratio.Max > 1 }
 
 // ratioText is a ratio with its range, and with ≈ if that is within noise.
@@ -42,7 +42,7 @@ func spreadText(s rig.Spread) string {
 	return fmt.Sprint(s)
 }
 
-// best is the one of some contenders with the lowest median, "" if none has values.
+// best returns the contender with the lowest median among names, "" if none has values.
 func (f *figure) best(names []string) string {
 	var who string
 	var lowest float64

@@ -29,8 +29,8 @@ func reloading(f flow) func(context.Context, *bench, *contender, time.Duration) 
 	}
 }
 
-// reloadEachSecond reloads by a signal, which doesn't tell whether it was heard: each must bring a process that was not
-// there.
+// reloadEachSecond reloads by a signal. A signal gives no answer, so after each there must be a process that wasn't
+// there before.
 func (c *contender) reloadEachSecond(ctx context.Context) error {
 	known := pids(c.Processes())
 	for range reloads {
@@ -50,7 +50,7 @@ func (c *contender) reloadEachSecond(ctx context.Context) error {
 	return nil
 }
 
-// hangUp is a reload of servers whose master takes SIGHUP for it.
+// hangUp reloads servers whose master reloads on SIGHUP.
 func hangUp(master func() (int, error)) func(context.Context) error {
 	return func(context.Context) error {
 		pid, err := master()

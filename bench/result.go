@@ -18,7 +18,7 @@ type figure struct {
 	Values map[string][]float64 `json:"values"`
 }
 
-// result is what a load has shown.
+// result is the result of a load.
 type result struct {
 	Load       string            `json:"load"`
 	Title      string            `json:"title"`

@@ -61,7 +61,7 @@ func reuseportd(l loops) func(context.Context, place) (*contender, error) {
 	}
 }
 
-// encrypting is apart, for builds that -beside names may have no TLS.
+// encrypting is a contender of its own, since builds that -beside names may not have TLS.
 func encrypting(ctx context.Context, p place) (*contender, error) {
 	r, err := rig.NewReuseportd(ctx, p.dir, p.binary)
 	if err != nil {

@@ -21,8 +21,9 @@ type bench struct {
 	rate   float64 // of the paced load that runs
 }
 
-// measure puts one load on all who take part, round after round, and nobody is always first: what the machine does
-// meets all of them. Who fails is left out from there on. It returns an error only when ctx ends.
+// measure puts one load on all contenders that take part, round after round, and none is always first, so that a
+// change of the machine affects all. One that fails is left out from then on. It returns an error only if ctx
+// ends.
 func (b *bench) measure(ctx context.Context, l load) (*result, error) {
 	takers := l.takers(b.all)
 	r := newResult(l, b.o, takers)

@@ -9,7 +9,7 @@ import (
 	"reuseportd/internal/rig"
 )
 
-// growing are the numbers of connections of the scaling load.
+// growing are the numbers of connections in the scaling load.
 var growing = []int{100, 1000, 8000}
 
 // scaling is requests on kept connections without a pause. What it costs to open them is not in it, which is why this

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// files are what the static load asks for, with their sizes.
+// files are the files that the static load requests, with their sizes.
 var files = []struct {
 	name, size string
 	bytes      int

@@ -492,8 +492,8 @@ func lockHolder(s *harness.Server) (pid int) {
 	return pid
 }
 
-// connects tells whether a master holds a socket with no name of its own beside
-// the control socket: a channel.
+// connects reports whether a master holds a socket with no name of its own beside the
+// control socket: a channel.
 func connects(pid int) bool {
 	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	n := 0

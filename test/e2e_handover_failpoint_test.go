@@ -96,8 +96,8 @@ func beginHandover(t *testing.T, change, point string) *held {
 	return h
 }
 
-// prove uses a connection, whose service is told by its number, and tells whether
-// it is as it should be.
+// prove uses a connection, whose service is told by its number, and reports whether it is
+// as it should be.
 func (c *client) prove(i int) error {
 	c.soon()
 	text, want := get, "HTTP/1.1 200 OK\r\n"

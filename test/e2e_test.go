@@ -217,7 +217,7 @@ func body(address string) string {
 	return string(text)
 }
 
-// refused tells whether nobody listens at address.
+// refused reports whether nobody listens at address.
 func refused(address string) bool {
 	c, err := net.DialTimeout("tcp", address, time.Second)
 	if err == nil {

@@ -106,7 +106,7 @@ func readHead(b []byte) head {
 	}
 }
 
-// endsConnection tells whether a header line makes its request the last one.
+// endsConnection reports whether a header line makes its request the last one.
 func endsConnection(line []byte) bool {
 	name, value, _ := bytes.Cut(line, []byte{':'})
 	switch len(name) {

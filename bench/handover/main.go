@@ -1,4 +1,4 @@
-// Command handover measures what a binary upgrade costs those who are connected:
+// Command handover measures what a binary upgrade costs connected clients:
 //
 //	go run ./bench/handover
 //

@@ -164,7 +164,7 @@ func fit(xs, ys []float64) (base, slope, r2 float64) {
 	return my - slope*mx, slope, xy * xy / (xx * yy)
 }
 
-// agreement holds the server's account of the end against what was watched.
+// agreement compares the server's account of the end with what was watched.
 func (r *report) agreement() string {
 	told, off := false, 0.0
 	for _, g := range r.Groups {

@@ -16,7 +16,7 @@ type bench struct {
 	exact  bool // the server tells when the old generation is gone
 }
 
-// round is what one upgrade came to.
+// round is the result of one upgrade.
 type round struct {
 	Connections int     `json:"connections"` // idle ones
 	Lost        int     `json:"lost"`        // of them

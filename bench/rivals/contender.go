@@ -105,7 +105,7 @@ func (c *contender) signal(ctx context.Context, sig syscall.Signal) error {
 
 var errLate = errors.New("it took more than five seconds")
 
-// await looks every few milliseconds whether something has come true.
+// await checks every few milliseconds whether a condition holds.
 func (c *contender) await(ctx context.Context, holds func() bool) error {
 	for end := time.Now().Add(5 * time.Second); !holds(); {
 		if time.Now().After(end) {
@@ -118,7 +118,7 @@ func (c *contender) await(ctx context.Context, holds func() bool) error {
 	return nil
 }
 
-// anew does what starts a generation and waits until one of its workers lives.
+// anew starts a new generation by do, and waits until one of its workers lives.
 func (c *contender) anew(ctx context.Context, do func() error) error {
 	before := c.workers()
 	if err := do(); err != nil {

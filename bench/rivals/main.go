@@ -1,5 +1,5 @@
-// Command rivals does to nginx, HAProxy and reuseportd what a day of operation
-// does to a server, and counts what its clients see of it:
+// Command rivals puts nginx, HAProxy and reuseportd through the events of a day of
+// operation, and counts what clients notice:
 //
 //	go run ./bench/rivals
 //
@@ -88,7 +88,7 @@ func run(ctx context.Context, server, only string) error {
 	return failed
 }
 
-// meet puts one event to a fresh server.
+// meet runs one event on a fresh server.
 func meet(ctx context.Context, c *contender, e event) (string, error) {
 	if err := c.configure(startWorkers); err != nil {
 		return "", err
@@ -97,7 +97,7 @@ func meet(ctx context.Context, c *contender, e event) (string, error) {
 		return "", err
 	}
 	defer c.Stop()
-	// A master that can be connected to need not have all workers.
+	// A master that accepts connections need not have all workers yet.
 	if err := c.await(ctx, func() bool { return len(c.workers()) == c.processes }); err != nil {
 		return "", fmt.Errorf("start its workers: %w", err)
 	}

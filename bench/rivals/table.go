@@ -38,7 +38,7 @@ func (t *table) print(w io.Writer) {
 		"Closed: a connection that an answer with `Connection: close` ended; no request was lost by it.\n")
 }
 
-// outcome says what became of a load.
+// outcome returns the result of a load in words.
 func outcome(t rig.Tally) string {
 	text := fmt.Sprintf("%d of %d lost", t.Lost, t.Answered+t.Lost)
 	for _, more := range []struct {

@@ -1,5 +1,5 @@
-// Command slow has slowhttptest hold thousands of connections of reuseportd and of nginx, in each of
-// its four modes, and tells what a polite client gets meanwhile:
+// Command slow makes slowhttptest hold thousands of connections of reuseportd and of nginx, in each
+// of its four modes, and measures what a polite client gets meanwhile:
 //
 //	go run ./bench/slow
 //
@@ -127,12 +127,12 @@ type result struct {
 	starved int // connections that the kernel has reset for want of memory
 }
 
-// available reports whether nobody who asked missed an answer.
+// available reports whether no client has missed an answer.
 func (r result) available() bool {
 	return r.held.away == 0 && r.probed.failed == 0 && r.probed.asked > 0
 }
 
-// meet puts one mode to a fresh server.
+// meet runs one mode against a fresh server.
 func meet(ctx context.Context, c *contender, m mode, o options, dir string) (r result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.duration+overhead)
 	defer cancel()

@@ -22,8 +22,8 @@ type mode struct {
 	probe string // that polite clients ask for: of the same kind
 }
 
-// What they say goes on for as long as a mode lasts, below what a server's timeouts between two pieces
-// notice.
+// The options make each mode last all the time, with pieces so frequent that a server's timeout
+// between two pieces doesn't fire.
 var modes = []mode{
 	{"slow headers", []string{"-H", "-i", "5"}, "/static/page", "/static/page"},
 	{"slow body", []string{"-B", "-i", "5", "-s", "8192"}, "/form", "/form"},

@@ -25,7 +25,7 @@ const inside = "PROVE_SLOW_INSIDE"
 const mtu = 1500
 
 // enter runs this program once more in a network of its own, and reports whether it did. Only root can;
-// others stay on the machine's loopback.
+// other users stay on the machine's loopback.
 func enter(ctx context.Context) (bool, error) {
 	switch {
 	case os.Getenv(inside) != "":

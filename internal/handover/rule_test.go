@@ -45,7 +45,7 @@ func (w *world) moves() (steps []func()) {
 	return steps
 }
 
-// busy tells whether the worker has made connections and not begun with them.
+// busy reports whether the worker has made connections and not begun with them.
 func (n *node) busy() bool {
 	return slices.ContainsFunc(n.wards, func(l *link) bool { return l.taking != nil })
 }

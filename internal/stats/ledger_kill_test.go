@@ -9,9 +9,8 @@ import (
 
 type killed struct{}
 
-// kill does what a master does, and kills it right after the store k, counting
-// from 1. It tells whether the master died, and in which state the next one
-// finds the ledger.
+// kill does what a master does, and kills it right after the store k, counting from 1. It
+// reports whether the master died, and in which state the next one finds the ledger.
 func kill(t *testing.T, l *Ledger, k int, do func(*Ledger)) (next *Ledger, died bool) {
 	t.Helper()
 	l.stored = func() {

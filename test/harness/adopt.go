@@ -53,7 +53,7 @@ func (s *Server) First() *Master { return &Master{s: s, pid: s.FirstPID()} }
 // PID is the master's.
 func (m *Master) PID() int { return m.pid }
 
-// Exited tells whether it has ended.
+// Exited reports whether it has ended.
 func (m *Master) Exited() bool { return Gone(m.pid) }
 
 // WaitExit waits for its end and returns its exit status, -1 for a signal.
@@ -161,7 +161,7 @@ func (s *Server) WatchTotals() (stop func() int) {
 	})
 }
 
-// less tells whether any total of a is less than that of b.
+// less reports whether any total of a is less than that of b.
 func less(a, b control.Totals) bool {
 	return a.Accepted < b.Accepted || a.Requests < b.Requests || a.BytesIn < b.BytesIn || a.BytesOut < b.BytesOut ||
 		a.HandedOver < b.HandedOver || a.TakenOver < b.TakenOver || a.Finished < b.Finished || a.Cut < b.Cut ||

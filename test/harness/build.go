@@ -46,8 +46,8 @@ func goBuild(version string) (string, error) {
 		return "", err
 	}
 	out := filepath.Join(scratch, "reuseportd-"+version)
-	// With the profile every package, the standard library's too, would be compiled once more for
-	// this alone, which is a minute; what it changes is speed.
+	// With the profile every package, including the standard library, would be compiled again for
+	// this binary alone, which takes a minute; it affects only speed.
 	args := []string{"build", "-pgo=off", "-tags", "failpoint", "-ldflags", "-X main.version=" + version, "-o", out}
 	if Raced {
 		args = append(args, "-race")
@@ -85,7 +85,7 @@ func seeSources() error {
 // Variant is a replacement of the server's binary that can't take over.
 type Variant string
 
-// The variants. Each is a script, but for NotExecutable and Missing.
+// The variants. Each is a script, except NotExecutable and Missing.
 const (
 	Exits         Variant = "exits"          // at once, with status 3
 	Crashes       Variant = "crashes"        // by a signal
@@ -103,7 +103,7 @@ var scripts = map[Variant]string{
 	Garbage:       "\x00\x01\x02 no program",
 }
 
-// Replace puts v in the place of the server's binary.
+// Replace replaces the server's binary by v.
 func (s *Server) Replace(v Variant) {
 	s.t.Helper()
 	if v == Missing {
@@ -117,11 +117,11 @@ func (s *Server) Replace(v Variant) {
 	s.replace([]byte(scripts[v]), mode)
 }
 
-// Install puts a binary of Build or BuildVersion in the place of the server's,
-// as a package manager does: by a rename.
+// Install replaces the server's binary by one of Build or BuildVersion as a package
+// manager does: by a rename.
 func (s *Server) Install(path string) {
 	s.t.Helper()
-	// A link will do: nobody writes into a binary, all replace it.
+	// A link is enough, since binaries are replaced and never written to.
 	next := s.Binary + ".next"
 	s.must(os.Link(path, next))
 	s.must(os.Rename(next, s.Binary))

@@ -19,7 +19,7 @@ func (s *Server) Ask(command string) error {
 	return err
 }
 
-// ask sends one request to the master of the moment.
+// ask sends one request to the current master.
 func (s *Server) ask(command string) (control.Response, error) {
 	c, err := control.Dial(s.RuntimeDir, false)
 	if err != nil {
@@ -31,7 +31,7 @@ func (s *Server) ask(command string) (control.Response, error) {
 	return c.Do(ctx, control.Request{Command: command, Cause: "test"})
 }
 
-// TryStatus is Status without the certainty that a master answers.
+// TryStatus is like Status, but returns an error if no master answers.
 func (s *Server) TryStatus() (*control.Status, error) {
 	resp, err := s.ask("status")
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Server) WaitServing(generation uint64) *control.Status {
 	})
 }
 
-// WaitGeneration is WaitServing while earlier generations may drain yet.
+// WaitGeneration is like WaitServing, but earlier generations may still be draining.
 func (s *Server) WaitGeneration(generation uint64) *control.Status {
 	s.t.Helper()
 	return s.WaitStatus(fmt.Sprintf("generation %d to serve", generation), func(st *control.Status) bool {
@@ -131,7 +131,7 @@ func (s *Server) Workers() []int {
 	return pids
 }
 
-// PID is the master's of the moment.
+// PID returns the current master's PID.
 func (s *Server) PID() int {
 	s.t.Helper()
 	return s.Status().PID
@@ -160,13 +160,13 @@ func superseded(err error) bool {
 	return errors.As(err, &refused) && refused.Text == control.ErrSuperseded
 }
 
-// Reload reloads and wants it to succeed.
+// Reload reloads, and fails the test unless that succeeds.
 func (s *Server) Reload() *control.Receipt {
 	s.t.Helper()
 	return s.good(s.Change("reload"))
 }
 
-// Upgrade upgrades and wants it to succeed.
+// Upgrade upgrades, and fails the test unless that succeeds.
 func (s *Server) Upgrade() *control.Receipt {
 	s.t.Helper()
 	return s.good(s.Change("upgrade"))
@@ -180,9 +180,8 @@ func (s *Server) good(r *control.Receipt) *control.Receipt {
 	return r
 }
 
-// ChangeOver makes a change and waits until the generation before it is gone, with
-// every process. It returns the receipt, which tells by now what became of the
-// connections: none may have been cut.
+// ChangeOver makes a change and waits until the previous generation is gone with every
+// process. It returns the final receipt, and fails the test if a connection was cut.
 func (s *Server) ChangeOver(change string) *control.Receipt {
 	s.t.Helper()
 	old := s.Workers()
@@ -232,7 +231,7 @@ func (s *Server) cli(cmd *exec.Cmd) Result {
 	s.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// A copy of the pipes must not keep Wait from returning for ever.
+	// A process that has inherited the pipes must not make Wait hang.
 	cmd.WaitDelay = Within
 	s.must(cmd.Start())
 	managed.add(cmd.Process.Pid)

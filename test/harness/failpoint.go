@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// What an armed failpoint does to those who reach it.
+// What an armed failpoint does to a process that reaches it.
 const (
 	Pause = "pause" // until Disarm
 	Kill  = "kill"  // SIGKILL to itself
@@ -26,7 +26,7 @@ func (s *Server) Arm(name, action string) {
 	s.must(os.Rename(next, filepath.Join(s.failpoint, name)))
 }
 
-// Disarm lets go those who pause at name, and forgets who was there.
+// Disarm releases the processes that pause at name, and forgets its hits.
 func (s *Server) Disarm(name string) {
 	s.t.Helper()
 	hits, err := filepath.Glob(filepath.Join(s.failpoint, name+".hit.*"))
@@ -52,7 +52,7 @@ func (s *Server) WaitHit(name string) int {
 	return pid
 }
 
-// Hits are the PIDs of those who reached name since it was armed.
+// Hits returns the PIDs of the processes that have reached name since it was armed.
 func (s *Server) Hits(name string) []int {
 	paths, _ := filepath.Glob(filepath.Join(s.failpoint, name+".hit.*"))
 	var pids []int
@@ -64,7 +64,7 @@ func (s *Server) Hits(name string) []int {
 	return pids
 }
 
-// Tried arms name with what an attacker would do, `try WHAT`, and returns what came of it in the one
+// Tried arms name with `try WHAT`, what an attacker would do, and returns the outcome in the one
 // process that reach makes reach it.
 func (s *Server) Tried(name, what string, reach func()) string {
 	s.t.Helper()

@@ -1,9 +1,9 @@
 // Package harness runs the real server in tests, as real processes.
 //
-// It owns the binary under test, one directory and some ports for each server,
-// and every process that comes of it, upgraded masters and orphaned workers
-// included. When a test ends, nothing of it may be left; the harness says what
-// is, and only then ends it. It waits for conditions, never for a time.
+// It owns the binary under test, one directory and some ports for each server, and every
+// process that comes of it, upgraded masters and orphaned workers included. When a test
+// ends, nothing of it may be left; the harness says what is, and only then ends it. It
+// must never wait for a time, only for conditions.
 package harness
 
 import (

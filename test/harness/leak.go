@@ -28,7 +28,7 @@ func (s *Server) cleanup() {
 		_ = os.RemoveAll(s.Dir)
 		return
 	}
-	// Nobody may be held by a failpoint that the test forgot.
+	// No process may stay held by a failpoint that the test has left armed.
 	if entries, err := os.ReadDir(s.failpoint); err == nil {
 		for _, e := range entries {
 			_ = os.Remove(filepath.Join(s.failpoint, e.Name()))
@@ -130,7 +130,7 @@ func (s *Server) checkFiles() {
 	}
 }
 
-// explain prints what a person needs who looks for the reason of a failure.
+// explain prints what helps a person to find the reason of a failure.
 func (s *Server) explain() {
 	s.t.Logf("server in %s, processes %v", s.Dir, s.Processes())
 	if st, err := s.TryStatus(); err == nil {

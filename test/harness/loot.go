@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loot is what a process of the workers' user may get hold of: duplicates of a worker's descriptors, -1
-// where there are none. A test takes them as root, since workers can't be traced; what is done with
-// them needs no privilege.
+// Loot is what a process of the workers' user may get: duplicates of a worker's descriptors, -1 if
+// there is none. A test takes them as root, since workers can't be traced; what is done with them needs
+// no privilege.
 type Loot struct {
 	Rescue, Channel, Ledger, Board int
 	Shards                         map[string]int // by address; one of each, if it has several

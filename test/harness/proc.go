@@ -159,7 +159,7 @@ func (s *Server) WaitPID(pid int) int {
 	return ws.ExitStatus()
 }
 
-// Gone tells whether pid has ended.
+// Gone reports whether pid has ended.
 func Gone(pid int) bool {
 	reap()
 	p, err := ReadProcess(pid)

@@ -2,5 +2,5 @@
 
 package harness
 
-// Raced tells whether test and server are under the race detector.
+// Raced reports whether test and server are under the race detector.
 const Raced = true

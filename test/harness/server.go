@@ -15,8 +15,7 @@ import (
 // may be long.
 const Within = 20 * time.Second
 
-// Server is one running server: its master of the moment, its workers, and all
-// the files it was given.
+// Server is one running server: its current master, its workers, and all its files.
 type Server struct {
 	Dir        string // everything of this server is in it
 	RuntimeDir string

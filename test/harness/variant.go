@@ -15,8 +15,8 @@ import (
 // binary, and of no other.
 const CrashFile = "crash"
 
-// crashing is a source file that the server's own don't have: a worker that ends
-// by itself as soon as it is told to, as one does that meets its bug.
+// crashing is an additional source file, by which a worker crashes when a test tells it
+// to, as if it had met a bug.
 const crashing = `package worker
 
 import (

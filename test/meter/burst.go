@@ -86,7 +86,7 @@ func (m *Meter) connectAll(t *tally, family int, sa unix.Sockaddr, n int) []*raw
 	return withoutThoseOver(conns)
 }
 
-// withoutThoseOver closes those that are over and returns the rest.
+// withoutThoseOver closes the connections that are over, and returns the others.
 func withoutThoseOver(conns []*rawConn) []*rawConn {
 	return slices.DeleteFunc(conns, func(c *rawConn) bool {
 		if c.over {

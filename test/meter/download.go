@@ -43,7 +43,7 @@ func (m *Meter) download(ctx context.Context, t *tally, _ int) {
 	}
 }
 
-// fetch uses one connection up.
+// fetch uses one connection to its end.
 func (m *Meter) fetch(ctx context.Context, t *tally, c *conn) error {
 	for {
 		closed, err := m.fetchOnce(ctx, t, c)
@@ -123,7 +123,7 @@ func (m *Meter) comparePart(c *conn, body io.Reader, got []byte, at int64) error
 	return nil
 }
 
-// stillThere asks once more on a connection.
+// stillThere makes one more request on a connection.
 func (m *Meter) stillThere(t *tally, c *conn) error {
 	path := m.cfg.Paths[0]
 	a, err := c.exchange(m.request(path, false))

@@ -37,8 +37,8 @@ func (m *Meter) openIdle(ctx context.Context) {
 	}
 }
 
-// idle sees that the connections stay, and that nothing is said on them. At the
-// end it asks once more on each.
+// idle checks that the connections stay open, and that the server sends nothing on them.
+// At the end it makes one more request on each.
 func (m *Meter) idle(ctx context.Context, t *tally, _ int) {
 	if err := watch(ctx, t, m.silent); err != nil {
 		t.lost(nil, &fault{Pause, err}, len(m.silent))
@@ -81,7 +81,7 @@ func watch(ctx context.Context, t *tally, conns []*rawConn) error {
 	return nil
 }
 
-// broken is why a connection on which nothing should happen is readable.
+// broken returns why a connection on which nothing should happen is readable.
 func (c *rawConn) broken() error {
 	var b [1]byte
 	switch n, err := unix.Read(c.fd, b[:]); {

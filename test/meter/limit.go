@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// raiseLimit sees to it that the process may have n connections and some
-// descriptors more (setrlimit(2), RLIMIT_NOFILE).
+// raiseLimit makes sure that the process may have n connections and some descriptors more
+// (setrlimit(2), RLIMIT_NOFILE).
 func raiseLimit(n int) error {
 	const others = 500
 	need := uint64(n + others)

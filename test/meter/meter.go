@@ -73,9 +73,9 @@ type Config struct {
 	Seed uint64
 }
 
-// Bounds on what one Meter asks of its machine.
+// Bounds on the resources of one Meter.
 const (
-	maxClients     = 4000  // that need a goroutine or two
+	maxClients     = 4000  // clients that need a goroutine or two
 	maxDescriptors = 12000 // of all kinds together
 	maxRate        = 2000  // fresh, burst and idle connects a second, each
 )
@@ -124,7 +124,7 @@ func (c *Config) fill() error {
 	return c.bound()
 }
 
-// bound keeps within what may be asked of this machine.
+// bound limits c to what this machine can do.
 func (c *Config) bound() error {
 	n := c.Fresh + c.Kept + c.Halves + c.Pipeline + c.Stream + c.Burst + c.Download
 	if n > maxClients {

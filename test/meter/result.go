@@ -57,7 +57,7 @@ func (r *Result) Kind(k Kind) Summary {
 	return Summary{Kind: k}
 }
 
-// SlowestConnect is the slowest of all kinds.
+// SlowestConnect returns the slowest connect of all kinds.
 func (r *Result) SlowestConnect() time.Duration {
 	var d time.Duration
 	for _, s := range r.Kinds {
@@ -66,7 +66,7 @@ func (r *Result) SlowestConnect() time.Duration {
 	return d
 }
 
-// String is the report that Print writes, with up to ten losses.
+// String returns the report that Print writes, with up to ten losses.
 func (r *Result) String() string {
 	var b strings.Builder
 	r.Print(&b, 10)

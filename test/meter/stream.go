@@ -135,7 +135,7 @@ func readStream(t *tally, c net.Conn, seq io.Reader, chunks <-chan chunk) error 
 	return nil
 }
 
-// firstDifference is -1 if there is none.
+// firstDifference returns the index of the first difference, -1 if there is none.
 func firstDifference(a, b []byte) int {
 	if bytes.Equal(a, b) {
 		return -1

@@ -24,7 +24,7 @@ type Flow struct {
 
 const page = 16 << 10
 
-// NewFlow has so many steps; gate nil never stops it.
+// NewFlow returns a flow with a number of steps. If gate is nil it never stops.
 func NewFlow(ctx context.Context, size int64, steps int, gate *Gate) *Flow {
 	f := &Flow{ctx: ctx, gate: gate, size: size, steps: steps, page: make([]byte, page)}
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(f.page) // never fails

@@ -15,7 +15,7 @@ import (
 	"reuseportd/test/harness"
 )
 
-// Ill is a TCP server that does to each connection what no good server does.
+// Ill is a TCP server that mistreats each connection, as treat does.
 type Ill struct {
 	Accepted, Open atomic.Int64
 	listener       *net.TCPListener
@@ -112,7 +112,7 @@ func BlackHole(t testing.TB) string {
 	return ""
 }
 
-// Nobody is an address at which nobody listens.
+// Nobody returns an address at which nobody listens.
 func Nobody(t testing.TB) string { return harness.Local(t) }
 
 // What servers do with a connection.
@@ -144,7 +144,7 @@ func resets(text string) func(*net.TCPConn) {
 	}
 }
 
-// then writes a text, and says and reads no more until the other end has gone.
+// then writes a text, and writes and reads no more until the other end is closed.
 func then(text string) func(*net.TCPConn) {
 	return func(c *net.TCPConn) {
 		_, _ = c.Write([]byte(text))

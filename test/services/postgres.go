@@ -84,8 +84,8 @@ func (p *Postgres) Address() string { return fmt.Sprintf("127.0.0.1:%d", p.Port)
 // Tool is the path of one of PostgreSQL's programs.
 func (p *Postgres) Tool(name string) string { return filepath.Join(p.bin, name) }
 
-// SQL runs statements straight at the server, and returns the rows as psql writes
-// them: a line each, columns with a bar between.
+// SQL runs statements directly on the server, and returns the rows as psql writes them:
+// one line each, with a bar between columns.
 func (p *Postgres) SQL(statements string) string {
 	p.t.Helper()
 	const end = "that is all"

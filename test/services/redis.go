@@ -94,7 +94,7 @@ func (r *RedisClient) Answer() string {
 	return text
 }
 
-// value reads one, see "Redis serialization protocol specification".
+// value reads one value, see "Redis serialization protocol specification".
 func (r *RedisClient) value() (string, error) {
 	line, err := r.r.ReadString('\n')
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"reuseportd/test/harness"
 )
 
-// Talk is a client program that the test talks with, line by line.
+// Talk is a client program with which the test communicates line by line.
 type Talk struct {
 	t      testing.TB
 	name   string
@@ -68,7 +68,7 @@ func (k *Talk) Send(format string, args ...any) {
 	}
 }
 
-// Want wants the next lines to be these.
+// Want fails the test unless the next lines are these.
 func (k *Talk) Want(lines ...string) {
 	k.t.Helper()
 	for _, want := range lines {
@@ -93,8 +93,8 @@ func (k *Talk) Line() string {
 	return ""
 }
 
-// Close ends what is said to the client, and wants it to end well, with nothing more
-// to say.
+// Close closes the client's input, and fails the test unless the client exits with status
+// 0 and no more output.
 func (k *Talk) Close() {
 	k.t.Helper()
 	_ = k.in.Close() // it may have ended
@@ -106,7 +106,7 @@ func (k *Talk) Close() {
 	}
 }
 
-// end waits for the end and says what was wrong, "" if nothing.
+// end waits for the client's end, and returns what was wrong, "" if nothing.
 func (k *Talk) end() string {
 	k.over = true
 	err := <-k.ended
@@ -157,7 +157,7 @@ func startJob(t testing.TB, in io.Reader, out io.Writer, name string, args ...st
 	return j
 }
 
-// WantRunning wants it not to have ended.
+// WantRunning fails the test if the job has ended.
 func (j *Job) WantRunning() {
 	j.t.Helper()
 	select {
@@ -167,7 +167,8 @@ func (j *Job) WantRunning() {
 	}
 }
 
-// Wait waits for its end, wants that to be a good one, and returns what it wrote.
+// Wait waits for the job's end, fails the test unless its status is 0, and returns its
+// output.
 func (j *Job) Wait() string {
 	j.t.Helper()
 	select {

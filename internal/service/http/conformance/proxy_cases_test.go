@@ -192,7 +192,7 @@ func FuzzProxyResponses(f *testing.F) {
 	})
 }
 
-// final reads interim responses and the final one, and tells whether that is whole.
+// final reads interim responses and the final one, and reports whether that is whole.
 func final(raw []byte) (all string, whole bool) {
 	r := bufio.NewReader(bytes.NewReader(raw))
 	for {

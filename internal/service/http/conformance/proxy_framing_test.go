@@ -128,8 +128,8 @@ func TestProxyResponses(t *testing.T) {
 
 const fine = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 
-// answers reads answers to a method and then GET, as "status body|status body", and tells whether they
-// are whole.
+// answers reads answers to a method and then GET, as "status body|status body", and reports whether
+// they are whole.
 func answers(raw, method string) (all string, whole bool) {
 	r := newReader(raw)
 	for r.Buffered() > 0 || peeks(r) {
