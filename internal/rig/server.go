@@ -34,7 +34,8 @@ type Server struct {
 
 // Launch starts the server without waiting for it. It gets a process group of its own,
 // since an interrupt at the terminal is for this process, which ends the servers. If this
-// process is killed, the kernel ends the server.
+// process is killed, the kernel ends the server, and so does a guard: a server that changes its identity, even for a moment,
+// loses the kernel's signal.
 func (s *Server) Launch() error {
 	log, err := os.OpenFile(s.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -50,13 +51,37 @@ func (s *Server) Launch() error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
+		if err != nil {
+			started <- err
+			return
 		}
+		dismiss := guard(cmd.Process.Pid, s.Quit)
+		started <- nil
+		err = cmd.Wait()
+		dismiss()
+		ended <- err
 	}()
 	s.ended = ended
 	return <-started
+}
+
+// guard has a shell wait for this process's end, by the end of a pipe, and then signal a process. dismiss ends it.
+func guard(pid int, sig syscall.Signal) (dismiss func()) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return func() {}
+	}
+	defer r.Close()
+	sh := exec.Command("/bin/sh", "-c", `read _; kill -"$1" "$0"`, strconv.Itoa(pid), strconv.Itoa(int(sig)))
+	sh.Stdin, sh.SysProcAttr = r, &syscall.SysProcAttr{Setpgid: true}
+	if sh.Start() != nil {
+		return func() { _ = w.Close() }
+	}
+	return func() {
+		_ = sh.Process.Kill() // before it reads the end
+		_ = w.Close()
+		_ = sh.Wait() // killed
+	}
 }
 
 // command returns what Launch starts. A limit is set by a shell that then executes the server, so that it applies from
