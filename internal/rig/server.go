@@ -30,6 +30,7 @@ type Server struct {
 	Log    string         // path of what it prints
 
 	ended chan error
+	alone chan struct{} // closed when the guard of Launch is gone
 }
 
 // Launch starts the server without waiting for it. It gets a process group of its own,
@@ -45,11 +46,12 @@ func (s *Server) Launch() error {
 	cmd := s.command()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: s.Quit}
-	started, ended := make(chan error, 1), make(chan error, 1)
+	started, ended, alone := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		// Pdeathsig is sent when the thread that started the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		defer close(alone)
 		err := cmd.Start()
 		if err != nil {
 			started <- err
@@ -61,7 +63,7 @@ func (s *Server) Launch() error {
 		dismiss()
 		ended <- err
 	}()
-	s.ended = ended
+	s.ended, s.alone = ended, alone
 	return <-started
 }
 
@@ -156,5 +158,8 @@ func (s *Server) Stop() {
 			}
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+	if s.alone != nil {
+		<-s.alone
 	}
 }
