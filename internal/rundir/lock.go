@@ -114,7 +114,7 @@ func (l *Lock) Renew() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = l.Forget()
+	err = l.Detach()
 	l.fd = fresh.fd
 	return true, err
 }
@@ -211,9 +211,9 @@ func (l *Lock) WritePID() error {
 // owning it.
 func (l *Lock) FD() int { return l.fd }
 
-// Forget closes the descriptor and leaves the lock to its other holders, when the next
+// Detach closes the descriptor and leaves the lock to its other holders, when the next
 // master has adopted it.
-func (l *Lock) Forget() error {
+func (l *Lock) Detach() error {
 	fd := l.fd
 	l.fd = -1
 	if fd < 0 {
@@ -232,7 +232,7 @@ func (l *Lock) Release() error {
 	if errors.Is(err, unix.ENOENT) {
 		err = nil
 	}
-	if err = errors.Join(err, l.Forget()); err != nil {
+	if err = errors.Join(err, l.Detach()); err != nil {
 		return fmt.Errorf("runtime directory %s: release lock: %w", l.dir.path, err)
 	}
 	return nil

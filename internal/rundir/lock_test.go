@@ -127,7 +127,7 @@ func TestLockIsPassedOn(t *testing.T) {
 	if line != "held" {
 		t.Fatal(line)
 	}
-	must(t, l.Forget())
+	must(t, l.Detach())
 	_, err := open(t, dir).Lock()
 	if !errors.Is(err, ErrLocked) || strings.Contains(err.Error(), fmt.Sprintf("PID %d ", os.Getpid())) {
 		t.Errorf("got %v, want it locked by the other", err)

@@ -24,7 +24,7 @@ func adopted(t *testing.T, g *Group) *Group {
 	next, err := Adopt(g.Key(), dups(t, g))
 	must(t, err)
 	t.Cleanup(func() { must(t, next.Remove()) })
-	must(t, g.Forget())
+	must(t, g.Detach())
 	must(t, next.check())
 	return next
 }

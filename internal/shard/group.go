@@ -125,9 +125,9 @@ func (g *Group) FD(i int) int { return g.shards[i] }
 // FDs returns all descriptors in slot order, for passing them to the next master.
 func (g *Group) FDs() []int { return append([]int(nil), g.shards...) }
 
-// Forget closes the descriptors and leaves the sockets to their other holders, when the
+// Detach closes the descriptors and leaves the sockets to their other holders, when the
 // next master has custody. No path is unlinked and no connection ends.
-func (g *Group) Forget() error {
+func (g *Group) Detach() error {
 	var errs []error
 	for _, fd := range g.shards {
 		errs = append(errs, unix.Close(fd))

@@ -52,7 +52,7 @@ func TestStaleUnixSocketIsReplaced(t *testing.T) {
 	must(t, err)
 	must(t, dead.Bind(1))
 	must(t, dead.Listen())
-	must(t, dead.Forget()) // as a killed process would
+	must(t, dead.Detach()) // as a killed process would
 	g := listening(t, l, 1)
 	dial(t, g)
 	accept(t, g, 0)

@@ -106,7 +106,7 @@ func (co *coordinator) restoreDir(made *[]string) error {
 		_ = fresh.Close()
 		return err
 	}
-	_ = co.lock.Forget()
+	_ = co.lock.Detach()
 	_ = co.dir.Close()
 	co.dir, co.lock = fresh, lock
 	*made = append(*made, "the directory", "lock")
