@@ -330,7 +330,6 @@ func TestTLSRefusals(t *testing.T) {
 		t.Error("CBC is spoken")
 	}
 
-	c := k.client("web", 0)
 	for host, want := range map[string]int{
 		"a.example": 200, "other.example": 200, // which has no certificate but the first
 		"c.example": 421, "c.example:443": 421,
@@ -367,9 +366,9 @@ func TestTLSRefusals(t *testing.T) {
 	own, err = tls.X509KeyPair(chain, key)
 	must(t, err)
 	conf.Certificates = []tls.Certificate{own}
-	c, err = k.dial("echo", conf)
+	unknown, err := k.dial("echo", conf)
 	if err == nil {
-		_, err = c.r.ReadByte()
+		_, err = unknown.r.ReadByte()
 	}
 	if err == nil {
 		t.Error("a stranger is let in")
