@@ -45,8 +45,17 @@ func Serve(ctx context.Context, l *net.UnixListener, h Handler) error {
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.Close(); s.places.close() })
-	defer stop()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		l.Close()
+		s.places.close()
+	})
+	defer func() {
+		if !stop() {
+			<-closed // a second Close doesn't wait for the first one
+		}
+	}()
 
 	err := s.accept(ctx, l)
 	if errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
