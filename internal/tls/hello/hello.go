@@ -107,9 +107,10 @@ func message(in []byte) ([]byte, error) {
 
 // record returns the payload of the first record of in. in must not be empty.
 func record(in []byte) ([]byte, error) {
-	// What isn't TLS is noticed at its first bytes, without waiting for a whole header.
+	// What isn't TLS is noticed at its first bytes, without waiting for a whole header. The version is to be ignored
+	// (RFC 8446 section 5.1), but for what can be none, as in crypto/tls.
 	switch {
-	case len(in) > 0 && in[0] != typeHandshake, len(in) > 1 && in[1] != 3:
+	case len(in) > 0 && in[0] != typeHandshake, len(in) > 1 && in[1] >= 0x10:
 		return nil, ErrNotTLS
 	case len(in) < recordHeader:
 		return nil, ErrMore

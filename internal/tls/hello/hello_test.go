@@ -83,7 +83,7 @@ func TestParseRefuses(t *testing.T) {
 		"HTTP":                        {[]byte("GET / HTTP/1.1\r\n"), ErrNotTLS},
 		"one byte of SSH":             {[]byte("S"), ErrNotTLS},
 		"SSLv2":                       {[]byte{0x80, 0x2e, 1, 3, 1}, ErrNotTLS},
-		"another major version":       {[]byte{22, 2}, ErrNotTLS},
+		"a version that can be none":  {[]byte{22, 0x10}, ErrNotTLS},
 		"an alert":                    {[]byte{21, 3, 1, 0, 2, 2, 70}, ErrNotTLS},
 		"an empty record":             {[]byte{22, 3, 1, 0, 0}, ErrMalformed},
 		"a record that is too long":   {[]byte{22, 3, 1, 0x40, 1}, ErrTooLong},
@@ -159,6 +159,9 @@ func FuzzParse(f *testing.F) {
 		in := said(f, c)
 		f.Add(in)
 		f.Add(records(in[recordHeader:], 100))
+		odd := records(in[recordHeader:], 100)
+		odd[1], odd[2], odd[recordHeader+101], odd[recordHeader+102] = 0, 0xf6, 2, 0xf6 // two versions that there are not
+		f.Add(odd)
 	}
 	f.Add(hello(extension(0, 0, 5, 0, 0, 2, 'a', '.')))
 	f.Fuzz(func(t *testing.T, in []byte) {
