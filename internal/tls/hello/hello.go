@@ -8,6 +8,7 @@ package hello
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -18,6 +19,9 @@ var (
 	ErrMalformed = errors.New("the hello is malformed")
 	ErrTooLong   = errors.New("the hello is too long")
 )
+
+// errFollowed is an ErrMalformed: nothing may follow before the server has answered. crypto/tls finds that out later.
+var errFollowed = fmt.Errorf("%w: more follows it in its record", ErrMalformed)
 
 // MaxLen bounds the message, and MaxInput the records that contain it, in bytes. Those of browsers have 500 to 2 000.
 const (
@@ -97,7 +101,7 @@ func message(in []byte) ([]byte, error) {
 		case n > MaxLen:
 			return nil, ErrTooLong
 		case len(rest) > n:
-			return nil, ErrMalformed // nothing may follow before the server has answered
+			return nil, errFollowed
 		case len(rest) == n:
 			return rest, nil
 		}
