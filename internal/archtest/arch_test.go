@@ -51,8 +51,9 @@ var may = map[string][]string{
 	"wire":              {"failpoint", "memfd"},
 	"upstream":          {"config", "eventloop", "memfd"},
 	"worker":            {"clients", "config", "custody", "eventloop", "failpoint", "handover", "load", "logging", "material", "sandbox", "service/echo", "service/failure", "service/http", "service/tcp", "shortage", "stats", "threads", "tls/certs", "tls/record", "tls/transport", "upstream", "wire"},
+	"lifecycle":         {"clients", "config", "control", "custody", "eventloop", "failpoint", "material", "sandbox", "shard", "shortage", "sockdiag", "stats", "upstream", "wire"},
 	"upgrade": {
-		"cgroup", "clients", "config", "config/watch", "control", "custody", "eventloop", "failpoint", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
+		"cgroup", "clients", "config", "config/watch", "control", "custody", "failpoint", "lifecycle", "logging", "material", "memfd", "parent", "record", "rundir", "sandbox", "sdnotify",
 		"shard", "shortage", "sockdiag", "stats", "threads", "upstream", "wire",
 	},
 	"service/failure":    {},
@@ -80,7 +81,8 @@ var forbidden = map[string][]string{
 	"config/watch": {"net"},
 	"config/yaml":  {"net", "os", "golang.org/x/sys/unix"},
 	"eventloop":    {"net", "os", "log", "github.com/rs/zerolog"},
-	"load":         {"github.com/cilium/ebpf"}, // which workers have no use for
+	"lifecycle":    {"net", "os/exec", "os/signal", "syscall", "github.com/cloudflare/tableflip"}, // what is done is others' to do
+	"load":         {"github.com/cilium/ebpf"},                                                    // which workers have no use for
 	"service/echo": {"net", "os", "github.com/rs/zerolog"},
 	"service/http": {"net", "net/http"},
 

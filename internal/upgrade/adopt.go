@@ -9,6 +9,7 @@ import (
 
 	"reuseportd/internal/custody"
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/record"
 	"reuseportd/internal/wire"
 )
@@ -89,7 +90,7 @@ func (a *adoption) find() {
 			if err != nil {
 				continue // it has ended
 			}
-			a.orphans = append(a.orphans, &orphan{gen: g, rec: w, name: rescueOf(g.ID, w.Index), pidfd: pidfd})
+			a.orphans = append(a.orphans, &orphan{gen: g, rec: w, name: rescueName(lifecycle.ID{Generation: g.ID, Index: w.Index}), pidfd: pidfd})
 		}
 	}
 }
@@ -107,8 +108,8 @@ func (a *adoption) knock() error {
 		expected[o.name] = o
 	}
 	own := make(map[string]bool) // of a generation that gets ready
-	for _, p := range a.co.procs() {
-		own[rescueName(p.w)] = true
+	for _, p := range a.co.procs {
+		own[rescueName(p.id)] = true
 	}
 	began := time.Now()
 	for len(names) > 0 {

@@ -3,36 +3,15 @@ package upgrade
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 )
 
 // ask is a request of a client of the control socket.
 type ask struct {
 	control.Request
-	asker
-}
-
-// asker is who waits for an answer.
-type asker struct {
-	tell func(control.Response)
-	left <-chan struct{} // closed when it waits no more; nil is never
-}
-
-func (a asker) waits() bool {
-	select {
-	case <-a.left:
-		return false
-	default:
-		return true
-	}
-}
-
-// join adds askers to those of the same change, and forgets who waits no more: clients
-// that ask and go, again and again, must not pile up behind a long change.
-func join(to []asker, more ...asker) []asker {
-	return append(slices.DeleteFunc(to, func(a asker) bool { return !a.waits() }), more...)
+	lifecycle.Asker
 }
 
 // Handle implements control.Handler. What a client has asked for is done whether or not
@@ -48,7 +27,7 @@ func (co *coordinator) Handle(ctx context.Context, req control.Request) control.
 		default:
 		}
 	}
-	a := ask{req, asker{left: left, tell: func(r control.Response) {
+	a := ask{req, lifecycle.Asker{Left: left, Tell: func(r control.Response) {
 		answer <- r
 		select {
 		case <-left:
@@ -80,17 +59,17 @@ func (co *coordinator) Handle(ctx context.Context, req control.Request) control.
 func (co *coordinator) answer(a ask) {
 	switch a.Command {
 	case "status":
-		if a.waits() {
-			st := co.core.status()
+		if a.Waits() {
+			st := co.core.Status()
 			st.RuntimeDir, st.Log = co.runtimeDir(), co.logStatus()
 			st.Waiting = co.waiting()
-			a.tell(control.Response{Status: st})
+			a.Tell(control.Response{Status: st})
 		}
 	case "drained":
-		co.core.awaitDrained(a.Generation, a.asker)
+		co.handle(lifecycle.AwaitDrained{Generation: a.Generation, Asker: a.Asker})
 	case "reload", "upgrade", "stop", "takeover":
-		co.core.request(request{action: a.Command, cause: a.Cause, force: a.Force, asker: a.asker})
+		co.handle(lifecycle.Request{Action: a.Command, Cause: a.Cause, Force: a.Force, Asker: a.Asker})
 	default:
-		a.tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
+		a.Tell(control.Response{Error: fmt.Sprintf("unknown command %q", a.Command)})
 	}
 }

@@ -8,35 +8,6 @@ import (
 	"reuseportd/internal/control"
 )
 
-// Clients that ask and go don't pile up behind a change that takes long, and nobody takes
-// over for one that has gone.
-func TestGoneAskersAreForgotten(t *testing.T) {
-	w := newWorld(t)
-	p := ports(t, 1)
-	w.start(configure(2, 1, p[0]))
-	w.settle()
-	w.reload(configure(2, 1, p[0])) // in progress
-	gone := make(chan struct{})
-	close(gone)
-	for range 1000 {
-		for _, action := range []string{"reload", "upgrade", "takeover"} {
-			w.core.request(request{action: action, asker: asker{tell: func(control.Response) {}, left: gone}})
-		}
-		w.core.awaitDrained(2, asker{tell: func(control.Response) {}, left: gone})
-	}
-	for _, ch := range w.core.pending {
-		if len(ch.waiting) > 1 || ch.action == "takeover" && ch.waiting[0].waits() {
-			t.Errorf("%d wait for a pending %s", len(ch.waiting), ch.action)
-		}
-	}
-	if n := len(w.core.pending); n > 3 { // the last of each
-		t.Errorf("%d changes wait", n)
-	}
-	if n := len(w.core.drained); n > 1 {
-		t.Errorf("%d wait for a generation's end", n)
-	}
-}
-
 // A custody channel for a client that has hung up meanwhile is closed, which ends the
 // takeover.
 func TestUnclaimedFileIsClosed(t *testing.T) {
@@ -51,7 +22,7 @@ func TestUnclaimedFileIsClosed(t *testing.T) {
 		go func() { answered <- co.Handle(context.Background(), control.Request{Command: "takeover", Gone: gone}) }()
 		a := <-co.asks
 		go close(gone)
-		a.tell(control.Response{File: f})
+		a.Tell(control.Response{File: f})
 		if resp := <-answered; resp.File != nil { // it was faster: the server closes it
 			_ = resp.File.Close()
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/wire"
 )
 
@@ -104,7 +105,7 @@ func (p *proc) pass(a *attendance, m wire.Message, err error) bool {
 	return a.hand(p.co, func() {
 		defer m.Close()
 		switch _, unknown := wire.IsUnknown(err); {
-		case p.w.proc != process(p), unknown:
+		case !p.current(), unknown:
 		case err != nil:
 			p.complain(err, "a message from a worker was lost")
 		default:
@@ -117,14 +118,18 @@ func (p *proc) pass(a *attendance, m wire.Message, err error) bool {
 // where a worker has closed it, which none does that lives: it is killed then.
 func (p *proc) ended(a *attendance) {
 	if a.ends != nil && !a.isDead() {
-		if !a.hand(p.co, func() { p.co.core.kill(p.w, "it has closed its control channel") }) || !a.ends.wait() {
+		if !a.hand(p.co, func() {
+			if p.current() {
+				p.co.handle(lifecycle.WorkerMute{ID: p.id, Why: "it has closed its control channel"})
+			}
+		}) || !a.ends.wait() {
 			return
 		}
 	}
 	status := p.await()
 	a.hand(p.co, func() {
-		if p.w.proc == process(p) {
-			p.co.core.workerExited(p.w, p.ending(status))
+		if p.current() {
+			p.co.handle(lifecycle.WorkerExited{ID: p.id, Status: p.ending(status)})
 		}
 	})
 }

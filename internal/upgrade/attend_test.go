@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/wire"
 )
 
@@ -33,9 +34,8 @@ func TestDeathWithStolenChannel(t *testing.T) {
 	}
 	defer far.Close()
 	died := make(chan struct{})
-	co := &coordinator{events: make(chan func(), 16), core: &core{}}
-	w := &worker{gen: &generation{}}
-	p := newProc(co, w, cmd.Process.Pid, 0, pidfd, ch)
+	co := &coordinator{events: make(chan func(), 16)}
+	p := newProc(co, lifecycle.ID{}, cmd.Process.Pid, 0, pidfd, ch)
 	p.attend()
 	if err := p.neglect(); err != nil { // an upgrade that comes to nothing
 		t.Fatal(err)
@@ -74,10 +74,11 @@ func TestNeglectKeepsWhatWasRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	co := &coordinator{events: make(chan func()), core: newCore(nil, zerolog.Nop(), "", 1, time.Now())}
-	w := &worker{gen: &generation{}}
-	p := newProc(co, w, os.Getpid(), 0, pidfd, ch)
-	w.proc = p
+	co := &coordinator{events: make(chan func()), core: lifecycle.New(zerolog.Nop(), "", 1, 0, time.Now()), procs: make(map[lifecycle.ID]*proc)}
+	id := lifecycle.ID{Generation: 1}
+	p := newProc(co, id, os.Getpid(), 0, pidfd, ch)
+	co.procs[id] = p
+	p.words = dupFD(t, pidfd) // which its first message has it forget
 	p.attend()
 	if err := peer.Send(wire.KindBye, wire.Bye{Reason: "first"}); err != nil {
 		t.Fatal(err)
@@ -90,8 +91,8 @@ func TestNeglectKeepsWhatWasRead(t *testing.T) {
 	if err := p.neglect(); err != nil {
 		t.Fatal(err)
 	}
-	if w.lastErr != "first" {
-		t.Errorf("%q was dealt with", w.lastErr)
+	if p.words >= 0 {
+		t.Error("what it has said was not dealt with")
 	}
 	_ = ch.Close()
 	_ = unix.Close(pidfd)

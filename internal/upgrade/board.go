@@ -9,22 +9,18 @@ func (co *coordinator) takeBoard(fd int, format string) error {
 	if fd >= 0 {
 		board, err := upstream.AdoptBoard(fd, format)
 		if err == nil {
-			co.core.setBoard(board)
+			if co.tables.Board != nil {
+				_ = co.tables.Board.Close()
+			}
+			co.tables.Board = board
 			return nil
 		}
 		co.log.Warn().Err(err).Msg("what was known of the servers of upstreams can't be read; it is found out anew")
 	}
-	if co.core.board != nil {
+	if co.tables.Board != nil {
 		return nil // made at first start: nobody has another
 	}
-	board, err := upstream.NewBoard()
-	co.core.setBoard(board)
+	var err error
+	co.tables.Board, err = upstream.NewBoard()
 	return err
-}
-
-func (c *core) setBoard(b *upstream.Board) {
-	if c.board != nil {
-		_ = c.board.Close()
-	}
-	c.board = b
 }

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,7 @@ type brought struct {
 	ledger, board, clients, load int // -1 when none
 	raw                          []byte
 	shards                       map[string]map[int]int // by key and index
-	leases                       map[lease]bool
+	leases                       []wire.Lease
 	files, said                  map[string]bool
 	materials                    *material.Set
 }
@@ -40,8 +41,8 @@ const maxFiles = 32
 func newBrought(rec *record.Record, gen *record.Generation, w *record.Worker) *brought {
 	return &brought{
 		rec: rec, gen: gen, w: w, ledger: -1, board: -1, clients: -1, load: -1,
-		shards: make(map[string]map[int]int), leases: make(map[lease]bool),
-		files: make(map[string]bool), said: make(map[string]bool),
+		shards: make(map[string]map[int]int),
+		files:  make(map[string]bool), said: make(map[string]bool),
 	}
 }
 
@@ -90,37 +91,37 @@ func (b *brought) takeLeased(leased []wire.Lease, m wire.Message) error {
 		return fmt.Errorf("%d leases come with %d descriptors", len(leased), len(m.FDs))
 	}
 	for i, le := range leased {
-		if err := b.takeShard(leaseOf(le), m, i); err != nil {
+		if err := b.takeShard(wire.Lease{Key: le.Key, Index: le.Index, Slot: le.Slot}, m, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *brought) takeShard(le lease, m wire.Message, i int) error {
-	g := b.rec.Group(le.key)
-	if g == nil || le.index < 0 || le.index >= len(g.Cookies) || !b.hasSlot(le.slot) || b.leases[le] {
-		return fmt.Errorf("shard %d of %q in slot %d: there is none, or it comes twice", le.index, bounded(le.key), le.slot)
+func (b *brought) takeShard(le wire.Lease, m wire.Message, i int) error {
+	g := b.rec.Group(le.Key)
+	if g == nil || le.Index < 0 || le.Index >= len(g.Cookies) || !b.hasSlot(le.Slot) || slices.Contains(b.leases, le) {
+		return fmt.Errorf("shard %d of %q in slot %d: there is none, or it comes twice", le.Index, bounded(le.Key), le.Slot)
 	}
 	cookie, err := shard.Cookie(m.FDs[i])
-	if err != nil || cookie != g.Cookies[le.index] {
-		return fmt.Errorf("shard %d of %s: the socket that comes is another one", le.index, g.Key)
+	if err != nil || cookie != g.Cookies[le.Index] {
+		return fmt.Errorf("shard %d of %s: the socket that comes is another one", le.Index, g.Key)
 	}
 	if !shard.Listens(m.FDs[i]) {
-		return fmt.Errorf("shard %d of %s: the socket that comes does not listen any more", le.index, g.Key)
+		return fmt.Errorf("shard %d of %s: the socket that comes does not listen any more", le.Index, g.Key)
 	}
-	b.leases[le] = true
-	if _, known := b.shards[g.Key][le.index]; !known { // else another loop of its has it too
+	b.leases = append(b.leases, le)
+	if _, known := b.shards[g.Key][le.Index]; !known { // else another loop of its has it too
 		b.keepShard(le, m.Take(i))
 	}
 	return nil
 }
 
-func (b *brought) keepShard(le lease, fd int) {
-	if b.shards[le.key] == nil {
-		b.shards[le.key] = make(map[int]int)
+func (b *brought) keepShard(le wire.Lease, fd int) {
+	if b.shards[le.Key] == nil {
+		b.shards[le.Key] = make(map[int]int)
 	}
-	b.shards[le.key][le.index] = fd
+	b.shards[le.Key][le.Index] = fd
 }
 
 func (b *brought) hasSlot(slot int) bool {

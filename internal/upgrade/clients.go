@@ -9,22 +9,18 @@ func (co *coordinator) takeClients(fd int, format string) error {
 	if fd >= 0 {
 		table, err := clients.Adopt(fd, format)
 		if err == nil {
-			co.core.setClients(table)
+			if co.tables.Clients != nil {
+				_ = co.tables.Clients.Close()
+			}
+			co.tables.Clients = table
 			return nil
 		}
 		co.log.Warn().Err(err).Msg("how many connections each client has can't be read; new workers count anew")
 	}
-	if co.core.clients != nil {
+	if co.tables.Clients != nil {
 		return nil // made at first start: nobody has another
 	}
-	table, err := clients.New()
-	co.core.setClients(table)
+	var err error
+	co.tables.Clients, err = clients.New()
 	return err
-}
-
-func (c *core) setClients(t *clients.Table) {
-	if c.clients != nil {
-		_ = c.clients.Close()
-	}
-	c.clients = t
 }

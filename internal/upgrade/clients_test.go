@@ -10,15 +10,13 @@ import (
 	"reuseportd/internal/wire"
 )
 
-// TestClientsGoOn: the next master has what the one before it had counted, and frees it when
-// the worker that counted has died.
+// TestClientsGoOn: the next master has what the one before it had counted.
 func TestClientsGoOn(t *testing.T) {
-	old, w := aMaster(t), newWorld(t)
+	old, next := aMaster(t), aMaster(t)
 	if err := old.takeClients(-1, ""); err != nil {
 		t.Fatal(err)
 	}
-	next := &coordinator{core: w.core, log: w.core.log}
-	if err := next.takeClients(dupFD(t, old.core.clients.FD()), old.core.clients.Format()); err != nil {
+	if err := next.takeClients(dupFD(t, old.tables.Clients.FD()), old.tables.Clients.Format()); err != nil {
 		t.Fatal(err)
 	}
 	who := netip.MustParseAddr("192.0.2.1")
@@ -29,16 +27,11 @@ func TestClientsGoOn(t *testing.T) {
 		}
 		return r.Bound("tcp4!0.0.0.0:80", 1)
 	}
-	dies, other := at(old.core.clients, 7), at(next.core.clients, 8)
-	if _, ok, _ := dies.Enter(who); !ok {
+	if _, ok, _ := at(old.tables.Clients, 7).Enter(who); !ok {
 		t.Fatal("the first is turned away")
 	}
-	if _, ok, _ := other.Enter(who); ok {
+	if _, ok, _ := at(next.tables.Clients, 8).Enter(who); ok {
 		t.Fatal("two are let in")
-	}
-	w.core.account(&worker{gen: &generation{}, page: 7, slots: []int{0}}, "killed")
-	if _, ok, _ := other.Enter(who); !ok {
-		t.Error("what a dead worker had counted still counts")
 	}
 }
 
@@ -48,14 +41,14 @@ func TestClientsOfOthers(t *testing.T) {
 	if err := co.takeClients(-1, ""); err != nil {
 		t.Fatal(err)
 	}
-	own := co.core.clients
+	own := co.tables.Clients
 	for _, format := range []string{"", own.Format()} {
 		alien, err := wire.Memfd("test", []byte("what is this?"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := co.takeClients(alien, format); err != nil || co.core.clients != own {
-			t.Errorf("%v, another table: %v", err, co.core.clients != own)
+		if err := co.takeClients(alien, format); err != nil || co.tables.Clients != own {
+			t.Errorf("%v, another table: %v", err, co.tables.Clients != own)
 		}
 		if _, err := unix.FcntlInt(uintptr(alien), unix.F_GETFD, 0); err != unix.EBADF {
 			t.Errorf("what is no table stays open: %v", err)

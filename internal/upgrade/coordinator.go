@@ -18,6 +18,7 @@ import (
 	"reuseportd/internal/config"
 	"reuseportd/internal/config/watch"
 	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/material"
 	"reuseportd/internal/parent"
@@ -26,9 +27,6 @@ import (
 	"reuseportd/internal/sdnotify"
 	"reuseportd/internal/shortage"
 )
-
-// causeSignal is the cause of what a signal asked for.
-const causeSignal = "signal"
 
 // PIDFile is the name of the file in the runtime directory that holds the
 // master's process ID.
@@ -55,7 +53,13 @@ type Options struct {
 
 // coordinator is the master process: the core, and its hands.
 type coordinator struct {
-	core *core
+	core   *lifecycle.Core
+	todo   []lifecycle.Action // what it wants, in order
+	acting bool               // that is being done
+	procs  map[lifecycle.ID]*proc
+	gens   map[uint64]*genFiles
+	tables lifecycle.Tables
+
 	opts Options
 	log  zerolog.Logger
 	out  *logging.Output // the log in force
@@ -71,7 +75,7 @@ type coordinator struct {
 	pred      *predecessor // until this master's cut-over is reported
 	announced bool         // this master is the one that is known
 	owner     bool         // the runtime directory is this master's to clean up
-	upgrade   *upgrade     // the latest attempt
+	successor *successor   // the latest attempt to have one
 	watcher   *watch.Watcher
 	unwatch   context.CancelFunc
 	// fileWatcher looks at the materials; nil until there are some.
@@ -109,42 +113,34 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 	defer stopBeats()
 	late := false
 	for co.endTurn(); !co.exiting; co.endTurn() {
-		wait := co.core.wait()
+		wait := co.core.Wait()
 		timer.Reset(wait)
 		began := time.Now()
 		select {
 		case f := <-co.events:
-			co.core.now = time.Now()
 			f()
 		case a := <-co.asks:
-			co.core.now = time.Now()
 			co.answer(a)
 		case sig := <-signals:
-			co.core.now = time.Now()
 			co.signal(sig)
 		case _, ok := <-co.changes():
-			co.core.now = time.Now()
 			if ok {
-				co.core.request(request{action: "reload", cause: "the file has changed"})
+				co.handle(lifecycle.Request{Action: "reload", Cause: "the file has changed"})
 			}
 		case <-beat:
-			co.core.now = time.Now()
 			_ = sdnotify.Alive()
 			co.quiet = !co.unrecorded
 		case <-keep.C:
-			co.core.now = time.Now()
 			co.quiet = !co.keepDir() && !co.unrecorded
 			co.keepAddresses()
-			co.core.rotateTickets()
-			co.core.warnOfExpiry()
+			co.handle(lifecycle.Housekeep{})
 			co.tellSlow()
 		case <-timer.C:
-			co.core.now = time.Now()
-			co.core.tick(late || co.core.now.Sub(began) > wait+stalled)
+			co.handle(lifecycle.Tick{Late: late || time.Since(began) > wait+lifecycle.Stalled})
 			late = false
 			continue
 		}
-		late = late || time.Since(began) > wait+stalled
+		late = late || time.Since(began) > wait+lifecycle.Stalled
 	}
 }
 
@@ -152,14 +148,14 @@ func (co *coordinator) run(signals <-chan os.Signal) {
 func (co *coordinator) signal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
-		co.core.request(request{action: "reload", cause: causeSignal})
+		co.handle(lifecycle.Request{Action: "reload", Cause: lifecycle.CauseSignal})
 	case syscall.SIGUSR2:
-		co.core.request(request{action: "upgrade", cause: causeSignal})
+		co.handle(lifecycle.Request{Action: "upgrade", Cause: lifecycle.CauseSignal})
 	case syscall.SIGUSR1:
 		co.reopenLogs(true)
 	default:
 		_ = sdnotify.Stopping()
-		co.core.request(request{action: "stop", cause: causeSignal})
+		co.handle(lifecycle.Request{Action: "stop", Cause: lifecycle.CauseSignal})
 	}
 }
 
@@ -180,19 +176,19 @@ func load(path string) (*config.Config, error) {
 	return config.Load(path)
 }
 
-// Reloading implements host.
-func (co *coordinator) Reloading() { _ = sdnotify.Reloading() }
+// reloading tells the service manager.
+func (co *coordinator) reloading() { _ = sdnotify.Reloading() }
 
-// Keep implements host.
-func (co *coordinator) Keep(receipts []*control.Receipt) {
+// keepReceipts keeps them for a master that comes after a killed one.
+func (co *coordinator) keepReceipts(receipts []*control.Receipt) {
 	if err := saveReceipts(co.dir, receipts); err != nil {
 		co.log.Error().Err(shortage.Explain(err)).Msg("receipts can't be kept for a master to come")
 	}
 }
 
-// Switched implements host.
-func (co *coordinator) Switched(r *control.Receipt) {
-	conf := co.core.conf()
+// switched tells of a change that is over, and goes by the configuration that serves now.
+func (co *coordinator) switched(r *control.Receipt) {
+	conf := co.core.Conf()
 	if co.pred != nil {
 		co.pred.report(r, func() { co.post(func() { co.reopenLogs(false) }) })
 		co.pred = nil
@@ -201,25 +197,21 @@ func (co *coordinator) Switched(r *control.Receipt) {
 		return
 	}
 	if r.OK || co.watcher == nil {
-		co.watch(conf, co.core.seen(conf, r))
+		co.watch(conf, co.core.Seen(conf, r))
 	}
-	co.core.watchMaterials()
 	if r.OK {
-		for _, g := range co.core.gens {
-			if g.state == serving {
-				co.useLog(conf, g.files)
-			}
-		}
+		serving, _ := co.core.Serving()
+		co.useLog(conf, co.logsOf(serving))
 		if co.opts.OnServing != nil {
-			co.opts.OnServing(*co.core.status())
+			co.opts.OnServing(*co.core.Status())
 		}
 	}
 	_ = sdnotify.Ready(os.Getpid())
 	_ = sdnotify.Status(statusLine(co.core))
 }
 
-// Exit implements host.
-func (co *coordinator) Exit(status int) { co.exiting, co.status = true, max(status, co.status) }
+// exit ends the master when the turn is over.
+func (co *coordinator) exit(status int) { co.exiting, co.status = true, max(status, co.status) }
 
 // setLog has the master write its log to out.
 func (co *coordinator) setLog(out *logging.Output, c config.Log) {
@@ -231,7 +223,7 @@ func (co *coordinator) setLog(out *logging.Output, c config.Log) {
 		return with.Int("pid", os.Getpid()).Str("role", "master")
 	})
 	if co.core != nil {
-		co.core.log = co.log
+		co.core.SetLog(co.log)
 	}
 }
 
@@ -330,7 +322,7 @@ func (co *coordinator) endControl() {
 	for {
 		select {
 		case a := <-co.asks:
-			a.tell(control.Response{Error: control.ErrSuperseded})
+			a.Tell(control.Response{Error: control.ErrSuperseded})
 		case <-served:
 			return
 		}

@@ -1,14 +1,17 @@
 package upgrade
 
 import (
+	"errors"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/custody"
+	"reuseportd/internal/lifecycle"
+	"reuseportd/internal/stats"
 	"reuseportd/internal/wire"
 )
 
@@ -32,24 +35,33 @@ func channel(t *testing.T) (a, b *wire.Conn) {
 
 // A worker that waits to be started again is the next master's to start.
 func TestCustodyOfWorkers(t *testing.T) {
-	co := &coordinator{log: zerolog.Nop()}
-	co.core = newCore(co, co.log, "test", 1, time.Now())
-	if err := co.takeClients(-1, ""); err != nil {
+	co := aMaster(t)
+	ledger, err := stats.NewLedger()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = co.core.clients.Close() })
-	g := &generation{id: 7, state: serving, conf: config.Default()}
+	t.Cleanup(func() { _ = ledger.Close() })
+	co.tables.Ledger = ledger
+	if err := errors.Join(co.takeClients(-1, ""), co.takeBoard(-1, "")); err != nil {
+		t.Fatal(err)
+	}
+	co.handle(co.tables)
+	conf := config.Default()
+	conf.Workers, conf.Threads = 3, 1
 	control, _ := channel(t)
 	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	alive := &worker{gen: g, index: 0, slots: []int{0}, page: 3, pid: 99, state: serving}
-	alive.proc = &proc{co: co, w: alive, pid: 99, pidfd: pidfd, ch: control}
-	waits := &worker{gen: g, index: 1, slots: []int{1}, page: 4, state: backoff, restarts: 5}
-	left := &worker{gen: g, index: 2, slots: []int{2}, state: gone}
-	g.workers = []*worker{alive, waits, left}
-	co.core.gens = []*generation{g}
+	co.handle(lifecycle.Inherit{Generations: []lifecycle.Generation{{
+		Generation: custody.Generation{ID: 7, State: "serving", Conf: conf},
+		Workers: []custody.Worker{
+			{Generation: 7, Index: 0, Slots: []int{0}, Page: 3, PID: 99, State: "serving", Leases: []custody.Lease{{Lease: wire.Lease{Key: "k", Slot: 0}, Acknowledged: true}}},
+			{Generation: 7, Index: 1, Slots: []int{1}, Page: 4, State: "backoff", Restarts: 5},
+		},
+	}}})
+	id := lifecycle.ID{Generation: 7, Index: 0}
+	co.procs[id] = &proc{co: co, id: id, pid: 99, pidfd: pidfd, ch: control}
 
 	a, b := channel(t)
 	sent := make(chan error, 1)
@@ -63,14 +75,14 @@ func TestCustodyOfWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = unix.Close(pidfd)
-	if len(cu.gens) != 1 || len(cu.gens[0].workers) != 2 || len(cu.workers) != 1 {
+	if len(cu.gens) != 1 || len(cu.gens[0].Workers) != 2 || len(cu.workers) != 1 {
 		t.Fatalf("%d generations, %d processes", len(cu.gens), len(cu.workers))
 	}
-	got := cu.gens[0].workers
-	if w := got[0]; w.pid != 99 || w.page != 3 || w.state != serving || cu.workers[w].ch == nil {
+	got := cu.gens[0].Workers
+	if w := got[0]; w.PID != 99 || w.Page != 3 || w.State != "serving" || len(w.Leases) != 1 || !w.Leases[0].Acknowledged || cu.workers[id].ch == nil {
 		t.Errorf("the living: %+v", w)
 	}
-	if w := got[1]; w.pid != 0 || w.page != 4 || w.state != backoff || w.restarts != 5 || w.retryAt.After(time.Now()) {
+	if w := got[1]; w.PID != 0 || w.Page != 4 || !lifecycle.Backoff(&w) || w.Restarts != 5 {
 		t.Errorf("the waiting: %+v", w)
 	}
 }

@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"reuseportd/internal/config"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/material"
 	"reuseportd/internal/sandbox"
 )
 
-// What may wait for a file system that doesn't answer (NFS, FUSE, a dying disk) is an errand: a goroutine of its
-// own does it, and the core goes on when it is done. The core gives it up after a time; what comes late is dropped.
+// An errand (lifecycle.Errand) may wait for a file system that doesn't answer: a goroutine of its own does it.
 
 const (
 	// mostErrands bounds the errands that are under way, each of which may hold a thread.
@@ -24,117 +23,85 @@ const (
 	// mostAlike bounds those of one kind: the second one may succeed where the first one waits for ever for
 	// what was mounted at the path before.
 	mostAlike = 2
-	// slow is when an errand is told of.
-	slow = 2 * time.Second
 )
 
-// errand is one such piece of work.
-type errand struct {
-	kind  string    // that it is counted with
-	began time.Time // to be waited for
-	since time.Time // under way
+// underWay is an errand that was asked for.
+type underWay struct {
+	begin func()    // of one that waits for its turn, else nil
+	since time.Time // when it began
 	told  bool      // the log has said that it takes long
-	// wanted reports whether somebody still waits for it. One that has this is patient: where many are under way it
-	// begins later, or never, if it is not wanted by then.
-	wanted func() bool
-
-	mu   sync.Mutex
-	what string // it does now
 }
 
-func newErrand(kind, what string, now time.Time) *errand {
-	return &errand{kind: kind, what: what, began: now}
-}
-
-// at says what the errand does from here on, as in "reading /etc/a.yaml". A nil errand is nobody's.
-func (e *errand) at(what string) {
-	if e == nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.what = what
-}
-
-func (e *errand) String() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.what
-}
-
-// overdue is why it is given up.
-func (e *errand) overdue(now time.Time) error {
-	return fmt.Errorf("still %s after %s: %w", e, now.Sub(e.began).Round(100*time.Millisecond), sandbox.ErrNoAnswer)
-}
-
-// errands are those under way, and with what begins them those that wait for their turn. They are the coordinator's
-// goroutine's.
-type errands map[*errand]func()
+// errands are those under way, and those that wait for their turn. They are the coordinator's goroutine's.
+type errands map[*lifecycle.Errand]*underWay
 
 // admit begins one more, now or when there is room, or reports why it can't begin.
-func (es errands) admit(e *errand, begin func()) error {
-	alike, underWay, patient := 0, 0, 0
-	for other, waits := range es {
-		if waits != nil && !other.wanted() {
+func (es errands) admit(e *lifecycle.Errand, begin func()) error {
+	alike, busy, patient := 0, 0, 0
+	for other, u := range es {
+		if u.begin != nil && !other.Wanted() {
 			delete(es, other)
 			continue
 		}
-		if other.kind == e.kind {
+		if other.Kind() == e.Kind() {
 			alike++
 		}
-		if waits == nil {
-			underWay++
-			if other.wanted != nil {
+		if u.begin == nil {
+			busy++
+			if other.Patient() {
 				patient++
 			}
 		}
 	}
 	switch {
-	case alike >= mostAlike, e.wanted == nil && underWay >= mostErrands:
-		return fmt.Errorf("still %s, %d earlier attempts among %d errands: %w", e, alike, underWay, sandbox.ErrNoAnswer)
-	case e.wanted != nil && patient >= mostPatient:
-		es[e] = begin
+	case alike >= mostAlike, !e.Patient() && busy >= mostErrands:
+		return fmt.Errorf("still %s, %d earlier attempts among %d errands: %w", e, alike, busy, sandbox.ErrNoAnswer)
+	case e.Patient() && patient >= mostPatient:
+		es[e] = &underWay{begin: begin}
 	default:
-		es[e] = nil
+		es[e] = &underWay{since: time.Now()}
 		begin()
 	}
 	return nil
 }
 
-// done forgets one that is over, and begins the one that has waited longest.
-func (es errands) done(e *errand) {
-	delete(es, e)
-	if e.wanted == nil {
-		return
+// done forgets one that is over, and begins the one that has waited longest. It returns how long it took, if the log has
+// told of it, else 0.
+func (es errands) done(e *lifecycle.Errand) (told time.Duration) {
+	if u := es[e]; u != nil && u.told {
+		told = time.Since(u.since)
 	}
-	var next *errand
-	for other, waits := range es {
+	delete(es, e)
+	if !e.Patient() {
+		return told
+	}
+	var next *lifecycle.Errand
+	for other, u := range es {
 		switch {
-		case waits == nil:
-		case !other.wanted():
+		case u.begin == nil:
+		case !other.Wanted():
 			delete(es, other)
-		case next == nil || other.began.Before(next.began):
+		case next == nil || other.Began().Before(next.Began()):
 			next = other
 		}
 	}
 	if next != nil {
-		begin := es[next]
-		es[next] = nil
+		begin := es[next].begin
+		es[next] = &underWay{since: time.Now()}
 		begin()
 	}
+	return told
 }
 
 // run begins an errand. then is called in a turn of the coordinator's, never before run has returned; but not of one that
 // is not wanted before it has begun.
-func run[T any](co *coordinator, e *errand, work func() (T, error), then func(T, error)) {
+func run[T any](co *coordinator, e *lifecycle.Errand, work func() (T, error), then func(T, error)) {
 	begin := func() {
-		e.since = co.core.now
 		go func() {
 			v, err := work()
 			co.post(func() {
-				co.errands.done(e)
-				if e.told {
-					co.log.Info().Dur("after", co.core.now.Sub(e.since)).Msgf("done with %s: the file system has answered", e)
+				if took := co.errands.done(e); took > 0 {
+					co.log.Info().Dur("after", took).Msgf("done with %s: the file system has answered", e)
 				}
 				then(v, err)
 			})
@@ -150,9 +117,9 @@ func run[T any](co *coordinator, e *errand, work func() (T, error), then func(T,
 
 // tellSlow has the log say what takes long, once.
 func (co *coordinator) tellSlow() {
-	for e, waits := range co.errands {
-		if waits == nil && !e.told && co.core.now.Sub(e.since) >= slow {
-			e.told = true
+	for e, u := range co.errands {
+		if u.begin == nil && !u.told && time.Since(u.since) >= lifecycle.Slow {
+			u.told = true
 			co.log.Warn().Msgf("still %s: %v; everything else goes on", e, sandbox.ErrNoAnswer)
 		}
 	}
@@ -161,75 +128,71 @@ func (co *coordinator) tellSlow() {
 // waiting is what `status` says of errands that take long.
 func (co *coordinator) waiting() []string {
 	var all []string
-	for e, waits := range co.errands {
-		if waits != nil {
+	for e, u := range co.errands {
+		if u.begin != nil {
 			continue
 		}
-		if age := co.core.now.Sub(e.since); age >= slow/2 {
+		if age := time.Since(u.since); age >= lifecycle.Slow/2 {
 			all = append(all, fmt.Sprintf("%s, for %s", e, age.Round(100*time.Millisecond)))
 		}
 	}
 	return all
 }
 
-// Load implements host.
-func (co *coordinator) Load(e *errand, then func(*config.Config, error)) {
-	path := co.opts.ConfigPath
-	e.at("reading " + path + " and looking at what it names")
-	run(co, e, func() (*config.Config, error) { return load(path) }, then)
-}
-
-// OpenLogs implements host.
-func (co *coordinator) OpenLogs(e *errand, c *config.Config, then func(*logFiles, error)) {
-	run(co, e, func() (*logFiles, error) { return openLogs(e, c) }, then)
-}
-
-// ReadMaterials implements host.
-func (co *coordinator) ReadMaterials(e *errand, c *config.Config, then func([]material.Read, error)) {
-	user := c.Credential.SandboxUser()
-	wants := wantsOf(c)
-	run(co, e, func() ([]material.Read, error) {
-		reads := make([]material.Read, len(wants))
-		for i, w := range wants {
-			e.at("reading " + strings.Join(w.Paths, " and "))
-			reads[i] = w.Load(user)
+// doErrand does one of the core's.
+func (co *coordinator) doErrand(a lifecycle.Action) {
+	switch a := a.(type) {
+	case lifecycle.Load:
+		path := co.opts.ConfigPath
+		a.Errand.At("reading " + path + " and looking at what it names")
+		runFor(co, a.Errand, func() (*config.Config, error) { return load(path) })
+	case lifecycle.OpenLogs:
+		runFor(co, a.Errand, func() (lifecycle.Logs, error) { return openLogs(a.Errand, a.Conf) })
+	case lifecycle.ReadMaterials:
+		user, wants := a.Conf.Credential.SandboxUser(), lifecycle.WantsOf(a.Conf)
+		runFor(co, a.Errand, func() ([]material.Read, error) {
+			reads := make([]material.Read, len(wants))
+			for i, w := range wants {
+				a.Errand.At("reading " + strings.Join(w.Paths, " and "))
+				reads[i] = w.Load(user)
+			}
+			return reads, nil
+		})
+	case lifecycle.Prepare:
+		runFor(co, a.Errand, func() (*sandbox.Confinement, error) {
+			_ = touch("/proc/self/exe")
+			return confinement(a.Conf)
+		})
+	case lifecycle.Touch:
+		path, followed := nextBinary(a.Back), error(nil)
+		if !a.Force {
+			followed = co.unfollowed()
 		}
-		return reads, nil
-	}, then)
+		runFor(co, a.Errand, func() (struct{}, error) {
+			if followed == nil {
+				_ = touch(path) // if it can't be read, it may be executed nevertheless
+			}
+			return struct{}{}, followed
+		})
+	}
 }
 
-// WatchMaterials implements host.
-func (co *coordinator) WatchMaterials(paths []string) {
+// runFor begins an errand whose end the core is told.
+func runFor[T any](co *coordinator, e *lifecycle.Errand, work func() (T, error)) {
+	run(co, e, work, func(v T, err error) { co.handle(lifecycle.Done{Errand: e, Value: v, Err: err}) })
+}
+
+// watchMaterials has these files looked at, and no others.
+func (co *coordinator) watchMaterials(paths []string) {
 	if co.fileWatcher == nil {
 		if len(paths) == 0 {
 			return
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		co.unwatchFiles = cancel
-		co.fileWatcher = material.Watch(ctx, func() { co.post(co.core.materialsChanged) })
+		co.fileWatcher = material.Watch(ctx, func() {
+			co.post(func() { co.handle(lifecycle.MaterialsChanged{}) })
+		})
 	}
 	co.fileWatcher.Set(paths)
-}
-
-// Later implements host.
-func (co *coordinator) Later(d time.Duration, f func()) {
-	time.AfterFunc(d, func() { co.post(f) })
-}
-
-// Prepare implements host.
-func (co *coordinator) Prepare(e *errand, w *worker, then func(*sandbox.Confinement, error)) {
-	conf := w.gen.conf
-	run(co, e, func() (*sandbox.Confinement, error) {
-		_ = touch("/proc/self/exe")
-		return confinement(conf)
-	}, then)
-}
-
-// Touch implements host.
-func (co *coordinator) Touch(e *errand, back *prior, then func(error)) {
-	path := nextBinary(back)
-	run(co, e, func() (struct{}, error) {
-		_ = touch(path) // if it can't be read, it may be executed nevertheless
-		return struct{}{}, nil
-	}, func(_ struct{}, err error) { then(err) })
 }

@@ -18,8 +18,8 @@ func (co *coordinator) findFollower() {
 	}
 }
 
-// Unfollowed implements host.
-func (co *coordinator) Unfollowed() error {
+// unfollowed returns why the service would not outlive the end of this master, nil if it will.
+func (co *coordinator) unfollowed() error {
 	f := co.follower
 	if f == nil || !f.Follows() {
 		return nil
@@ -29,7 +29,7 @@ func (co *coordinator) Unfollowed() error {
 		who = fmt.Sprintf("%s (PID %d)", f.Name, f.PID)
 	}
 	return fmt.Errorf("%s has started this master (PID %d) and takes its end for that of the service: it would end everything, or start a second one; %s. "+
-		"`reuseportd upgrade --force` goes on all the same", who, co.core.pid, remedy(*f))
+		"`reuseportd upgrade --force` goes on all the same", who, ownPID, remedy(*f))
 }
 
 // remedy is what to do about a follower.

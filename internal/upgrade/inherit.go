@@ -2,112 +2,165 @@ package upgrade
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/custody"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/record"
+	"reuseportd/internal/shard"
 	"reuseportd/internal/stats"
 )
 
+// How what an earlier master had becomes this one's.
+
+// sockets makes groups of the shards that came.
+func (cu *holdings) sockets() ([]lifecycle.Sockets, error) {
+	var all []lifecycle.Sockets
+	for key, fds := range cu.shards {
+		made, err := shard.Adopt(key, fds)
+		if err != nil {
+			return nil, err
+		}
+		if cu.unordered[key] {
+			made.MarkUnordered()
+		}
+		s := lifecycle.Sockets{Group: made}
+		if from, ok := cu.retiring[key]; ok {
+			s.Retiring = &from
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// inheritWorkers attends to the processes that came, and makes their generations the oldest ones of the core. Their logs are
+// opened by reopenLogs.
+func (co *coordinator) inheritWorkers(cu *holdings, e lifecycle.Inherit) {
+	for _, g := range cu.gens {
+		co.adoptLoad(g, cu)
+		e.Generations = append(e.Generations, *g)
+		for i := range g.Workers {
+			w := &g.Workers[i]
+			id := lifecycle.ID{Generation: g.ID, Index: w.Index}
+			l, alive := cu.workers[id]
+			if !alive {
+				continue
+			}
+			p := newProc(co, id, w.PID, l.start, l.pidfd, l.ch)
+			p.conf, p.pprof, p.sandbox = g.Conf, pprofName(g.ID, w.Slots[0]), w.Sandbox
+			p.rescue = co.dir.Inode(rescueName(id))
+			co.procs[id] = p
+		}
+	}
+	e.Numbers = cu.end
+	co.handle(e)
+	for id := range cu.workers {
+		if p := co.procs[id]; p != nil {
+			p.attend()
+		}
+	}
+}
+
+// adoptLoad takes over what steers a generation by load. Without it, the program that
+// an earlier master has attached steers on until there is a change.
+func (co *coordinator) adoptLoad(g *lifecycle.Generation, cu *holdings) {
+	name := fmt.Sprint(custody.FileLoad, g.ID)
+	fd, came := cu.loads[name]
+	delete(cu.loads, name)
+	switch {
+	case !lifecycle.SteersByLoad(g.Conf):
+		if came {
+			_ = unix.Close(fd)
+		}
+	case !came:
+		g.Unsteered = errors.New("the earlier master had no table for eBPF")
+	default:
+		if g.Load, g.Unsteered = shard.AdoptLoad(fd, g.Conf.Slots()); g.Unsteered != nil {
+			co.log.Warn().Err(g.Unsteered).Uint64("generation", g.ID).Msg("an earlier generation can't be steered by load any more")
+		}
+	}
+}
+
 // inherit makes the orphans this master's.
 func (co *coordinator) inherit(a *adoption) error {
-	co.core.now = time.Now() // orphans that hang may have taken their time
-	cu, vacant, err := a.holdings()
+	cu, err := a.holdings()
 	if err != nil {
 		return err
 	}
-	ledger, err := stats.AdoptLedger(cu.ledger, a.rec.Ledger.Format)
-	if err != nil {
+	if err := co.inheritTables(a.rec, cu); err != nil {
 		return err
 	}
-	_ = co.core.ledger.Close()
-	co.core.ledger = ledger
-	if err := co.takeBoard(cu.board, a.rec.Board.Format); err != nil {
-		return err
-	}
-	if err := co.takeClients(cu.clients, a.rec.Clients.Format); err != nil {
-		return err
-	}
-	cu.end.LastID, cu.end.Seq = max(co.core.lastID, a.rec.LastID), max(co.core.seq, a.rec.Seq)
-	cu.end.Loaded, cu.end.Refused = a.rec.Loaded, a.rec.Refused
+	n := co.core.Numbers()
+	cu.end = custody.End{LastID: max(n.LastID, a.rec.LastID), Seq: max(n.Seq, a.rec.Seq), Loaded: a.rec.Loaded, Refused: a.rec.Refused}
 	if co.pred == nil {
 		cu.end.Receipts = loadReceipts(co.dir)
 	} else {
 		cu.end.Receipts = co.pred.cu.end.Receipts
 	}
-	if err := co.core.adoptSockets(cu); err != nil {
+	sockets, err := cu.sockets()
+	if err != nil {
 		return err
 	}
-	for key := range cu.shards {
-		if err := co.core.groups[key].settle(cu.gens, co.core.now); err != nil {
-			co.log.Error().Err(err).Str("address", key).Msg("an address keeps something of what an earlier master had begun")
-		}
-	}
-	for _, w := range vacant {
-		co.core.account(w, "ended while there was no master")
-	}
-	co.adoptWorkers(cu)
-	for _, g := range cu.gens {
-		co.core.drainAgain(g)
-	}
-	co.core.settleGenerations(cu.gens)
-	if s := co.core.serving(); s != nil {
-		co.core.steer(s)
-	}
-	co.core.reconcile()
+	co.inheritWorkers(cu, lifecycle.Inherit{Sockets: sockets, Killed: true})
 	var pids []string
-	for w := range cu.workers {
-		pids = append(pids, fmt.Sprint(w.pid))
+	for id := range cu.workers {
+		if p := co.procs[id]; p != nil {
+			pids = append(pids, fmt.Sprint(p.pid))
+		}
 	}
 	co.log.Warn().Int("workers", len(pids)).Str("pids", strings.Join(pids, " ")).
 		Msg("workers of an earlier master were found and are this one's now")
 	return nil
 }
 
-// drainAgain tells the workers of a draining generation so: the killed master had written
-// it down, and may not have come to say it.
-func (c *core) drainAgain(g *generation) {
-	if g.state != draining {
-		return
+// inheritTables goes on with the memory that the orphans share.
+func (co *coordinator) inheritTables(rec *record.Record, cu *holdings) error {
+	ledger, err := stats.AdoptLedger(cu.ledger, rec.Ledger.Format)
+	if err != nil {
+		return err
 	}
-	for _, w := range g.workers {
-		if w.proc != nil {
-			c.drainWorker(w)
-		}
+	_ = co.tables.Ledger.Close()
+	co.tables.Ledger = ledger
+	if err := co.takeBoard(cu.board, rec.Board.Format); err != nil {
+		return err
 	}
+	if err := co.takeClients(cu.clients, rec.Clients.Format); err != nil {
+		return err
+	}
+	co.handle(co.tables)
+	return nil
 }
 
 // holdings is what a master before this one would have given: the record, with what the
-// orphans have brought. It owns all of that. vacant are the places whose processes have ended.
-func (a *adoption) holdings() (cu *holdings, vacant []*worker, err error) {
-	cu = newHoldings()
+// orphans have brought. It owns all of that.
+func (a *adoption) holdings() (*holdings, error) {
+	cu := newHoldings()
 	cu.shards = a.shards()
 	for i := range a.rec.Groups {
 		g := &a.rec.Groups[i]
 		cu.unordered[g.Key] = g.Unordered
 	}
 	for i := range a.rec.Generations {
-		g, empty, err := a.generation(cu, &a.rec.Generations[i])
+		g, err := a.generation(cu, &a.rec.Generations[i])
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if g != nil {
 			cu.gens = append(cu.gens, g)
-			vacant = append(vacant, empty...)
 		}
 	}
-	return cu, vacant, nil
+	return cu, nil
 }
 
 // generation returns one of the record with those of its workers that are adopted, nil if none
 // is. In one that serves, the other places wait to be filled, should no newer generation
 // come.
-func (a *adoption) generation(cu *holdings, rec *record.Generation) (*generation, []*worker, error) {
+func (a *adoption) generation(cu *holdings, rec *record.Generation) (*lifecycle.Generation, error) {
 	adopted := make(map[int]*orphan)
 	for _, o := range a.orphans {
 		if o.err == nil && o.gen == rec {
@@ -115,53 +168,50 @@ func (a *adoption) generation(cu *holdings, rec *record.Generation) (*generation
 		}
 	}
 	if len(adopted) == 0 {
-		return nil, nil, nil
+		return nil, nil
 	}
 	conf := new(config.Config)
 	if err := json.Unmarshal(rec.Conf, conf); err != nil {
-		return nil, nil, fmt.Errorf("read %s: generation %d: %w", record.File, rec.ID, err)
+		return nil, fmt.Errorf("read %s: generation %d: %w", record.File, rec.ID, err)
 	}
-	g := &generation{
-		id: rec.ID, state: serving, since: rec.Since, deadline: rec.Deadline, conf: conf,
-		base: rec.Base, handedOver: rec.HandedOver,
-	}
-	if state(rec.State) == draining {
-		g.state = draining
-	}
-	var vacant []*worker
+	g := &lifecycle.Generation{Generation: custody.Generation{
+		ID: rec.ID, State: lifecycle.Adopted(rec.State), Since: rec.Since, Deadline: rec.Deadline, Conf: conf,
+		Base: rec.Base, HandedOver: rec.HandedOver,
+	}}
 	for i := range rec.Workers {
 		rw := &rec.Workers[i]
 		if err := checkPlace(conf, rw.Page, rw.Slots); err != nil {
-			return nil, nil, fmt.Errorf("read %s: generation %d, worker %d: %w", record.File, rec.ID, rw.Index, err)
+			return nil, fmt.Errorf("read %s: generation %d, worker %d: %w", record.File, rec.ID, rw.Index, err)
 		}
-		w := &worker{
-			gen: g, index: rw.Index, slots: rw.Slots, page: rw.Page, since: rw.Since, restarts: rw.Restarts,
-			heirs: make(map[bond]bool),
+		w := custody.Worker{
+			Generation: rec.ID, Index: rw.Index, Slots: rw.Slots, Page: rw.Page, State: lifecycle.Vacant(),
+			Since: rw.Since, Restarts: rw.Restarts,
 		}
 		o := adopted[rw.Index]
-		if o == nil {
-			w.enter(backoff, a.co.core.now)
-			w.retryAt = a.co.core.now.Add(conf.StartTimeout) // a new generation is on its way
-			vacant = append(vacant, w)
+		if o != nil {
+			a.adopt(cu, g, &w, o)
 		} else {
-			a.adopt(cu, w, o)
+			g.Vacant = append(g.Vacant, w)
 		}
-		if o != nil || g.state == serving {
-			g.workers = append(g.workers, w)
+		if o != nil || g.State == lifecycle.Adopted("") {
+			g.Workers = append(g.Workers, w)
 		}
 	}
-	return g, vacant, nil
+	return g, nil
 }
 
 // adopt fills a place with its orphan.
-func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
-	b, g := o.brought, w.gen
-	w.pid, w.state = o.rec.PID, g.state
-	if err := a.co.vouch(w); err != nil { // for status: it is the one that was recorded
-		a.co.log.Warn().Err(err).Int("worker_pid", w.pid).Msg("what is in force for an adopted worker is not as its configuration has it")
+func (a *adoption) adopt(cu *holdings, g *lifecycle.Generation, w *custody.Worker, o *orphan) {
+	b := o.brought
+	w.PID, w.State = o.rec.PID, g.State
+	var err error
+	if w.Sandbox, err = vouch(w.PID, g.Conf.Credential, nil); err != nil { // for status: it is the one that was recorded
+		a.co.log.Warn().Err(err).Int("worker_pid", w.PID).Msg("what is in force for an adopted worker is not as its configuration has it")
 	}
-	w.leases, w.waiting = b.leases, make(map[uint64][]lease)
-	g.conf.Raw, g.conf.SHA256 = b.raw, o.gen.SHA256
+	for _, le := range b.leases {
+		w.Leases = append(w.Leases, custody.Lease{Lease: le, Acknowledged: true})
+	}
+	g.Conf.Raw, g.Conf.SHA256 = b.raw, o.gen.SHA256
 	keep := func(at, from *int) {
 		if *from >= 0 && *at < 0 {
 			*at, *from = *from, -1
@@ -170,13 +220,13 @@ func (a *adoption) adopt(cu *holdings, w *worker, o *orphan) {
 	keep(&cu.ledger, &b.ledger)
 	keep(&cu.board, &b.board)
 	keep(&cu.clients, &b.clients)
-	a.co.core.inheritTickets(b.materials, a.rec.Tickets)
-	name := fmt.Sprint(custody.FileLoad, g.id)
+	a.co.handle(lifecycle.TicketsBrought{Set: b.materials, Recorded: a.rec.Tickets})
+	name := fmt.Sprint(custody.FileLoad, g.ID)
 	if _, known := cu.loads[name]; !known && b.load >= 0 {
 		cu.loads[name], b.load = b.load, -1
 	}
 	b.close() // but for what was taken
-	cu.workers[w] = link{ch: o.ch, pidfd: o.pidfd, start: o.rec.Start}
+	cu.workers[lifecycle.ID{Generation: g.ID, Index: w.Index}] = link{ch: o.ch, pidfd: o.pidfd, start: o.rec.Start}
 }
 
 // shards returns those that were brought, or taken from who is ended, by key in slot order. Where there is none in the
@@ -188,7 +238,7 @@ func (a *adoption) shards() map[string][]int {
 			continue
 		}
 		for key, shards := range o.brought.shards {
-			if a.co.core.groups[key] != nil {
+			if a.co.core.HasAddress(key) {
 				continue // they came from the old master before it died
 			}
 			for i, fd := range shards {

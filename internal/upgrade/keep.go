@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/record"
 	"reuseportd/internal/wire"
 )
@@ -41,8 +42,7 @@ func (co *coordinator) keepDir() (made bool) { return co.keeps() && co.restore()
 // keepAddresses looks after what the service listens at.
 func (co *coordinator) keepAddresses() {
 	if co.keeps() && co.owner && co.announced {
-		co.core.keepPaths()
-		co.core.watchAddresses()
+		co.handle(lifecycle.Look{})
 	}
 }
 
@@ -51,8 +51,8 @@ func (co *coordinator) keeps() bool {
 	if co.exiting || co.next != 0 {
 		return false
 	}
-	ch := co.core.change
-	return ch == nil || !ch.upgrades()
+	_, next := co.core.Change()
+	return !next
 }
 
 // restore makes anew what is lost, and says so.
@@ -75,7 +75,7 @@ func (co *coordinator) restore() bool {
 	}
 	k.problem = problem
 	if len(made) > 0 {
-		k.made, k.madeAt = strings.Join(made, ", "), co.core.now
+		k.made, k.madeAt = strings.Join(made, ", "), time.Now()
 		co.log.Warn().Str("directory", co.dir.Path()).Str("made", k.made).
 			Msg("somebody has removed what this service needs in its runtime directory; it was made anew")
 	}
@@ -134,8 +134,8 @@ func (co *coordinator) restoreFiles(made *[]string) error {
 		}
 		*made = append(*made, PIDFile)
 	}
-	if co.dir.Inode(receiptsFile) == 0 && len(co.core.receipts) > 0 {
-		co.Keep(co.core.receipts)
+	if co.dir.Inode(receiptsFile) == 0 && len(co.core.Receipts()) > 0 {
+		co.keepReceipts(co.core.Receipts())
 		*made = append(*made, receiptsFile)
 	}
 	if co.recording && co.dir.Inode(record.File) == 0 {
@@ -147,12 +147,12 @@ func (co *coordinator) restoreFiles(made *[]string) error {
 
 // restoreRescues gives each worker whose rescue is lost another one.
 func (co *coordinator) restoreRescues(made *[]string) error {
-	for _, p := range co.procs() {
-		name := rescueName(p.w)
-		if p.rescue != 0 && co.dir.Inode(name) == p.rescue || !p.w.doomed.IsZero() || p.w.state == starting {
+	for _, p := range co.procs {
+		name := rescueName(p.id)
+		if p.rescue != 0 && co.dir.Inode(name) == p.rescue || co.core.Doomed(p.id) || co.core.Starting(p.id) {
 			continue
 		}
-		fd, err := co.makeRescue(p.w)
+		fd, err := co.makeRescue(p.id)
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (co *coordinator) restoreRescues(made *[]string) error {
 		if held := co.dir.Held(); held >= 0 {
 			files, fds = append(files, wire.FileRunDir), append(fds, held)
 		}
-		err = p.Send(wire.KindRescue, wire.Rescue{Files: files}, fds...)
+		err = p.send(wire.KindRescue, wire.Rescue{Files: files}, fds...)
 		_ = unix.Close(fd)
 		if err != nil {
 			return fmt.Errorf("give the worker %d a new %s: %w", p.pid, name, err)
@@ -188,12 +188,12 @@ func (co *coordinator) giveRescue(p *proc) int {
 	if co.dir.Lost() {
 		co.keepDir()
 	}
-	fd, err := co.makeRescue(p.w)
+	fd, err := co.makeRescue(p.id)
 	if err != nil { // keepDir tries again
 		co.log.Error().Err(err).Int("worker_pid", p.pid).
 			Msg("should this master be killed, the next one can't take this worker over")
 		return -1
 	}
-	p.rescue = co.dir.Inode(rescueName(p.w))
+	p.rescue = co.dir.Inode(rescueName(p.id))
 	return fd
 }

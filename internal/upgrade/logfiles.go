@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/wire"
 )
@@ -40,11 +41,11 @@ func logPaths(c *config.Config) (names, paths []string) {
 }
 
 // openLogs opens every log file of a configuration for appending.
-func openLogs(e *errand, c *config.Config) (*logFiles, error) {
+func openLogs(e *lifecycle.Errand, c *config.Config) (*logFiles, error) {
 	names, paths := logPaths(c)
 	lf := &logFiles{names: names}
 	for _, path := range paths {
-		e.at("opening the log " + path)
+		e.At("opening the log " + path)
 		f, err := openLog(path)
 		if err != nil {
 			lf.Close()
@@ -105,20 +106,56 @@ func (lf *logFiles) Close() {
 // errTooLate says that nobody needs the files any more: the generation has gone, or its files are opened once more.
 var errTooLate = errors.New("the log files are not needed any more")
 
+// genFiles is what this master keeps for a generation.
+type genFiles struct {
+	logs *logFiles
+	// reopening is the errand that opens them anew, reopenAgain who asked for that since it began.
+	reopening   *lifecycle.Errand
+	reopenAgain []func(ok bool)
+	// For the record, once they are asked for: the essence of its configuration, and the kernel's number of what steers it by load.
+	essence []byte
+	load    uint32
+}
+
+// kept returns what is kept for a generation that is not gone.
+func (co *coordinator) kept(generation uint64) *genFiles {
+	k := co.gens[generation]
+	if k == nil {
+		k = new(genFiles)
+		co.gens[generation] = k
+	}
+	return k
+}
+
+// logsOf returns the log files of a generation, nil if they were not opened yet.
+func (co *coordinator) logsOf(generation uint64) *logFiles {
+	if k := co.gens[generation]; k != nil {
+		return k.logs
+	}
+	return nil
+}
+
+// forget closes what is kept for a generation that is gone.
+func (co *coordinator) forget(generation uint64) {
+	co.logsOf(generation).Close()
+	delete(co.gens, generation)
+}
+
 // openLogsOf opens the log files of a generation.
-func (co *coordinator) openLogsOf(g *generation, then func(*logFiles, error)) {
-	e := newErrand(fmt.Sprintf("logs of generation %d", g.id), "opening the log files", co.core.now)
-	g.reopening = e
-	run(co, e, func() (*logFiles, error) { return openLogs(e, g.conf) }, func(lf *logFiles, err error) {
-		if g.reopening != e || !slices.Contains(co.core.gens, g) {
+func (co *coordinator) openLogsOf(g *lifecycle.Generation, then func(*logFiles, error)) {
+	e := lifecycle.NewErrand(fmt.Sprintf("logs of generation %d", g.ID), "opening the log files", time.Now())
+	k, conf := co.kept(g.ID), g.Conf
+	k.reopening = e
+	run(co, e, func() (*logFiles, error) { return openLogs(e, conf) }, func(lf *logFiles, err error) {
+		if k.reopening != e || co.gens[g.ID] != k {
 			lf.Close()
 			then(nil, errTooLate)
 			return
 		}
-		g.reopening = nil
+		k.reopening = nil
 		then(lf, err)
-		if again := g.reopenAgain; len(again) > 0 {
-			g.reopenAgain = nil
+		if again := k.reopenAgain; len(again) > 0 {
+			k.reopenAgain = nil
 			co.reopenLogsOf(g, func(ok bool) {
 				for _, done := range again {
 					done(ok)
@@ -133,9 +170,10 @@ func (co *coordinator) openLogsOf(g *generation, then func(*logFiles, error)) {
 // once more when its predecessor has ended: that one knew nothing of the files of the
 // generation that was starting, and what it heard at its very end it told nobody.
 func (co *coordinator) reopenLogs(asked bool) {
-	left, all := len(co.core.gens), true
-	for _, g := range co.core.gens {
-		co.reopenLogsOf(g, func(ok bool) {
+	gens := co.core.Generations()
+	left, all := len(gens), true
+	for i := range gens {
+		co.reopenLogsOf(&gens[i], func(ok bool) {
 			all = all && ok
 			if left--; left == 0 && all && asked {
 				co.log.Info().Msg("log files reopened")
@@ -146,9 +184,10 @@ func (co *coordinator) reopenLogs(asked bool) {
 
 // reopenLogsOf does so for one generation. What is being opened already may be the files of before: it is done once
 // more then. A file system that takes too long is not waited for, as another one may be mounted there by now.
-func (co *coordinator) reopenLogsOf(g *generation, done func(ok bool)) {
-	if e := g.reopening; e != nil && co.core.now.Sub(e.began) < slow {
-		g.reopenAgain = append(g.reopenAgain, done)
+func (co *coordinator) reopenLogsOf(g *lifecycle.Generation, done func(ok bool)) {
+	k := co.kept(g.ID)
+	if e := k.reopening; e != nil && time.Since(e.Began()) < lifecycle.Slow {
+		k.reopenAgain = append(k.reopenAgain, done)
 		return
 	}
 	co.openLogsOf(g, func(lf *logFiles, err error) {
@@ -163,19 +202,19 @@ func (co *coordinator) reopenLogsOf(g *generation, done func(ok bool)) {
 }
 
 // replaceLogs has a generation, and the master if it is the one that serves, write to other files.
-func (co *coordinator) replaceLogs(g *generation, lf *logFiles) {
-	g.files.Close()
-	g.files = lf
+func (co *coordinator) replaceLogs(g *lifecycle.Generation, lf *logFiles) {
+	co.logsOf(g.ID).Close()
+	co.kept(g.ID).logs = lf
 	names, fds := lf.list()
 	if len(fds) == 0 {
 		return
 	}
-	if g.state == serving {
-		co.useLog(g.conf, lf)
+	if serving, _ := co.core.Serving(); g.ID == serving {
+		co.useLog(g.Conf, lf)
 	}
-	for _, w := range g.workers {
-		if w.proc != nil {
-			co.core.tell(w, wire.KindLogs, wire.Logs{Files: names}, fds...)
+	for id := range co.procs {
+		if id.Generation == g.ID {
+			co.send(id, wire.KindLogs, wire.Logs{Files: names}, fds...)
 		}
 	}
 }
@@ -215,7 +254,7 @@ func (lf *logFiles) log() (int, logging.File) {
 // logStatus describes this master's log for `status`.
 func (co *coordinator) logStatus() *control.Log {
 	l := &control.Log{Dropped: logging.Dropped()}
-	if at := co.out.Stalled(co.core.now); !at.IsZero() {
+	if at := co.out.Stalled(time.Now()); !at.IsZero() {
 		l.Stalled = &at
 	}
 	return l

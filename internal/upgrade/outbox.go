@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"reuseportd/internal/failpoint"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/record"
 	"reuseportd/internal/shortage"
 	"reuseportd/internal/wire"
@@ -20,9 +21,9 @@ type letter struct {
 	draft *wire.Draft
 }
 
-// Send implements process: the message goes out at the end of the turn. A worker that
-// takes none then is killed.
-func (p *proc) Send(kind wire.Kind, body any, fds ...int) error {
+// send has a message go out at the end of the turn; the descriptors stay the caller's. A worker that takes none then is as good
+// as dead.
+func (p *proc) send(kind wire.Kind, body any, fds ...int) error {
 	d, err := p.ch.Draft(kind, body, fds...)
 	if err == nil {
 		p.co.outbox = append(p.co.outbox, letter{p, d})
@@ -47,7 +48,7 @@ func (co *coordinator) endTurn() {
 }
 
 func (co *coordinator) deliver(l letter) {
-	if l.to.w.proc != process(l.to) {
+	if !l.to.current() {
 		l.draft.Close() // its process has ended
 		return
 	}
@@ -58,7 +59,7 @@ func (co *coordinator) deliver(l letter) {
 		l.draft.Close()
 	}
 	if err != nil {
-		co.core.kill(l.to.w, err.Error())
+		co.handle(lifecycle.WorkerMute{ID: l.to.id, Why: err.Error()})
 	}
 }
 
@@ -67,7 +68,7 @@ func (co *coordinator) keepRecord() {
 	if !co.recording {
 		return
 	}
-	text, err := co.core.record().Text()
+	text, err := co.record().Text()
 	if err == nil {
 		if bytes.Equal(text, co.recorded) {
 			return

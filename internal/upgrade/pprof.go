@@ -15,18 +15,18 @@ const (
 
 // pprofName is the name, in the runtime directory, of the socket at which a worker gives
 // profiles: by generation and first slot, as its command line and `status` name it.
-func pprofName(w *worker) string {
-	return fmt.Sprintf("%s%d-%d%s", pprofPrefix, w.gen.id, w.slots[0], pprofSuffix)
+func pprofName(generation uint64, slot int) string {
+	return fmt.Sprintf("%s%d-%d%s", pprofPrefix, generation, slot, pprofSuffix)
 }
 
 // makePprof makes that socket, if this master was asked to, and else returns -1. A
 // worker does without rather than not start. It listens itself: until it serves, a
 // client is refused, and never waits.
-func (co *coordinator) makePprof(w *worker) int {
+func (co *coordinator) makePprof(p *proc) int {
 	if !co.opts.Pprof {
 		return -1
 	}
-	fd, err := co.dir.Bind(pprofName(w), unix.SOCK_STREAM)
+	fd, err := co.dir.Bind(p.pprof, unix.SOCK_STREAM)
 	if err != nil {
 		co.log.Error().Err(err).Msg("a worker gives no profiles")
 		return -1
@@ -34,17 +34,12 @@ func (co *coordinator) makePprof(w *worker) int {
 	return fd
 }
 
-// removePprof removes the socket of a worker that has ended, whichever master made it.
-func (co *coordinator) removePprof(w *worker) {
-	_ = co.dir.Remove(pprofName(w))
-}
-
 // sweepPprofs removes the sockets of workers that are none of this master's: they ended
 // while there was none. The lock must be held.
 func (co *coordinator) sweepPprofs() {
 	mine := make(map[string]bool)
-	for _, p := range co.procs() {
-		mine[pprofName(p.w)] = true
+	for _, p := range co.procs {
+		mine[p.pprof] = true
 	}
 	removePprofs(co.dir, mine)
 }

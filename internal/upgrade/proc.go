@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/config"
+	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/wire"
 )
 
@@ -17,7 +20,8 @@ const sendTimeout = time.Second
 // proc is a worker's process: a child of this master's, or of an earlier one's.
 type proc struct {
 	co    *coordinator
-	w     *worker
+	id    lifecycle.ID
+	conf  *config.Config
 	pid   int
 	start uint64 // when it began: record.StartTime
 	pidfd int    // pidfd_open(2): it can't come to mean another process
@@ -25,28 +29,33 @@ type proc struct {
 	words int // its standard error until it is told something when it is ready, else -1
 	// rescue is the inode of its rescue, 0 if it has none.
 	rescue uint64
+	pprof  string // the name of its socket for profiles
+	// sandbox is what it was started with, nil when that is not known.
+	sandbox *control.Sandbox
 
 	attending *attendance // the present one, or the last
 	lines     *pace       // of the log, that are about what it says
 }
 
 // newProc is a worker's process that is neither attended to nor the worker's yet.
-func newProc(co *coordinator, w *worker, pid int, start uint64, pidfd int, ch *wire.Conn) *proc {
+func newProc(co *coordinator, id lifecycle.ID, pid int, start uint64, pidfd int, ch *wire.Conn) *proc {
 	ch.RefuseFDs() // workers have none to send but when they are adopted
-	return &proc{co: co, w: w, pid: pid, start: start, pidfd: pidfd, ch: ch, words: -1, lines: newPace(20, 1)}
+	return &proc{co: co, id: id, pid: pid, start: start, pidfd: pidfd, ch: ch, words: -1, lines: newPace(20, 1)}
 }
 
-// Kill implements process.
-func (p *proc) Kill(sig unix.Signal) {
+// current reports whether the process is the one that its place has now.
+func (p *proc) current() bool { return p.co.procs[p.id] == p }
+
+func (p *proc) kill(sig unix.Signal) {
 	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		p.co.log.Error().Err(err).Int("worker_pid", p.pid).Msg("can't signal a worker")
 	}
 }
 
-// Close implements process.
-func (p *proc) Close() {
-	p.co.removeRescue(p.w)
-	p.co.removePprof(p.w)
+// close lets go of the process, which is dead.
+func (p *proc) close() {
+	_ = p.co.dir.Remove(rescueName(p.id))
+	_ = p.co.dir.Remove(p.pprof) // whichever master made it
 	_ = p.ch.Close()
 	_ = unix.Close(p.pidfd)
 	p.forgetWords()
@@ -73,79 +82,75 @@ func (p *proc) await() string {
 	}
 }
 
-// received hands a worker's message to the core. Whatever it says is about itself.
+// received tells the core what a worker has said. Whatever it says is about itself.
 func (co *coordinator) received(p *proc, m wire.Message) {
-	w := p.w
 	if m.Kind != wire.KindReady && m.Kind != wire.KindFailed {
 		p.forgetWords() // it has been told something: worker.keepStderr
 	}
-	var err error
-	switch m.Kind {
-	case wire.KindReady:
-		if bad := co.vouch(w); bad != nil {
-			co.core.workerFailed(w, bad.Error())
-			break
-		}
-		var b wire.Ready
-		if err = m.Decode(&b); err == nil {
-			w.room = b.Room
-			co.core.workerReady(w)
-		}
-	case wire.KindFailed:
-		var b wire.Failed
-		if err = m.Decode(&b); err == nil {
-			co.core.workerFailed(w, spoken(b.Error))
-		}
-	case wire.KindLent:
-		var b wire.Lent
-		if err = m.Decode(&b); err == nil {
-			b.Error = spoken(b.Error)
-			co.core.workerLent(w, b)
-		}
-	case wire.KindWithdrawn:
-		var b wire.Withdrawn
-		if err = m.Decode(&b); err == nil {
-			co.core.workerWithdrawn(w, b)
-		}
-	case wire.KindPong:
-		var b wire.Pong
-		if err = m.Decode(&b); err == nil {
-			co.core.workerPong(w, b)
-			co.quiet = true
-		}
-	case wire.KindLost:
-		var b wire.Lost
-		if err = m.Decode(&b); err == nil {
-			co.core.workerLost(w, b)
-		}
-	case wire.KindMaterialsTaken:
-		var b wire.MaterialsTaken
-		if err = m.Decode(&b); err == nil {
-			b.Error = spoken(b.Error)
-			co.core.materialsTaken(w, b)
-		}
-	case wire.KindBye:
-		var b wire.Bye
-		if err = m.Decode(&b); err == nil {
-			w.lastErr = spoken(b.Reason)
-			if b.HandedOver.After(w.gen.handedOver) && !b.HandedOver.After(co.core.now) {
-				w.gen.handedOver = b.HandedOver
-			}
-			if b.Stayed != "" && w.gen.stayed == "" {
-				w.gen.stayed = brief(b.Stayed)
-			}
-		}
-	case wire.KindUnknown:
-		var b wire.Unknown
-		if err = m.Decode(&b); err == nil && b.Kind == wire.KindMemory {
-			w.sharesNot = true
-		} else if err == nil {
-			err = fmt.Errorf("it doesn't know the message %s", b.Kind)
-		}
-	default:
-		err = fmt.Errorf("%s is not a worker's to say", m.Kind)
-	}
+	ev, err := p.decode(m)
 	if err != nil {
 		p.complain(errors.New(spoken(err.Error())), "a worker's message is not understood")
+		return
 	}
+	if ready, ok := ev.(lifecycle.WorkerReady); ok {
+		if ready.Sandbox, err = vouch(p.pid, p.conf.Credential, p.sandbox); err != nil {
+			ev = lifecycle.WorkerFailed{ID: p.id, Text: err.Error()}
+		} else {
+			ev = ready
+		}
+	}
+	co.handle(ev)
+	co.quiet = m.Kind == wire.KindPong
+}
+
+// decode makes an event of a worker's message.
+func (p *proc) decode(m wire.Message) (lifecycle.Event, error) {
+	switch m.Kind {
+	case wire.KindReady:
+		b, err := decoded[wire.Ready](m)
+		return lifecycle.WorkerReady{ID: p.id, Room: b.Room}, err
+	case wire.KindFailed:
+		b, err := decoded[wire.Failed](m)
+		return lifecycle.WorkerFailed{ID: p.id, Text: spoken(b.Error)}, err
+	}
+	body, err := said(m)
+	return lifecycle.WorkerSaid{ID: p.id, Body: body}, err
+}
+
+// said decodes a worker's other messages. Its texts are bounded, and printable.
+func said(m wire.Message) (any, error) {
+	switch m.Kind {
+	case wire.KindLent:
+		b, err := decoded[wire.Lent](m)
+		b.Error = spoken(b.Error)
+		return b, err
+	case wire.KindWithdrawn:
+		return decoded[wire.Withdrawn](m)
+	case wire.KindPong:
+		return decoded[wire.Pong](m)
+	case wire.KindLost:
+		b, err := decoded[wire.Lost](m)
+		b.Error = spoken(b.Error)
+		return b, err
+	case wire.KindMaterialsTaken:
+		b, err := decoded[wire.MaterialsTaken](m)
+		b.Error = spoken(b.Error)
+		return b, err
+	case wire.KindBye:
+		b, err := decoded[wire.Bye](m)
+		b.Reason, b.Stayed = spoken(b.Reason), spoken(b.Stayed)
+		return b, err
+	case wire.KindUnknown:
+		b, err := decoded[wire.Unknown](m)
+		if err == nil && b.Kind != wire.KindMemory {
+			err = fmt.Errorf("it doesn't know the message %s", b.Kind)
+		}
+		return b, err
+	}
+	return nil, fmt.Errorf("%s is not a worker's to say", m.Kind)
+}
+
+func decoded[T any](m wire.Message) (b T, err error) {
+	err = m.Decode(&b)
+	return b, err
 }

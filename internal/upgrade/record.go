@@ -2,10 +2,9 @@ package upgrade
 
 import (
 	"encoding/json"
-	"maps"
-	"slices"
 
 	"reuseportd/internal/custody"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/record"
 	"reuseportd/internal/stats"
 	"reuseportd/internal/upstream"
@@ -13,46 +12,47 @@ import (
 
 // record describes the service for a master that comes after this one was killed. What
 // can't be found out is left out: it isn't adopted then.
-func (c *core) record() *record.Record {
-	start, _ := record.StartTime(c.pid) // its own
-	r := &record.Record{Master: record.Process{PID: c.pid, Start: start}, LastID: c.lastID, Seq: c.seq, Loaded: c.loaded, Refused: c.refused}
-	r.Ledger, _ = record.MemoryOf(c.ledger.FD(), stats.Format)
-	r.Board, _ = record.MemoryOf(c.board.FD(), upstream.Format)
-	r.Clients, _ = record.MemoryOf(c.clients.FD(), c.clients.Format())
-	if e := c.materials.Find(tickets); e != nil && e.Number > 0 {
-		r.Tickets = e.SHA256
+func (co *coordinator) record() *record.Record {
+	start, _ := record.StartTime(ownPID)
+	n := co.core.Numbers()
+	r := &record.Record{
+		Master: record.Process{PID: ownPID, Start: start}, LastID: n.LastID, Seq: n.Seq, Loaded: n.Loaded, Refused: n.Refused,
+		Tickets: co.core.TicketsHash(),
 	}
-	for _, key := range slices.Sorted(maps.Keys(c.groups)) {
-		g := c.groups[key]
-		cookies, err := g.Cookies()
+	r.Ledger, _ = record.MemoryOf(co.tables.Ledger.FD(), stats.Format)
+	r.Board, _ = record.MemoryOf(co.tables.Board.FD(), upstream.Format)
+	r.Clients, _ = record.MemoryOf(co.tables.Clients.FD(), co.tables.Clients.Format())
+	for _, s := range co.core.Sockets() {
+		cookies, err := s.Cookies()
 		if err != nil {
-			c.log.Error().Err(err).Msg("an address can't be written down")
+			co.log.Error().Err(err).Msg("an address can't be written down")
 			continue
 		}
-		r.Groups = append(r.Groups, record.Group{Key: key, Cookies: cookies, Unordered: g.Unordered()})
+		r.Groups = append(r.Groups, record.Group{Key: s.Key(), Cookies: cookies, Unordered: s.Unordered()})
 	}
-	for _, g := range c.gens {
-		r.Generations = append(r.Generations, g.record())
+	for _, g := range co.core.Generations() {
+		r.Generations = append(r.Generations, co.recordOf(&g))
 	}
 	return r
 }
 
-func (g *generation) record() record.Generation {
-	if g.essence == nil {
-		g.essence, _ = json.Marshal(custody.Essence(g.conf)) // has been sent to masters ever since
+func (co *coordinator) recordOf(g *lifecycle.Generation) record.Generation {
+	k := co.kept(g.ID)
+	if k.essence == nil {
+		k.essence, _ = json.Marshal(custody.Essence(g.Conf)) // has been sent to masters ever since
 	}
-	if g.load != nil && g.loadID == 0 {
-		g.loadID = g.load.ID()
+	if k.load == 0 && g.Load != nil {
+		k.load = g.Load.ID()
 	}
 	out := record.Generation{
-		ID: g.id, State: string(g.state), Since: g.since, Deadline: g.deadline, Base: g.base, HandedOver: g.handedOver,
-		Conf: g.essence, SHA256: g.conf.SHA256, Load: g.loadID,
+		ID: g.ID, State: g.State, Since: g.Since, Deadline: g.Deadline, Base: g.Base, HandedOver: g.HandedOver,
+		Conf: k.essence, SHA256: g.Conf.SHA256, Load: k.load,
 	}
-	for _, w := range g.workers {
+	for _, w := range g.Workers {
 		rw := record.Worker{
-			Index: w.index, Slots: w.slots, Page: w.page, State: string(w.state), Since: w.since, Restarts: w.restarts,
+			Index: w.Index, Slots: w.Slots, Page: w.Page, State: w.State, Since: w.Since, Restarts: w.Restarts,
 		}
-		if p, ok := w.proc.(*proc); ok {
+		if p := co.procs[lifecycle.ID{Generation: g.ID, Index: w.Index}]; p != nil {
 			rw.PID, rw.Start = p.pid, p.start
 		}
 		out.Workers = append(out.Workers, rw)

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/rundir"
 )
 
@@ -14,19 +15,14 @@ const (
 )
 
 // rescueName is the name of a worker's rescue in the runtime directory.
-func rescueName(w *worker) string {
-	return rescueOf(w.gen.id, w.index)
+func rescueName(id lifecycle.ID) string {
+	return fmt.Sprintf("%s%d-%d%s", rescuePrefix, id.Generation, id.Index, rescueSuffix)
 }
 
 // makeRescue makes the rescue that a worker is started with. The worker listens
 // itself, so that SO_PEERCRED names it.
-func (co *coordinator) makeRescue(w *worker) (int, error) {
-	return co.dir.Bind(rescueName(w), unix.SOCK_SEQPACKET)
-}
-
-// removeRescue removes the rescue of a worker that has ended.
-func (co *coordinator) removeRescue(w *worker) {
-	_ = co.dir.Remove(rescueName(w))
+func (co *coordinator) makeRescue(id lifecycle.ID) (int, error) {
+	return co.dir.Bind(rescueName(id), unix.SOCK_SEQPACKET)
 }
 
 // removeRescues removes those that are left at the end of the service: a next master
@@ -36,8 +32,4 @@ func removeRescues(dir *rundir.Dir) {
 	for _, name := range names {
 		_ = dir.Remove(name)
 	}
-}
-
-func rescueOf(generation uint64, index int) string {
-	return fmt.Sprintf("%s%d-%d%s", rescuePrefix, generation, index, rescueSuffix)
 }

@@ -11,6 +11,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/control"
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/logging"
 	"reuseportd/internal/rundir"
 	"reuseportd/internal/sdnotify"
@@ -40,7 +41,10 @@ func Run(o Options) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("prepare for upgrades: %w", err)
 	}
-	co := &coordinator{opts: o, dir: dir, patience: upgradeTimeout(conf), events: make(chan func(), 1024), errands: make(errands), asks: make(chan ask), upg: upg}
+	co := &coordinator{
+		opts: o, dir: dir, patience: upgradeTimeout(conf), upg: upg, events: make(chan func(), 1024), asks: make(chan ask),
+		errands: make(errands), procs: make(map[lifecycle.ID]*proc), gens: make(map[uint64]*genFiles),
+	}
 	logConf := config.Log{Level: "info", Format: "json"}
 	if conf != nil {
 		logConf = conf.Log
@@ -63,12 +67,11 @@ func Run(o Options) (int, error) {
 		co.log.Warn().Str("directory", dir.Path()).Str("file_system", kind).
 			Msg("the runtime directory is not on a local file system: while that does not answer, this master does nothing else")
 	}
-	co.core = newCore(co, co.log, o.Version, os.Getpid(), time.Now())
-	co.core.nofile = raiseNoFile()
+	co.core = lifecycle.New(co.log, o.Version, os.Getpid(), raiseNoFile(), time.Now())
 	co.findGroup()
 	co.findFollower()
 	if err := co.start(conf, confErr); err != nil {
-		if len(co.core.gens) > 0 {
+		if len(co.core.Generations()) > 0 {
 			co.owner = false // what is there is for a better master to adopt
 		}
 		co.close()
@@ -82,7 +85,7 @@ func Run(o Options) (int, error) {
 
 // why is what made the exit status other than 0, if that is known.
 func (co *coordinator) why() error {
-	all := co.core.receipts
+	all := co.core.Receipts()
 	if n := len(all); n > 1 && all[n-1].Action == "stop" { // a start may have ended in one
 		all = all[:n-1]
 	}
@@ -95,12 +98,12 @@ func (co *coordinator) why() error {
 // start comes into possession of the runtime directory, by lock, by custody or
 // by both, and begins the first change.
 func (co *coordinator) start(conf *config.Config, confErr error) error {
-	ch := &change{action: "start", cause: "start", started: co.core.now, fatal: true}
+	begin := lifecycle.Begin{Action: "start", Cause: "start", Started: time.Now(), Fatal: true}
 	if err := co.greet(); err != nil {
 		return fmt.Errorf("take over from the running master: %w", err)
 	}
 	if co.pred != nil {
-		ch.action, ch.cause, ch.masters = "upgrade", "start of the next master", true
+		begin.Action, begin.Cause, begin.Masters = "upgrade", "start of the next master", true
 		var err error
 		if conf, err = co.takeSockets(conf, confErr); err != nil {
 			co.pred.failEarly(err)
@@ -108,7 +111,7 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 		}
 		co.joinLog(conf)
 		if end := co.pred.cu.end; end.Action != "" {
-			ch.action, ch.cause, ch.started = end.Action, end.Cause, end.Started
+			begin.Action, begin.Cause, begin.Started = end.Action, end.Cause, end.Started
 		}
 	} else {
 		if confErr != nil {
@@ -120,20 +123,17 @@ func (co *coordinator) start(conf *config.Config, confErr error) error {
 			return err
 		}
 		if orphans > 0 {
-			ch.cause = fmt.Sprintf("start with %d workers that an earlier master left", orphans)
-			ch.fatal = false // they serve on, whatever becomes of the new generation
+			begin.Cause = fmt.Sprintf("start with %d workers that an earlier master left", orphans)
+			begin.Fatal = false // they serve on, whatever becomes of the new generation
 			if err := co.announce(true); err != nil {
 				return err
 			}
+			co.handle(lifecycle.Established{})
 			co.reopenLogs(false)
-			if co.core.rebindBlocked() { // closeShards goes on with it
-				co.core.pending = append(co.core.pending, ch)
-				return nil
-			}
 		}
 	}
-	co.core.change = ch
-	co.core.bringUp(conf)
+	begin.Conf = conf
+	co.handle(begin)
 	return nil
 }
 
@@ -152,8 +152,9 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 		return 0, err
 	}
 	co.keeping.socket = co.dir.Inode(control.SocketName)
-	co.owner, co.core.keeper = true, true
-	if co.core.ledger, err = stats.NewLedger(); err != nil {
+	co.owner = true
+	co.handle(lifecycle.Keeper{})
+	if co.tables.Ledger, err = stats.NewLedger(); err != nil {
 		return 0, err
 	}
 	if err := co.takeBoard(-1, ""); err != nil {
@@ -162,6 +163,7 @@ func (co *coordinator) own(patience time.Duration) (int, error) {
 	if err := co.takeClients(-1, ""); err != nil {
 		return 0, err
 	}
+	co.handle(co.tables)
 	orphans, err := co.adoptOrphans(patience)
 	if err == nil {
 		co.sweepPprofs()
@@ -184,11 +186,10 @@ func raiseNoFile() uint64 {
 }
 
 // statusLine is what the service manager shows of the service.
-func statusLine(c *core) string {
-	for _, g := range c.gens {
-		if g.state == serving {
-			return fmt.Sprintf("generation %d serves with %d workers", g.id, len(g.workers))
-		}
+func statusLine(c *lifecycle.Core) string {
+	id, workers := c.Serving()
+	if id == 0 {
+		return "no generation serves"
 	}
-	return "no generation serves"
+	return fmt.Sprintf("generation %d serves with %d workers", id, workers)
 }

@@ -10,6 +10,7 @@ import (
 
 	"reuseportd/internal/record"
 	"reuseportd/internal/shard"
+	"reuseportd/internal/wire"
 )
 
 // seize takes from an orphan that is about to be ended the shards that it did not bring, by
@@ -23,12 +24,12 @@ func (o *orphan) seize(rec *record.Record) (int, error) {
 	if o.brought == nil {
 		o.brought = newBrought(rec, o.gen, o.rec)
 	}
-	wanted := make(map[uint64]lease)
+	wanted := make(map[uint64]wire.Lease)
 	for i := range rec.Groups {
 		g := &rec.Groups[i]
 		for index, cookie := range g.Cookies {
 			if _, came := o.brought.shards[g.Key][index]; !came {
-				wanted[cookie] = lease{key: g.Key, index: index}
+				wanted[cookie] = wire.Lease{Key: g.Key, Index: index}
 			}
 		}
 	}
@@ -55,7 +56,7 @@ func (o *orphan) seize(rec *record.Record) (int, error) {
 		default:
 			return taken, os.NewSyscallError("pidfd_getfd", err)
 		}
-		le, ok := lease{}, false
+		le, ok := wire.Lease{}, false
 		if cookie, err := shard.Cookie(fd); err == nil && shard.Listens(fd) {
 			le, ok = wanted[cookie]
 			delete(wanted, cookie)

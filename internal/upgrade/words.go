@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reuseportd/internal/lifecycle"
 	"reuseportd/internal/memfd"
 	"reuseportd/internal/shortage"
 )
@@ -44,7 +45,7 @@ func (p *proc) ending(status string) string {
 		status = shortage.Explain(errors.New(status + ": " + firstWords(text))).Error()
 	case status == goCrash:
 		status += ": Go's runtime has ended it, and has said why on standard error"
-	case p.w.doomed.IsZero() && status == "killed by SIGKILL":
+	case !p.co.core.Doomed(p.id) && status == "killed by SIGKILL":
 		status += ", and not by the master: by the kernel for want of memory, or by somebody else"
 	}
 	return status
@@ -60,5 +61,5 @@ func firstWords(text string) string {
 		}
 		lines = append(lines, line)
 	}
-	return brief(printable(strings.Join(lines, "; ")))
+	return lifecycle.Brief(printable(strings.Join(lines, "; ")))
 }
