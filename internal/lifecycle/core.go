@@ -149,7 +149,7 @@ func (c *Core) next() {
 	c.begin(ch)
 }
 
-// rebindBlocked tells whether an address is being given up in a way that can't be
+// rebindBlocked reports whether an address is being given up in a way that can't be
 // taken back: the path of a Unix socket is unlinked already, and showing a hidden
 // TCP socket again needs a privilege. It can only be bound anew when it has
 // gone, which is a matter of moments.

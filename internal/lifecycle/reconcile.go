@@ -181,7 +181,7 @@ func (c *Core) offer(w *worker, le lease, desired map[*worker][]lease) wire.Leas
 	return out
 }
 
-// shared tells whether more than one loop is to accept from a shard.
+// shared reports whether more than one loop is to accept from a shard.
 func shared(le lease, desired map[*worker][]lease) bool {
 	n := 0
 	for _, les := range desired {

@@ -29,7 +29,7 @@ type retirement struct {
 	closing bool          // the last leases are being withdrawn
 }
 
-// closing tells whether a shard is to be closed as soon as nobody has it, or is
+// closing reports whether a shard is to be closed as soon as nobody has it, or is
 // closed already: g is nil after a stop at once.
 func (g *group) closing(index int) bool {
 	return g == nil || g.retiring != nil && g.retiring.closing && index >= g.retiring.from
@@ -87,7 +87,7 @@ func newRetirement(g *group, n int, now time.Time) *retirement {
 	return &retirement{from: n, began: now, halves: halves, blind: err != nil}
 }
 
-// awaitsHandshakes tells whether a connection may yet join the queues.
+// awaitsHandshakes reports whether a connection may still join the queues.
 func (r *retirement) awaitsHandshakes(now time.Time, patience time.Duration) bool {
 	if now.Sub(r.began) >= patience {
 		return false

@@ -98,7 +98,7 @@ type worker struct {
 
 func (w *worker) enter(s state, now time.Time) { w.state, w.since = s, now }
 
-// serves tells whether shards may be lent to the worker.
+// serves reports whether shards may be lent to the worker.
 func (w *worker) serves() bool {
 	switch w.gen.state {
 	case activating, serving:
@@ -138,12 +138,12 @@ type change struct {
 	fatal    bool      // without it there is nothing to serve on with: start-up
 }
 
-// upgrades tells whether another master takes over.
+// upgrades reports whether another master takes over.
 func (ch *change) upgrades() bool {
 	return ch.masters || ch.action == "upgrade" || ch.action == "takeover" || ch.back != nil && ch.back.Image != nil
 }
 
-// single tells whether a change is for one who asks only: there is one custody.
+// single reports whether a change is for one who asks only: there is one custody.
 func (ch *change) single() bool { return ch.action == "takeover" }
 
 // counters adds up a worker's loops, those of earlier processes in its place too.

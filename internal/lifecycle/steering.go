@@ -16,7 +16,7 @@ func SteersByLoad(conf *config.Config) bool {
 	return slices.ContainsFunc(conf.Listeners, func(l config.Listener) bool { return steersByLoad(&l) })
 }
 
-// steersByLoad tells whether a listener wants to be steered by load.
+// steersByLoad reports whether a listener wants to be steered by load.
 func steersByLoad(l *config.Listener) bool {
 	return l.Accept == config.AcceptReuseport && l.Steering == config.SteerLoad
 }
@@ -101,7 +101,7 @@ func (c *Core) markServed() {
 	}
 }
 
-// accepts tells whether a worker accepts from a slot's own shard of every listener
+// accepts reports whether a worker accepts from a slot's own shard of every listener
 // that is steered by load.
 func (w *worker) accepts(slot int) bool {
 	if !w.serves() {

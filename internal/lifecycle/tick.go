@@ -54,7 +54,7 @@ func (c *Core) tick(late bool) {
 	c.retireStep()
 }
 
-// suspect tells whether a worker may have begun to hang while on probation.
+// suspect reports whether a worker may have begun to hang while on probation.
 func (c *Core) suspect(t *trial) bool {
 	for _, w := range t.gen.workers {
 		if w.running && w.state == serving && !w.pingedAt.IsZero() && !w.pongAt.After(t.until) {
