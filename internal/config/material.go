@@ -24,6 +24,11 @@ func (c *Config) Materials() (all []Material) {
 			}
 		}
 	}
+	for i := range c.Upstreams {
+		if t := c.Upstreams[i].TLS; t != nil {
+			all = append(all, t.materials()...)
+		}
+	}
 	return all
 }
 

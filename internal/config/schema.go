@@ -16,7 +16,7 @@ type schema struct {
 // value: the tables refer to the decoder's code, which therefore can't refer to them.
 func schemas() []schema {
 	return []schema{
-		topLevel.schema(), sandboxObject.schema(), logObject.schema(), upstreamObject.schema(), hashObject.schema(), serverObject.schema(),
+		topLevel.schema(), sandboxObject.schema(), logObject.schema(), upstreamObject.schema(), upstreamTLSObject.schema(), hashObject.schema(), serverObject.schema(),
 		checkObject.schema(), checkHTTPObject.schema(), listenerObject.schema(), echoObject.schema(), tcpObject.schema(),
 		keepaliveObject.schema(), tlsObject.schema(), certificateObject.schema(), clientAuthObject.schema(), ticketsObject.schema(), httpObject.schema(), accessLogObject.schema(), routeObject.schema(), filesObject.schema(),
 		respondObject.schema(), proxyObject.schema(), requestHeadersObject.schema(), responseHeadersObject.schema(),

@@ -43,7 +43,11 @@ func readSNI(d *decoder, n *yaml.Node, t *TCP) {
 		}
 		seen[name] = e.Pos
 		d.key = e.Key
+		before := len(d.uses)
 		t.SNI = append(t.SNI, SNI{name, d.use(e.Value, false)})
+		for i := range d.uses[before:] {
+			d.uses[before+i].sni = true
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ type ClientAuth struct {
 
 var tlsObject = object[TLS]{at: "listeners[].tls", what: "tls", fields: []field[TLS]{
 	{"certificates", readCertificates},
-	{"min_version", readMinVersion},
+	{"min_version", func(d *decoder, n *yaml.Node, t *TLS) { readVersion(d, n, &t.MinVersion) }},
 	{"client_auth", func(d *decoder, n *yaml.Node, t *TLS) {
 		t.ClientAuth = &ClientAuth{Require: true, Pos: n.Pos}
 		if g := clientAuthObject.read(d, n, t.ClientAuth); g != nil && !g.has("ca") {
@@ -108,12 +108,12 @@ func readCertificates(d *decoder, n *yaml.Node, t *TLS) {
 	}
 }
 
-func readMinVersion(d *decoder, n *yaml.Node, t *TLS) {
+func readVersion(d *decoder, n *yaml.Node, version *uint16) {
 	switch {
 	case n.Text == "1.2" && n.Kind != yaml.Mapping && n.Kind != yaml.Sequence:
-		t.MinVersion = tls.VersionTLS12
+		*version = tls.VersionTLS12
 	case n.Text == "1.3" && n.Kind != yaml.Mapping && n.Kind != yaml.Sequence:
-		t.MinVersion = tls.VersionTLS13
+		*version = tls.VersionTLS13
 	default:
 		d.wrong(n, "earlier versions are not spoken (RFC 8996)", `"1.2" or "1.3"`)
 	}

@@ -43,6 +43,7 @@ type Upstream struct {
 	ResolveEvery time.Duration // how often names are looked up again
 	SendProxy    int           // version of the PROXY protocol header that is sent; 0 is none
 	Check        *Check        // nil if servers are not asked
+	TLS          *UpstreamTLS  // nil if servers are spoken to in the clear
 
 	Pos Position
 }
@@ -67,6 +68,7 @@ var upstreamObject = object[Upstream]{at: "upstreams[]", what: "an upstream", fi
 	{"resolve_every", durationInto(100*time.Millisecond, func(u *Upstream) *time.Duration { return &u.ResolveEvery })},
 	{"send_proxy", readSendProxy},
 	{"check", func(d *decoder, n *yaml.Node, u *Upstream) { u.Check = d.healthCheck(n) }},
+	{"tls", func(d *decoder, n *yaml.Node, u *Upstream) { u.TLS = d.upstreamTLS(n) }},
 }}
 
 var hashObject = object[Upstream]{at: "upstreams[].hash", what: "hash", fields: []field[Upstream]{

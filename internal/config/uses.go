@@ -12,6 +12,7 @@ type use struct {
 	name string
 	pos  Position
 	http bool // a proxy route's
+	sni  bool // of a listener that passes TLS on undecrypted
 }
 
 // use reads the name of an upstream. Whether there is one shows when all has been read:
@@ -19,7 +20,7 @@ type use struct {
 func (d *decoder) use(n *yaml.Node, http bool) string {
 	s, ok := d.text(n)
 	if ok {
-		d.uses = append(d.uses, use{s, n.Pos, http})
+		d.uses = append(d.uses, use{name: s, pos: n.Pos, http: http})
 	}
 	return s
 }
@@ -36,6 +37,9 @@ func (d *decoder) upstreams(c *Config) {
 		case u.http && up.SendProxy != 0:
 			d.rep.Add(u.pos, "take send_proxy off it, or make another upstream without",
 				"upstream %s has send_proxy, which is for tcp only", up.Name)
+		case u.sni && up.TLS != nil:
+			d.rep.Add(u.pos, "take tls off it, or make another upstream without",
+				"upstream %s has tls, and clients' own TLS is passed on to it: it would be TLS in TLS", up.Name)
 		}
 	}
 	for i := range c.Listeners {

@@ -120,7 +120,7 @@ func Essence(c *config.Config) *config.Config {
 	e.Upstreams, e.Listeners = nil, nil
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		e.Upstreams = append(e.Upstreams, config.Upstream{Name: u.Name, Balance: u.Balance, Servers: u.Servers}) // for status
+		e.Upstreams = append(e.Upstreams, config.Upstream{Name: u.Name, Balance: u.Balance, Servers: u.Servers, TLS: u.TLS}) // for status and materials
 	}
 	for i := range c.Listeners {
 		l := c.Listeners[i]

@@ -27,6 +27,9 @@ type Service struct {
 // process.
 func (s *Service) SetUpstreams(u *Service) { s.upstreams = u }
 
+// Upstreams returns that service, nil if there is none.
+func (s *Service) Upstreams() *Service { return s.upstreams }
+
 // Adopt makes a connection of another service of the loop this one's, whose handler sees
 // to it from here on.
 func (s *Service) Adopt(c *Conn) { c.svc = s }

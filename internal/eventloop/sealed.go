@@ -36,6 +36,9 @@ func (t *seals) at(fd int32) **seal {
 
 // seal gives a connection a transport.
 func (l *Loop) seal(c *Conn, t Transport) *seal {
+	if l.wire == nil {
+		l.wire = make([]byte, maxShake+maxSealed+l.maxMessage)
+	}
 	s := &seal{Transport: t}
 	*l.seals.at(c.fd) = s
 	c.flags |= sealed

@@ -57,9 +57,6 @@ type Transports interface {
 // connection. It must be called before Listen, Dial and Arrive.
 func (s *Service) SetTransports(t Transports, handshake Class) {
 	s.transports, s.handshake = t, handshake
-	if l := s.loop; l.wire == nil {
-		l.wire = make([]byte, maxShake+maxSealed+l.maxMessage)
-	}
 }
 
 // plain reports whether what is in the socket is what handlers see, and the kernel may move it. It may not where

@@ -31,7 +31,7 @@ type Kind string
 const (
 	Page        Kind = "page"        // the content of an answer
 	Certificate Kind = "certificate" // a chain, then its key
-	Authorities Kind = "authorities" // certificates that sign those of clients
+	Authorities Kind = "authorities" // certificates that sign those of clients or servers
 	Tickets     Kind = "tickets"     // keys of TLS tickets, which are in no file: NewTickets
 )
 
@@ -76,6 +76,23 @@ func expiry(w Want, files [][]byte) time.Time {
 	return c.Leaf.NotAfter
 }
 
+// System stands for the file of the system's authorities among the paths of a Want.
+const System = "the system's certificate authorities"
+
+// systemAuthorities returns that file: as crypto/x509 looks for it, Debian's if there is none.
+func systemAuthorities() string {
+	if path := os.Getenv("SSL_CERT_FILE"); path != "" {
+		return path
+	}
+	const debian = "/etc/ssl/certs/ca-certificates.crt"
+	for _, path := range []string{debian, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"} {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return debian
+}
+
 // Want names the files of one material. They are read and replaced together.
 type Want struct {
 	Kind  Kind
@@ -113,6 +130,9 @@ func (w Want) Load(u *sandbox.User) (r Read) {
 	}
 	var files [][]byte
 	for i, path := range w.Paths {
+		if path == System {
+			path = systemAuthorities()
+		}
 		data, mode, err := read(path, u, kind.limit)
 		if err != nil {
 			r.Err = err

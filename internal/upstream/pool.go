@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ type pool struct {
 	state *entry // of the upstream as a whole
 
 	list atomic.Pointer[list]
+	tls  atomic.Pointer[tls.Config] // nil if servers are spoken to in the clear
 
 	mu    sync.Mutex // guards the fields below; loops don't take it
 	names []*name    // a place for each server of the configuration, nil for addresses

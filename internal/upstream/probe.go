@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func (s *Server) probe(ctx context.Context) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := s.ask(conn); err != nil {
+	if err := s.ask(ctx, conn); err != nil {
 		if isTimeout(err) {
 			return errors.New(AnswerTimeout.String())
 		}
@@ -55,9 +56,19 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-func (s *Server) ask(conn io.ReadWriter) error {
+func (s *Server) ask(ctx context.Context, conn net.Conn) error {
 	check := s.pool.conf.Check
 	hello := proxyLocal[s.pool.conf.SendProxy]
+	if conf := s.pool.tls.Load(); conf != nil {
+		if _, err := io.WriteString(conn, hello); err != nil { // in front of the handshake
+			return err
+		}
+		secure, err := s.shake(ctx, conn, conf)
+		if err != nil {
+			return err
+		}
+		conn, hello = secure, ""
+	}
 	if check.Path != "" {
 		host := check.Host
 		if host == "" {
@@ -82,6 +93,22 @@ func (s *Server) ask(conn io.ReadWriter) error {
 		return fmt.Errorf("it answered %d", status)
 	}
 	return nil
+}
+
+// shake makes a handshake.
+func (s *Server) shake(ctx context.Context, conn net.Conn, conf *tls.Config) (net.Conn, error) {
+	if conf.ServerName == "" {
+		conf = conf.Clone()
+		conf.ServerName = s.TLSName()
+	}
+	secure := tls.Client(conn, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		if isTimeout(err) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", NoTrust, err)
+	}
+	return secure, nil
 }
 
 var (

@@ -20,10 +20,11 @@ const (
 	Denied                       // not allowed for this user, or by this machine's firewall
 	NoDescriptors                // no descriptor or memory here
 	NoPorts                      // no local port left here
+	NoTrust                      // no TLS with it: it is not who it should be, or speaks none
 )
 
 // Reasons is the number of reasons.
-const Reasons = int(NoPorts) + 1
+const Reasons = int(NoTrust) + 1
 
 // maxReasons is how many reasons a Board has room for.
 const maxReasons = 16
@@ -33,7 +34,7 @@ var reasonTexts = [Reasons]string{
 	Unreachable: "unreachable", Reset: "connection reset", ClosedEarly: "closed early",
 	Malformed: "malformed answer", AnswerTimeout: "no answer in time", NoSocket: "no such socket",
 	QueueFull: "queue full", Denied: "permission denied",
-	NoDescriptors: "no descriptors or memory here", NoPorts: "no local ports left",
+	NoDescriptors: "no descriptors or memory here", NoPorts: "no local ports left", NoTrust: "TLS failed",
 }
 
 // String returns the reason in a few words, the same in logs and status.
@@ -69,6 +70,8 @@ func ReasonOf(errno unix.Errno) Reason {
 		return NoDescriptors
 	case unix.EADDRNOTAVAIL, unix.EADDRINUSE:
 		return NoPorts
+	case unix.EPROTO: // of an event loop's transport
+		return NoTrust
 	}
 	return Other
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net"
 	"sync/atomic"
 
 	"reuseportd/internal/config"
@@ -41,6 +42,15 @@ func (s *Server) Host() string {
 		return "localhost"
 	}
 	return s.Conf.Address
+}
+
+// TLSName returns what its certificate must be valid for, if the configuration doesn't say: the host of its
+// configured address, "localhost" for a Unix socket.
+func (s *Server) TLSName() string {
+	if host, _, err := net.SplitHostPort(s.Host()); err == nil {
+		return host
+	}
+	return s.Host()
 }
 
 // AddConnect counts a connection that was established to it.

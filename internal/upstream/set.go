@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -66,6 +67,14 @@ func New(conf []config.Upstream, board *Board, tell func(Event)) (*Set, error) {
 		close(s.resolved)
 	}
 	return s, nil
+}
+
+// UseTLS has an upstream's health checks use TLS. A configuration without ServerName gets each server's own. It may not be
+// changed any more, and may be replaced by another one.
+func (s *Set) UseTLS(upstream string, conf *tls.Config) {
+	if p := s.pools[upstream]; p != nil {
+		p.tls.Store(conf)
+	}
 }
 
 // Run looks up names and checks servers until ctx is done. A draining worker ends it,

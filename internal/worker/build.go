@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func (w *worker) build(slots []int, region *stats.Region) error {
 	if err != nil {
 		return err
 	}
-	if err := w.buildTLS(); err != nil {
+	if err := errors.Join(w.buildTLS(), w.buildClients()); err != nil {
 		return err
 	}
 	for i, slot := range slots {
@@ -89,8 +90,12 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 		if err != nil {
 			return fmt.Errorf("upstream %s: %w", name, err)
 		}
-		choosers[name], pools[name] = chooser, http.NewPool(lp.Loop, chooser, w.failed)
-		lp.services[upstreamKey+name] = pools[name].Service()
+		pool := http.NewPool(lp.Loop, chooser, w.failed)
+		choosers[name], pools[name] = chooser, pool
+		lp.services[upstreamKey+name] = pool.Service()
+		if w.conf.Upstreams[i].TLS != nil {
+			lp.secure(pool.Service(), transport.DialOptions{Shared: w.tlsTo[name].http, Name: pool.ServerName, Failed: pool.Untrusted})
+		}
 	}
 	for i := range w.conf.Listeners {
 		l := &w.conf.Listeners[i]
@@ -101,11 +106,17 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 		case l.TCP != nil:
 			s = tcp.NewService(lp.Loop, tcp.Options{
 				Listener: l.Name, Conf: l.TCP, Choosers: choosers, Failed: w.failed,
+				Secure: func(s *eventloop.Service, up *config.Upstream, first func(*eventloop.Conn, []byte) []byte) {
+					lp.secure(s, transport.DialOptions{Shared: w.tlsTo[up.Name].tcp, Name: tcp.ServerName, First: first, Failed: tcp.Untrusted})
+				},
 			})
 		default:
 			s = lp.NewService(echo.New(lp.Loop, l.Echo.IdleTimeout), 0)
 		}
 		lp.seal(s, l)
+		if up := s.Upstreams(); up != nil {
+			lp.secure(up, transport.DialOptions{}) // for those that come from another process
+		}
 		lp.services[l.Key()] = s
 	}
 	return lp.bindClients(page)

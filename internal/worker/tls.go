@@ -17,6 +17,80 @@ import (
 	"reuseportd/internal/tls/transport"
 )
 
+// tlsTo is the TLS to one upstream's servers, which the loops share: for requests, and for bytes of any kind.
+type tlsTo struct{ http, tcp *transport.Upstream }
+
+// buildClients makes the TLS to the servers of each upstream that has it.
+func (w *worker) buildClients() error {
+	w.tlsTo = make(map[string]*tlsTo)
+	for i := range w.conf.Upstreams {
+		if up := &w.conf.Upstreams[i]; up.TLS != nil {
+			conf, err := clientConfig(up, w.materials)
+			if err != nil {
+				return fmt.Errorf("upstream %s: %w", up.Name, err)
+			}
+			w.tlsTo[up.Name] = &tlsTo{new(transport.Upstream), new(transport.Upstream)}
+			w.useClient(up, conf)
+		}
+	}
+	return nil
+}
+
+// useClient makes new connections to an upstream's servers use a configuration.
+func (w *worker) useClient(up *config.Upstream, conf *tls.Config) {
+	to := w.tlsTo[up.Name]
+	to.tcp.Use(conf)
+	spoken := conf.Clone()
+	spoken.NextProtos = []string{"http/1.1"}
+	to.http.Use(spoken)
+	check := conf
+	if up.Check != nil && up.Check.Path != "" {
+		check = spoken
+	}
+	w.upstreams.UseTLS(up.Name, check)
+}
+
+// clientConfig makes the configuration for handshakes with an upstream's servers.
+func clientConfig(up *config.Upstream, set *material.Set) (*tls.Config, error) {
+	t := up.TLS
+	conf := &tls.Config{
+		ServerName: t.ServerName, MinVersion: t.MinVersion, CipherSuites: record.Suites(), InsecureSkipVerify: !t.Verify,
+	}
+	if t.Verify {
+		files := find(set, t.Authorities())
+		conf.RootCAs = x509.NewCertPool()
+		if len(files) != 1 || !conf.RootCAs.AppendCertsFromPEM(files[0]) {
+			return nil, fmt.Errorf("the master has sent nothing of %s", t.Authorities().Paths[0])
+		}
+	}
+	if t.Client != nil {
+		files := find(set, t.Client.Material())
+		if len(files) != 2 {
+			return nil, fmt.Errorf("the master has sent nothing of %s", t.Client.Cert)
+		}
+		c, err := certs.Parse(files[0], files[1], time.Now())
+		if c == nil { // the master judges whether it has expired
+			return nil, err
+		}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c, nil }
+	}
+	return conf, nil
+}
+
+// warmth returns the loop's set of connections whose ciphers are ready.
+func (lp *loop) warmth() *transport.Warm {
+	if lp.warm == nil {
+		lp.warm = new(transport.Warm)
+	}
+	return lp.warm
+}
+
+// secure gives a service for connections to servers its TLS.
+func (lp *loop) secure(s *eventloop.Service, o transport.DialOptions) {
+	o.Warm = lp.warmth
+	s.SetTransports(transport.NewDials(lp.Loop, o), 0) // connect_timeout bounds a handshake
+}
+
 // buildTLS makes the TLS configuration of each listener, which the loops share.
 func (w *worker) buildTLS() error {
 	w.tls = make(map[string]*transport.Listener)
@@ -38,6 +112,17 @@ func (w *worker) buildTLS() error {
 // renewTLS prepares to use the certificates in set; swap takes them into use.
 func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
 	var swaps []func()
+	for i := range w.conf.Upstreams {
+		up := &w.conf.Upstreams[i]
+		if up.TLS == nil || !changed(w.materials, set, up.TLS) {
+			continue
+		}
+		conf, err := clientConfig(up, set)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", up.Name, err)
+		}
+		swaps = append(swaps, func() { w.useClient(up, conf) })
+	}
 	for i := range w.conf.Listeners {
 		l := &w.conf.Listeners[i]
 		if l.TLS == nil {
@@ -54,6 +139,16 @@ func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
 			swap()
 		}
 	}, nil
+}
+
+// changed reports whether the files of an upstream's TLS are others in another set.
+func changed(old, set *material.Set, t *config.UpstreamTLS) bool {
+	for _, m := range []config.Material{t.Authorities(), t.ClientMaterial()} {
+		if material.Sum(find(old, m)) != material.Sum(find(set, m)) {
+			return true
+		}
+	}
+	return false
 }
 
 // find returns the contents of a material's files.
@@ -115,16 +210,13 @@ func (lp *loop) seal(s *eventloop.Service, l *config.Listener) {
 	if shared == nil {
 		return
 	}
-	if lp.warm == nil {
-		lp.warm = new(transport.Warm)
-	}
 	most := l.TLS.MaxHandshakes
 	if most == 0 {
 		most = autoHandshakes
 	}
 	teller, name := failure.New(lp.w.failed), l.Name
 	s.SetTransports(transport.New(lp.Loop, transport.Options{
-		Shared: shared, Warm: lp.warm, Most: share(most, len(lp.w.start.Slots)),
+		Shared: shared, Warm: lp.warmth(), Most: share(most, len(lp.w.start.Slots)),
 		Failed: func(c *eventloop.Conn, why error) {
 			text := why.Error()
 			if a := c.Remote(); a.IsValid() {

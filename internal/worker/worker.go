@@ -42,6 +42,7 @@ type worker struct {
 	sites     []*http.Site
 	materials *material.Set                  // nil if the configuration names none
 	tls       map[string]*transport.Listener // by config.Listener.Key
+	tlsTo     map[string]*tlsTo              // by an upstream's name
 	region    *stats.Region
 	board     *upstream.Board
 	clients   *clients.Table // nil if the master has none

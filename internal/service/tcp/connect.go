@@ -30,9 +30,9 @@ func (h *Handler) try(st *session) {
 			return
 		}
 		st.to = to
-		c, err := h.loop.Dial(h.servers, to.Address())
+		c, err := h.loop.Dial(st.up.servers, to.Address())
 		if err == nil {
-			st.server, st.late, st.noTLS = c, false, false
+			st.server, st.late, st.noTLS, st.untrusted = c, false, false, ""
 			c.State = st
 			c.SetDeadline(st.up.connect)
 			return
@@ -68,6 +68,8 @@ func (h *Handler) mayRetry(st *session, errno unix.Errno) bool {
 	switch {
 	case st.noTLS:
 		reason, text = upstream.Other, "it refuses TLS, which the client has asked for"
+	case reason == upstream.NoTrust:
+		text = st.untrusted
 	case reason == upstream.Other:
 		text = errno.Error()
 	}
@@ -98,20 +100,30 @@ func (h *Handler) refuse(st *session) {
 // greet sends the server what precedes the client's bytes. A server that is asked for TLS counts as
 // reached when it has answered.
 func (h *Handler) greet(st *session) {
-	client, server := st.client, st.server
-	if v := st.up.conf.SendProxy; v > 0 {
-		src, dst := st.source, st.destination
-		if !src.IsValid() {
-			src, dst = client.Remote(), client.Local()
+	server := st.server
+	if st.up.conf.TLS == nil { // else it has gone in front of the handshake
+		if h.scratch = h.proxyHeader(st, h.scratch[:0]); len(h.scratch) > 0 {
+			server.Write(h.scratch)
 		}
-		h.scratch = proxyproto.Append(h.scratch[:0], v, src, dst)
-		server.Write(h.scratch)
 	}
 	if st.asked {
 		server.Write(sslRequest)
 		return
 	}
 	h.reached(st)
+}
+
+// proxyHeader appends the header of the PROXY protocol that the server expects, if it does.
+func (h *Handler) proxyHeader(st *session, b []byte) []byte {
+	v := st.up.conf.SendProxy
+	if v == 0 {
+		return b
+	}
+	src, dst := st.source, st.destination
+	if !src.IsValid() {
+		src, dst = st.client.Remote(), st.client.Local()
+	}
+	return proxyproto.Append(b, v, src, dst)
 }
 
 // reached makes a pair of the client and its server.

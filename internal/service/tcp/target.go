@@ -13,7 +13,8 @@ type target struct {
 	conf    *config.Upstream
 	chooser *upstream.Chooser
 	connect eventloop.Class
-	keyed   bool // a server is chosen by the client's address
+	servers *eventloop.Service // of connections that are made to its servers
+	keyed   bool               // a server is chosen by the client's address
 }
 
 // name returns the upstream's name, "" for a nil target.
@@ -31,14 +32,22 @@ type targets struct {
 	below map[string]*target // by what follows the "*."
 }
 
-func newTargets(l *eventloop.Loop, conf *config.TCP, choosers map[string]*upstream.Chooser) (ts targets) {
+func newTargets(h *Handler, choosers map[string]*upstream.Chooser, secure Secure) (ts targets) {
+	l, conf := h.loop, h.conf
 	known := make(map[string]*target)
 	of := func(name string) *target {
 		if t := known[name]; t != nil {
 			return t
 		}
 		up := choosers[name].Conf()
-		t := &target{up, choosers[name], l.Class(up.ConnectTimeout), up.Balance == config.BalanceHash}
+		t := &target{
+			conf: up, chooser: choosers[name], connect: l.Class(up.ConnectTimeout), keyed: up.Balance == config.BalanceHash,
+			servers: l.NewService((*serverEnd)(h), 0),
+		}
+		t.servers.SetNoDelay(conf.NoDelay)
+		if up.TLS != nil && secure != nil {
+			secure(t.servers, up, h.proxyFirst)
+		}
 		known[name] = t
 		return t
 	}

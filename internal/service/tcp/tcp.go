@@ -31,12 +31,17 @@ type Options struct {
 	Conf     *config.TCP
 	Choosers map[string]*upstream.Chooser // of the same loop, by the upstream's name
 	Failed   func(failure.Failure)        // must not block; nil: failures aren't reported
+	Secure   Secure                       // may be nil if no upstream has TLS
 }
+
+// Secure gives a service for connections to an upstream's servers its TLS. first appends what a server is sent in front of the
+// handshake.
+type Secure func(s *eventloop.Service, up *config.Upstream, first func(c *eventloop.Conn, raw []byte) []byte)
 
 // Handler handles the clients' ends in one event loop.
 type Handler struct {
 	loop    *eventloop.Loop
-	servers *eventloop.Service // of the other ends
+	servers *eventloop.Service // of other ends that come from another process
 	conf    *config.TCP
 	targets targets
 
@@ -51,10 +56,33 @@ type Handler struct {
 	scratch []byte
 }
 
+// ServerName returns what the server is called that a connection is made to, for its certificate.
+func ServerName(c *eventloop.Conn) string {
+	if st := sessionOf(c); st != nil && st.to != nil {
+		return st.to.TLSName()
+	}
+	return ""
+}
+
+// Untrusted notes why a connection that is being made has no TLS. It ends next.
+func Untrusted(c *eventloop.Conn, why error) {
+	if st := sessionOf(c); st != nil {
+		st.untrusted = why.Error()
+	}
+}
+
+// proxyFirst appends what a server with TLS is sent in front of the handshake.
+func (h *Handler) proxyFirst(c *eventloop.Conn, raw []byte) []byte {
+	if st := sessionOf(c); st != nil && st.client != nil {
+		return h.proxyHeader(st, raw)
+	}
+	return raw
+}
+
 // NewService makes the service of a loop, and the one for its connections to servers.
 func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
 	h := &Handler{
-		loop: l, conf: o.Conf, targets: newTargets(l, o.Conf, o.Choosers),
+		loop: l, conf: o.Conf,
 		listener: o.Listener, failed: failure.New(o.Failed),
 		header: l.Class(headerTime),
 		idle:   l.Class(idleStep(o.Conf.IdleTimeout)), last: l.Class(idleStep(lastTime)),
@@ -73,7 +101,7 @@ func NewService(l *eventloop.Loop, o Options) *eventloop.Service {
 	// Neither has a write timeout: a pair is idle when neither direction moves.
 	clients := l.NewService(h, 0)
 	h.servers = l.NewService((*serverEnd)(h), 0)
-	h.servers.SetNoDelay(o.Conf.NoDelay)
 	clients.SetUpstreams(h.servers)
+	h.targets = newTargets(h, o.Choosers, o.Secure)
 	return clients
 }

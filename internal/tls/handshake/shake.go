@@ -59,6 +59,7 @@ type Shake struct {
 	seen   int    // bytes received
 	job    func()
 	err    error // crypto/tls'
+	open   bool  // a client's handshake is done, and tickets may follow
 
 	secrets secrets
 }
@@ -72,23 +73,11 @@ func Server(base *tls.Config) *Shake {
 	return s
 }
 
-// Client begins a handshake as a client. base is cloned.
-func Client(base *tls.Config) *Shake {
-	s := &Shake{client: true}
-	conf := s.instrument(base)
-	s.conn = tls.Client(end{s}, conf)
-	s.begin()
-	return s
-}
-
-// instrument returns a configuration that records the secrets, and makes slow signatures
+// instrument returns a server's configuration that records the secrets, and makes slow signatures
 // outside of the loop.
 func (s *Shake) instrument(base *tls.Config) *tls.Config {
 	conf := base.Clone()
 	conf.KeyLogWriter = &s.secrets
-	if s.client {
-		return conf
-	}
 	if get := base.GetCertificate; get != nil {
 		conf.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c, err := get(h)
@@ -120,6 +109,12 @@ func (s *Shake) begin() {
 	s.next, s.stop = iter.Pull(func(yield func(State) bool) {
 		s.wait = yield
 		s.err = s.conn.HandshakeContext(context.Background())
+		if s.err != nil || !s.client || s.conn.ConnectionState().Version != tls.VersionTLS13 {
+			return
+		}
+		if s.open = true; yield(Done) {
+			_, _ = s.conn.Read(make([]byte, 1)) // takes tickets, and no data ever comes: Ticket
+		}
 	})
 }
 
@@ -128,7 +123,11 @@ func (s *Shake) begin() {
 func (s *Shake) Step(raw, in []byte) (out []byte, n int, state State, err error) {
 	for {
 		if len(s.record) == 0 && len(in) > n {
-			if rec := whole(in[n:]); rec > 0 {
+			rec := Whole(in[n:])
+			if s.seen == 0 && notTLS(in) {
+				rec = header // of what is none: crypto/tls judges by that, however much it announces
+			}
+			if rec > 0 {
 				if s.seen += rec; s.seen > maxInput {
 					return raw, n, Failed, ErrTooLong
 				}
@@ -144,30 +143,39 @@ func (s *Shake) Step(raw, in []byte) (out []byte, n int, state State, err error)
 		switch {
 		case !waits && s.err != nil:
 			return raw, n, Failed, s.err
-		case !waits:
+		case !waits, state == Done:
 			return raw, n, Done, nil
 		case state == Works:
 			s.keep()
 			return raw, n, Works, nil
-		case given == 0 && whole(in[n:]) == 0:
+		case given == 0 && Whole(in[n:]) == 0:
 			return raw, n, Waits, nil
 		}
 	}
+}
+
+// header is the length of a record's, in bytes.
+const header = 5
+
+// notTLS reports whether a peer begins with something else.
+func notTLS(in []byte) bool {
+	const alert, handshake = 21, 22
+	return len(in) >= header && (in[0] != alert && in[0] != handshake || in[1] >= 0x10)
 }
 
 // keep copies a record that crypto/tls has read in part, since the memory belongs to the
 // caller.
 func (s *Shake) keep() { s.record = append([]byte(nil), s.record...) }
 
-// whole returns the length of the record at the beginning of in, 0 if it isn't complete. One that is too long is passed on
+// Whole returns the length of the record at the beginning of in, 0 if it isn't complete. One that is too long is passed on
 // as it is, so that crypto/tls refuses it.
-func whole(in []byte) int {
-	if len(in) < 5 {
+func Whole(in []byte) int {
+	if len(in) < header {
 		return 0
 	}
-	n := 5 + int(in[3])<<8 + int(in[4])
+	n := header + int(in[3])<<8 + int(in[4])
 	if n > record.MaxSealed {
-		return min(len(in), 5)
+		return header
 	}
 	if len(in) < n {
 		return 0

@@ -111,6 +111,9 @@ func New(k Keys, room *Room) (*Conn, error) {
 // Version returns the version of TLS, a number of crypto/tls.
 func (c *Conn) Version() uint16 { return c.version }
 
+// Client reports whether this is the client's end.
+func (c *Conn) Client() bool { return c.client }
+
 // Suite returns the number of the cipher suite.
 func (c *Conn) Suite() uint16 { return c.id }
 

@@ -20,7 +20,7 @@ import (
 	"reuseportd/internal/tls/record"
 )
 
-// Kind is the number of the form that Freeze writes: a record.Conn, then Info. It must never be used for
+// Kind is the number of the form in which a server's end is frozen: a record.Conn, then Info. It must never be used for
 // another form.
 const Kind = 1
 
@@ -78,22 +78,7 @@ type Loop struct {
 	active []*shaking                         // handshakes that are under way
 	queue  []*shaking                         // that wait for one of them to be done
 	asked  bool                               // makePlaces is to be called
-	infos  map[Info]*Info                     // of sessions, of which most are alike
-}
-
-// maxInfos bounds those that are remembered.
-const maxInfos = 1024
-
-// info returns what is known of a session, as one of all that know the same.
-func (l *Loop) info(i Info) *Info {
-	if p := l.infos[i]; p != nil {
-		return p
-	}
-	if len(l.infos) >= maxInfos {
-		clear(l.infos)
-	}
-	l.infos[i] = &i
-	return &i
+	infos  infos
 }
 
 // Options are what a Loop needs.
@@ -106,12 +91,12 @@ type Options struct {
 
 // New makes the transports of a listener in a loop.
 func New(l *eventloop.Loop, o Options) *Loop {
-	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed, infos: make(map[Info]*Info)}
+	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed, infos: make(infos)}
 }
 
 // New implements eventloop.Transports.
 func (l *Loop) New(c *eventloop.Conn) eventloop.Transport {
-	t := &Conn{l: l, c: c}
+	t := &Conn{session: session{warm: l.warm}, l: l, c: c}
 	t.shaking = &shaking{t: t}
 	return t
 }
@@ -121,17 +106,11 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 	if kind != Kind {
 		return nil, errors.New("TLS in a form that is not known here")
 	}
-	rec, rest, err := record.Thaw(state, &l.warm.room)
+	s, err := thaw(state, l.warm, &l.infos, false)
 	if err != nil {
 		return nil, err
 	}
-	info := Info{Version: rec.Version(), Suite: rec.Suite()}
-	r := pack.Reading(rest)
-	info.form(r)
-	if err := r.End(); err != nil {
-		return nil, err
-	}
-	return &Conn{l: l, c: c, rec: rec, info: l.info(info)}, nil
+	return &Conn{session: s, l: l, c: c}, nil
 }
 
 // form writes or reads what another process needs besides the keys.
@@ -147,11 +126,10 @@ func (i *Info) form(r *pack.Record) {
 
 // Conn is the transport of one connection.
 type Conn struct {
+	session
 	l       *Loop
 	c       *eventloop.Conn
-	rec     *record.Conn // nil before the handshake is done
-	info    *Info        // likewise
-	shaking *shaking     // nil from then on
+	shaking *shaking // nil when the handshake is done
 }
 
 // shaking is a connection before its keys.
@@ -169,9 +147,6 @@ func Of(c *eventloop.Conn) *Conn {
 	t, _ := c.Sealed().(*Conn)
 	return t
 }
-
-// Info returns what is known about the session. It must not be changed.
-func (t *Conn) Info() *Info { return t.info }
 
 // Covers reports whether a request for a host, given in lower case and without port, may come on this connection: the
 // certificate that the client got must be valid for the host, too (RFC 9110 section 15.5.20).
@@ -350,7 +325,7 @@ func (t *Conn) finish(h *shaking) error {
 	if len(state.VerifiedChains) > 0 {
 		info.Subject = state.PeerCertificates[0].Subject.String()
 	}
-	t.info = t.l.info(info)
+	t.info = t.l.infos.one(info)
 	k := t.l.loop.Count()
 	if k.Handshakes++; state.DidResume {
 		k.Resumed++
@@ -382,34 +357,8 @@ func (t *Conn) fail(err error) {
 	}
 }
 
-// Open implements eventloop.Transport.
-func (t *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
-	t.l.warm.touch(t.rec)
-	return t.rec.Open(raw, to, in)
-}
-
-// Seal implements eventloop.Transport.
-func (t *Conn) Seal(raw, head, tail []byte) []byte {
-	t.l.warm.touch(t.rec)
-	return t.rec.Seal(raw, head, tail)
-}
-
-// End implements eventloop.Transport.
-func (t *Conn) End(raw []byte) []byte {
-	if t.rec == nil {
-		return raw
-	}
-	t.l.warm.touch(t.rec)
-	return t.rec.End(raw)
-}
-
 // Freeze implements eventloop.Transport.
-func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) {
-	r := pack.Writing(t.rec.Freeze(b))
-	info := *t.info
-	info.form(r)
-	return Kind, r.Written()
-}
+func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) { return Kind, t.freeze(b) }
 
 // Free implements eventloop.Transport.
 func (t *Conn) Free() {
@@ -417,9 +366,7 @@ func (t *Conn) Free() {
 		h.freed = true
 		h.end()
 	}
-	if t.rec != nil {
-		t.rec.Wipe()
-	}
+	t.wipe()
 }
 
 var _ eventloop.Transport = (*Conn)(nil)

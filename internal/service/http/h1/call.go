@@ -179,7 +179,7 @@ func (k *Call) Piece() []byte { return k.piece }
 
 // Closed implements stream.Call.
 func (k *Call) Closed() stream.Event {
-	if k.Content && k.Framing == ToClose {
+	if k.Content && k.Framing == ToClose && !k.conn.Truncated() {
 		return stream.Complete
 	}
 	return stream.Malformed

@@ -19,6 +19,7 @@ type attempts struct {
 	fresh  bool   // take a new connection, not one that was used before
 	late   bool   // the latest attempt timed out
 	local  bool   // …or failed for want of descriptors or ports here
+	detail string // why it failed, where that takes more than a reason
 }
 
 // pick chooses a server, unless one is in use. If none is available it returns false, and why.
@@ -39,12 +40,13 @@ func (a *attempts) blame(why upstream.Reason) {
 	a.local = why.Local()
 	a.pool.chooser.Failed(s, a.hub.loop.Monotonic(), why)
 	a.tell(s.Name(), why.String())
+	a.detail = ""
 }
 
 // tell reports a failure.
 func (a *attempts) tell(server, reason string) {
 	a.pool.teller.Tell(a.hub.loop.Monotonic(), failure.Failure{
-		Listener: a.hub.listener, Upstream: a.pool.conf.Name, Server: server, Reason: reason,
+		Listener: a.hub.listener, Upstream: a.pool.conf.Name, Server: server, Reason: reason, Text: a.detail,
 	})
 }
 

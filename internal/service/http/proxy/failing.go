@@ -15,6 +15,7 @@ func (x *Relay) serverFailed(why upstream.Reason) {
 	// A server may close a connection that was idle, at any time. A request that crosses the
 	// close is nobody's failure.
 	stale := l.used && !begun && (why == upstream.ClosedEarly || why == upstream.Reset)
+	x.detail = l.untrusted
 	x.detach()
 	l.conn.Close()
 	if !stale {

@@ -38,12 +38,13 @@ type shelf struct{ top *link }
 // link is one connection to a server. While it is idle it is on a shelf; otherwise it
 // belongs to a relay or a tunnel.
 type link struct {
-	pool   *Pool
-	server *upstream.Server // nil if it came from another process and is no longer configured
-	conn   *eventloop.Conn
-	user   user        // the relay or tunnel that uses it; nil while it is idle
-	used   bool        // an earlier request was answered on it
-	call   stream.Call // kept for reuse with the link
+	pool      *Pool
+	server    *upstream.Server // nil if it came from another process and is no longer configured
+	conn      *eventloop.Conn
+	user      user        // the relay or tunnel that uses it; nil while it is idle
+	used      bool        // an earlier request was answered on it
+	untrusted string      // why there is no TLS with the server
+	call      stream.Call // kept for reuse with the link
 	// adopted says that the connection came from another process in use: the server counts
 	// it, but no relay has it yet.
 	adopted bool
@@ -71,6 +72,25 @@ func NewPool(l *eventloop.Loop, c *upstream.Chooser, tell func(failure.Failure),
 // from another process under the upstream's name arrive there.
 func (p *Pool) Service() *eventloop.Service { return p.svc }
 
+// ServerName returns what a connection's server is called, for its certificate.
+func (p *Pool) ServerName(c *eventloop.Conn) string {
+	if l, ok := c.State.(*link); ok && l.server != nil {
+		return l.server.TLSName()
+	}
+	return ""
+}
+
+// Untrusted notes why a connection that is being made has no TLS. It ends next.
+func (p *Pool) Untrusted(c *eventloop.Conn, why error) {
+	if l, ok := c.State.(*link); ok {
+		l.untrusted = why.Error()
+	}
+}
+
+// sealed reports whether a connection is as the configuration wants it: one that came from another process may not
+// be.
+func (p *Pool) sealed(c *eventloop.Conn) bool { return (c.Sealed() != nil) == (p.conf.TLS != nil) }
+
 // take returns the idle connection to a server that was used last, nil if there is none.
 // If alive is set it skips those that are known to be closed by the server.
 func (p *Pool) take(s *upstream.Server, alive bool) *link {
@@ -91,7 +111,7 @@ func (p *Pool) take(s *upstream.Server, alive bool) *link {
 
 // put keeps a connection for a later request, or closes it if enough are kept.
 func (p *Pool) put(l *link) {
-	if p.kept >= p.conf.IdleConnections || l.server == nil || l.conn.Leaving() {
+	if p.kept >= p.conf.IdleConnections || l.server == nil || l.conn.Leaving() || !p.sealed(l.conn) {
 		l.conn.Close()
 		return
 	}

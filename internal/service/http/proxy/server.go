@@ -162,6 +162,8 @@ func (p *Pool) thaw(c *eventloop.Conn, server string) error {
 	switch {
 	case s == nil:
 		return errors.New("the upstream has no server " + server + " any more")
+	case !p.sealed(c):
+		return errors.New("the upstream is spoken to in another way by now")
 	case p.kept >= p.conf.IdleConnections || c.Leaving():
 		return errors.New("enough idle connections are kept")
 	}
