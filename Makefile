@@ -28,9 +28,9 @@ test: lint unit fuzz
 # detector, no staticcheck, no fuzzing: those are make test's.
 quick:
 	@bad="$$($(GO) tool gofumpt -l .)"; test -z "$$bad" || { echo "not formatted, run make fmt:"; echo "$$bad"; exit 1; }
-	$(GO) vet ./internal/... ./cmd/... ./test
+	$(GO) vet ./internal/... ./cmd/... ./test/...
 	$(GO) test -short ./internal/... ./cmd/...
-	$(GO) test -short -run '$(QUICK)' ./test
+	$(GO) test -short -run '$(QUICK)' ./test/masters ./test/changes ./test/serving
 QUICK = ^Test(Status|ReloadCommand|UpgradeCommand|Adoption|StopFinishesRequests)$$
 
 # `go build` and `go run` take default.pgo by themselves. For each command that has one, go vet and
@@ -81,7 +81,7 @@ prove-release:
 	rm -rf bin/release && mkdir -p bin/release && git archive $(RELEASE) | tar x -C bin/release
 	cd bin/release && GOFLAGS=-pgo=off $(GO) build -tags failpoint -ldflags "-X main.version=release" -o ../reuseportd-release ./cmd/reuseportd
 	rm -rf bin/release
-	REUSEPORTD_RELEASE=$(CURDIR)/bin/reuseportd-release GOFLAGS=-pgo=off $(GO) test -count 1 -run TestBetweenReleases ./test
+	REUSEPORTD_RELEASE=$(CURDIR)/bin/reuseportd-release GOFLAGS=-pgo=off $(GO) test -count 1 -run TestBetweenReleases ./test/masters
 
 # Before and after a change, which go tool benchstat then tells apart from noise:
 #   make -s microbench > old.txt; …; make -s microbench > new.txt; go tool benchstat old.txt new.txt
