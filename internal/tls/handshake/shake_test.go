@@ -167,6 +167,28 @@ func TestSuites(t *testing.T) {
 	}
 }
 
+// TestTicketRefused: a ticket of ours that can be read and is not resumed leaves nothing in the ticket that follows: each
+// session has its own master secret.
+func TestTicketRefused(t *testing.T) {
+	cert := ecCertificate(t)
+	server := &tls.Config{Certificates: []tls.Certificate{cert}, CipherSuites: record.Suites()}
+	server.SetSessionTicketKeys([][32]byte{{1}})
+	strict := server.Clone()
+	strict.ClientAuth = tls.RequireAnyClientCert
+	client := &tls.Config{
+		InsecureSkipVerify: true, ServerName: "a.example", MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
+	}
+	for i, tt := range []struct {
+		conf    *tls.Config
+		resumed bool
+	}{{server, false}, {strict, false}, {strict, true}, {strict, true}} {
+		if state := talk(t, tt.conf, client, 64<<10); state.DidResume != tt.resumed {
+			t.Errorf("connection %d: resumed is %v", i, state.DidResume)
+		}
+	}
+}
+
 // talk has a client of crypto/tls say much and little, and want it back.
 func talk(t *testing.T, server, client *tls.Config, cut int) tls.ConnectionState {
 	t.Helper()
