@@ -50,6 +50,8 @@ func (l *Loop) mayArrive(s *Service, p *Parcel) error {
 		return errors.New("both bytes and a file are behind its output")
 	case p.Transport != 0 && s.transports == nil:
 		return errors.New("the service has no transport of kind " + strconv.Itoa(int(p.Transport)))
+	case p.Transport == 0 && s.transports != nil && !s.either:
+		return errors.New("connections are encrypted here, and it is not")
 	case p.Transport == 0 && len(p.Keys)+len(p.Cipher)+len(p.Opened)+len(p.Sealed) > 0:
 		return errors.New("it has sealed bytes and no transport")
 	case len(p.In) > l.maxMessage || len(p.Opened) > MaxRecord || len(p.Cipher) > maxSealed+l.maxMessage:

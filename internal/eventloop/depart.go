@@ -69,7 +69,7 @@ func (l *Loop) stay(c *Conn) {
 	}
 	c.flags |= stays
 	if c.idles() && !c.has(away) {
-		c.Close()
+		l.closeInOrder(c)
 	}
 }
 

@@ -79,7 +79,7 @@ func (l *Loop) dial(s *Service, to *Address) (*Conn, error) {
 		return nil, err
 	}
 	c := l.open(int32(fd), s, dialing|outgoing|registered|watchOut)
-	if s.transports != nil {
+	if s.transports != nil && !s.either {
 		l.seal(c, s.transports.New(c))
 	}
 	return c, nil

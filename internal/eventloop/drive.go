@@ -120,6 +120,9 @@ func (l *Loop) stepEnd(c *Conn, dry bool) bool {
 		return false
 	case c.has(ended):
 		return false
+	case c.passes() && c.Truncated():
+		l.end(c, wayClosed, unix.ECONNRESET) // whom it is passed to must not take what came for all of it
+		return false
 	}
 	c.flags |= ended
 	c.svc.handler.Ended(c)

@@ -20,6 +20,7 @@ type Service struct {
 	minRate      int64 // SetMinRate
 	paced        bool  // its handler is a Pacer
 	transports   Transports
+	either       bool // …of those that come from another process: others are plain
 	handshake    Class
 }
 

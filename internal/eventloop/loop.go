@@ -424,7 +424,7 @@ func (l *Loop) Drain() {
 func (l *Loop) closeIdle() {
 	l.table.each(func(c *Conn) {
 		if c.idles() && !c.has(away) {
-			c.Close()
+			l.closeInOrder(c)
 		}
 	})
 }

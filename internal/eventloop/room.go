@@ -96,7 +96,7 @@ func (l *Loop) spareOne(c *Conn, inOrder bool) {
 	l.count.IdleClosed++
 	l.crowded.say(l.now, !inOrder && l.full())
 	if !inOrder || c.has(outgoing) {
-		c.Close()
+		l.closeInOrder(c)
 		return
 	}
 	c.Finish(true)

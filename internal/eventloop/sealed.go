@@ -288,6 +288,15 @@ func (l *Loop) endSealed(c *Conn) bool {
 	return true
 }
 
+// closeInOrder closes a connection at which nothing is under way. The peer is told that nothing is missing, if the socket
+// takes that at once. Close tells nobody: it may be in the middle of something.
+func (l *Loop) closeInOrder(c *Conn) {
+	if c.out == nil && !c.has(dialing|away) && l.endSealed(c) {
+		l.sayLast(c)
+	}
+	c.Close()
+}
+
 // shake goes on with a handshake, and reports whether it is done. The connection may have ended by it.
 func (l *Loop) shake(c *Conn) bool {
 	s := l.sealOf(c)

@@ -2,10 +2,12 @@ package eventloop_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,6 +275,74 @@ func TestSealedPass(t *testing.T) {
 	}
 }
 
+// What is passed is all of it only if its end has the transport's word: without, the other side is told that something is
+// missing, behind what there was.
+func TestSealedPassTruncated(t *testing.T) {
+	for _, word := range []bool{false, true} {
+		b := newBackend(t)
+		s := serve(t, config{manual: true, handler: func(l *eventloop.Loop) eventloop.Handler {
+			return proxy(l, &b.addr, func(e unix.Errno) { t.Errorf("connect: %v", e) })
+		}})
+		s.listenSealed(&xors{t: t, record: 3000})
+		client := shaken(t, s.dial(), false, 3000)
+		far := b.accept(t)
+		_, _ = client.Write([]byte("a part"))
+		got := make([]byte, 6)
+		if _, err := io.ReadFull(far, got); err != nil || string(got) != "a part" {
+			t.Errorf("got %q, error %v", got, err)
+		}
+		if word {
+			_ = client.CloseWrite()
+		} else {
+			_ = client.TCPConn.CloseWrite()
+		}
+		if _, err := far.Read(make([]byte, 1)); errors.Is(err, io.EOF) != word {
+			t.Errorf("with a word: %v; the end is %v", word, err)
+		}
+		s.do(s.Cut)
+	}
+}
+
+// Handshakes are shed like half messages: what has come of them is their clients' to finish.
+func TestShedsHandshakes(t *testing.T) {
+	mem := new(eventloop.Memory)
+	mem.SetBound(1 << 20)
+	s, x := sealedServer(t, 1000, eventloop.Options{Memory: mem}, &calls{
+		opened: func(*eventloop.Conn) { t.Error("opened") }, closed: func(*eventloop.Conn) { t.Error("closed") },
+	})
+	s.do(func() { x.least = 60 << 10 })
+	const clients = 100
+	for range clients {
+		send(t, s.dial(), xorHello+strings.Repeat("x", 30<<10))
+	}
+	s.until("enough are shed", func() bool { return s.Count().ShedHeads >= clients-(1<<20)/(30<<10) })
+	s.do(func() {
+		if n := s.Lent(); n > 1<<20 {
+			t.Errorf("%d bytes are lent of %d", n, 1<<20)
+		}
+	})
+}
+
+// A client whose idle connection is wanted for others is told that nothing is missing.
+func TestSealedIdleIsToldOfItsEnd(t *testing.T) {
+	mem := new(eventloop.Memory)
+	s, _ := sealedServer(t, 1000, eventloop.Options{Memory: mem}, &calls{received: echoes})
+	p := shaken(t, s.dial(), false, 1000)
+	_, _ = p.Write([]byte("x"))
+	if _, err := p.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	mem.SetBound(1)
+	if got, err := io.ReadAll(p); len(got) > 0 || err != nil {
+		t.Errorf("got %q, error %v", got, err)
+	}
+	s.do(func() {
+		if n := s.Count().ShedIdle; n != 1 {
+			t.Errorf("%d idle ones were shed", n)
+		}
+	})
+}
+
 // A connection goes on elsewhere with its transport: with half a record read, records that were read and not opened, bytes
 // that were opened and not presented, output that is sealed and output that isn't.
 func TestMoveSealed(t *testing.T) {
@@ -350,6 +420,7 @@ func TestMoveSealedRefused(t *testing.T) {
 		"no transport":     {plain, eventloop.Parcel{Transport: xorKind, Keys: make([]byte, 6)}},
 		"another kind":     {s, eventloop.Parcel{Transport: xorKind + 1, Keys: make([]byte, 6)}},
 		"other keys":       {s, eventloop.Parcel{Transport: xorKind, Keys: make([]byte, 5)}},
+		"a plain one":      {s, eventloop.Parcel{Kind: "test"}},
 		"bytes without it": {s, eventloop.Parcel{Sealed: []byte("x")}},
 		"too many bytes":   {s, eventloop.Parcel{Transport: xorKind, Keys: make([]byte, 6), Cipher: make([]byte, 1<<20)}},
 	} {

@@ -104,8 +104,12 @@ func sooner(a, b *Conn) int {
 // goes with its client's.
 func (l *Loop) victim(c *Conn) (victim, bool) {
 	v := victim{mark{c, c.gen}, shedIdle, c.holds()}
-	if c.has(away|dialing|lingering) || c.has(outgoing) && !c.idles() {
+	if c.has(away|lingering) || c.has(outgoing) && !c.idles() {
 		return v, false
+	}
+	if c.has(dialing) { // a handshake
+		v.kind = shedHead
+		return v, v.bytes > 0
 	}
 	for u := range c.together {
 		if u != c {
@@ -117,7 +121,7 @@ func (l *Loop) victim(c *Conn) (victim, bool) {
 		return v, true
 	case v.bytes == 0:
 		return v, false
-	case c.tie == nil && c.out == nil && c.in != nil && !c.has(held|waiting|busy):
+	case c.tie == nil && c.out == nil && c.HasInput() && !c.has(held|waiting|busy):
 		v.kind = shedHead
 	default:
 		v.kind = shedBody
@@ -159,10 +163,10 @@ func (l *Loop) shedOne(v victim) {
 		l.count.ShedBodies++
 	default:
 		l.count.ShedIdle++
-		c.Close()
+		l.closeInOrder(c)
 		return
 	}
-	if s, ok := c.svc.handler.(Shedder); ok && c.out == nil {
+	if s, ok := c.svc.handler.(Shedder); ok && c.out == nil && !c.has(dialing) {
 		c.want = 0
 		s.Shed(c)
 		l.drive(c)

@@ -59,6 +59,10 @@ func (s *Service) SetTransports(t Transports, handshake Class) {
 	s.transports, s.handshake = t, handshake
 }
 
+// TakeTransports has the service take sealed connections that come from other processes beside plain ones. Those that it makes
+// itself are plain.
+func (s *Service) TakeTransports(t Transports) { s.transports, s.either = t, true }
+
 // plain reports whether what is in the socket is what handlers see, and the kernel may move it. It may not where
 // another process may have a duplicate of the socket: it can be made to wait.
 func (c *Conn) plain() bool { return !c.has(foreign | sealed) }

@@ -115,7 +115,7 @@ func (lp *loop) buildServices(sites map[string]*http.Site, page int) error {
 		}
 		lp.seal(s, l)
 		if up := s.Upstreams(); up != nil {
-			lp.secure(up, transport.DialOptions{}) // for those that come from another process
+			up.TakeTransports(transport.NewDials(lp.Loop, transport.DialOptions{Warm: lp.warmth}))
 		}
 		lp.services[l.Key()] = s
 	}

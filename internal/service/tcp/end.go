@@ -12,9 +12,6 @@ func (h *Handler) ended(st *session, c *eventloop.Conn) {
 	p := st.other(c)
 	switch {
 	case st.phase != passing || p == nil:
-	case c.Truncated():
-		st.torn = true
-		c.Close()
 	case p.HasEnded():
 		h.finish(st)
 		p.Finish(false)
@@ -34,7 +31,7 @@ func (h *Handler) partnerClosed(st *session, c, left *eventloop.Conn) {
 		left.SetBusy(true) // nobody takes over this half
 	}
 	switch {
-	case st.phase == passing && (st.torn || h.loop.Cause() != 0 && !c.HasEnded()):
+	case st.phase == passing && h.loop.Cause() != 0 && !c.HasEnded():
 		c.ResetOnClose() // we have cut it, unless its peer did
 		h.cut(st, left)
 	case st.phase == passing:

@@ -35,7 +35,6 @@ type session struct {
 	late      bool   // the attempt under way has timed out
 	asked     bool   // the client has asked for TLS as PostgreSQL's clients do, so the server is asked likewise
 	noTLS     bool   // the server refuses TLS, as PostgreSQL's does
-	torn      bool   // the end that is closed has ended in the middle: Conn.Truncated
 	untrusted string // why there is no TLS with the server
 
 	source, destination netip.AddrPort // of the client's PROXY protocol header

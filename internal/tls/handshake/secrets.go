@@ -45,7 +45,8 @@ func (s *secrets) Write(line []byte) (int, error) {
 // extraMaster is the prefix of our entry in a ticket's Extra.
 const extraMaster = "reuseportd:master:"
 
-// put puts the master secret, a fresh one or one that was resumed, into a ticket.
+// put puts the master secret into a ticket: that of this handshake or, if it has none of its own, the one that was resumed.
+// A ticket that was read and not resumed has left one as well.
 func (s *secrets) put(ss *tls.SessionState) {
 	for _, e := range ss.Extra {
 		if bytes.HasPrefix(e, []byte(extraMaster)) {
@@ -53,10 +54,10 @@ func (s *secrets) put(ss *tls.SessionState) {
 		}
 	}
 	switch {
-	case s.hasResumed:
-		ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.resumed[:]...))
 	case s.hasMaster:
 		ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.master[:]...))
+	case s.hasResumed:
+		ss.Extra = append(ss.Extra, append([]byte(extraMaster), s.resumed[:]...))
 	}
 }
 

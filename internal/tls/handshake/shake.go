@@ -9,6 +9,7 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -256,22 +257,31 @@ type signer struct {
 	s *Shake
 }
 
-// Sign implements crypto.Signer.
-func (k *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) (sig []byte, err error) {
-	done := false
+// Sign implements crypto.Signer. The job shares nothing with the coroutine but the result that it leaves, since a
+// handshake may be given up while it runs.
+func (k *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	type result struct {
+		sig []byte
+		err error
+	}
+	made := make(chan result, 1)
+	digest = bytes.Clone(digest)
 	k.s.job = func() {
+		var r result
 		defer func() {
 			if v := recover(); v != nil {
-				err = fmt.Errorf("the signature panicked: %v", v)
+				r.err = fmt.Errorf("the signature panicked: %v", v)
 			}
-			done = true
+			made <- r
 		}()
-		sig, err = k.Signer.Sign(rand, digest, opts)
+		r.sig, r.err = k.Signer.Sign(rand, digest, opts)
 	}
-	for !done {
-		if !k.s.wait(Works) {
-			return nil, errClosed
+	for k.s.wait(Works) {
+		select {
+		case r := <-made:
+			return r.sig, r.err
+		default:
 		}
 	}
-	return sig, err
+	return nil, errClosed
 }

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -166,6 +167,28 @@ func TestSuites(t *testing.T) {
 	}
 }
 
+// TestTicketRefused: a ticket of ours that can be read and is not resumed leaves nothing in the ticket that follows: each
+// session has its own master secret.
+func TestTicketRefused(t *testing.T) {
+	cert := ecCertificate(t)
+	server := &tls.Config{Certificates: []tls.Certificate{cert}, CipherSuites: record.Suites()}
+	server.SetSessionTicketKeys([][32]byte{{1}})
+	strict := server.Clone()
+	strict.ClientAuth = tls.RequireAnyClientCert
+	client := &tls.Config{
+		InsecureSkipVerify: true, ServerName: "a.example", MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
+	}
+	for i, tt := range []struct {
+		conf    *tls.Config
+		resumed bool
+	}{{server, false}, {strict, false}, {strict, true}, {strict, true}} {
+		if state := talk(t, tt.conf, client, 64<<10); state.DidResume != tt.resumed {
+			t.Errorf("connection %d: resumed is %v", i, state.DidResume)
+		}
+	}
+}
+
 // talk has a client of crypto/tls say much and little, and want it back.
 func talk(t *testing.T, server, client *tls.Config, cut int) tls.ConnectionState {
 	t.Helper()
@@ -252,6 +275,42 @@ func TestGivenUp(t *testing.T) {
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d goroutines, %d before", after, before)
 	}
+}
+
+// TestGivenUpWhileSigning: a handshake may be given up, and freed, while its signature is made on another goroutine.
+func TestGivenUpWhileSigning(t *testing.T) {
+	cert := rsaCertificate(t)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	cert.PrivateKey = heldRSA{cert.PrivateKey.(slowRSA), began, goOn}
+	base := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }}
+	var hello bytes.Buffer
+	_ = tls.Client(discard{&hello}, &tls.Config{InsecureSkipVerify: true}).Handshake()
+	for range 20 {
+		s := Server(base)
+		if _, _, st, err := s.Step(nil, hello.Bytes()); st != Works || err != nil {
+			t.Fatal(st, err)
+		}
+		done := make(chan struct{})
+		go func(job func()) { job(); close(done) }(s.Job())
+		<-began
+		went := make(chan struct{})
+		go func() { goOn <- struct{}{}; close(went) }()
+		s.Close()
+		<-done
+		<-went
+	}
+}
+
+// heldRSA tells when it begins to sign, and waits for leave to go on.
+type heldRSA struct {
+	slowRSA
+	began, goOn chan struct{}
+}
+
+func (k heldRSA) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	k.began <- struct{}{}
+	<-k.goOn
+	return k.slowRSA.Sign(r, digest, opts)
 }
 
 type discard struct{ *bytes.Buffer }

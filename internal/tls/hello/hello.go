@@ -23,10 +23,12 @@ var (
 // errFollowed is an ErrMalformed: nothing may follow before the server has answered. crypto/tls finds that out later.
 var errFollowed = fmt.Errorf("%w: more follows it in its record", ErrMalformed)
 
-// MaxLen bounds the message, and MaxInput the records that contain it, in bytes. Those of browsers have 500 to 2 000.
+// MaxLen bounds the message, MaxInput the records that contain it, and MaxName the name in it, in bytes. The messages of
+// browsers have 500 to 2 000.
 const (
 	MaxLen   = 16 << 10
 	MaxInput = MaxLen + maxRecords*recordHeader
+	MaxName  = 255 // of a server, RFC 1035 section 2.3.4
 
 	maxRecords   = 64
 	recordHeader = 5
@@ -57,8 +59,11 @@ func Parse(in []byte) (Hello, error) {
 		return Hello{}, err
 	}
 	h, ok := parse(msg)
-	if !ok {
+	switch {
+	case !ok:
 		return Hello{}, ErrMalformed
+	case len(h.ServerName) > MaxName:
+		return Hello{}, ErrTooLong
 	}
 	return h, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ func records(msg []byte, n int) (out []byte) {
 }
 
 func TestParse(t *testing.T) {
-	long := strings.Repeat("a.", 126) + "example"
+	long := strings.Repeat("a.", 120) + "example"
 	for name, tt := range map[string]struct {
 		conf *tls.Config
 		want string
@@ -101,6 +102,7 @@ func TestParseRefuses(t *testing.T) {
 		"an empty name":               {hello(extension(0, 0, 3, 0, 0, 0)), ErrMalformed},
 		"a name that ends with a dot": {hello(extension(0, 0, 5, 0, 0, 2, 'a', '.')), ErrMalformed},
 		"two names":                   {hello(extension(0, 0, 8, 0, 0, 1, 'a', 0, 0, 1, 'b')), ErrMalformed},
+		"a name that is too long":     {hello(longName(256)), ErrTooLong},
 		"no protocols":                {hello(extension(16, 0, 0)), ErrMalformed},
 		"an empty protocol":           {hello(extension(16, 0, 1, 0)), ErrMalformed},
 		"more extensions than any":    {hello(many(129)), ErrMalformed},
@@ -111,6 +113,9 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if _, err := Parse(hello(nil)); err != nil {
 		t.Errorf("without extensions: %v", err)
+	}
+	if h, err := Parse(hello(longName(255))); len(h.ServerName) != 255 || err != nil {
+		t.Errorf("with a long name: %+v, %v", h, err)
 	}
 	if _, err := Parse(hello(many(128))); err != nil {
 		t.Errorf("with many extensions: %v", err)
@@ -130,6 +135,17 @@ func hello(extensions []byte) []byte {
 // extension is a list of one.
 func extension(kind byte, data ...byte) []byte {
 	return append([]byte{0, byte(len(data) + 4), 0, kind, 0, byte(len(data))}, data...)
+}
+
+// longName is a list of the name of a server, of n bytes.
+func longName(n int) []byte {
+	b := binary.BigEndian.AppendUint16(nil, uint16(n+9))
+	b = append(b, 0, 0)
+	for _, size := range []int{n + 5, n + 3} {
+		b = binary.BigEndian.AppendUint16(b, uint16(size))
+	}
+	b = binary.BigEndian.AppendUint16(append(b, 0), uint16(n))
+	return append(b, bytes.Repeat([]byte("a"), n)...)
 }
 
 // many is a list of n that nobody knows.

@@ -59,6 +59,9 @@ func thaw(state []byte, warm *Warm, infos *infos, client bool) (s session, err e
 	if err := r.End(); err != nil {
 		return s, err
 	}
+	if err := info.bounded(); err != nil {
+		return s, err
+	}
 	return session{warm, rec, infos.one(info)}, nil
 }
 

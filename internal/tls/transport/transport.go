@@ -9,7 +9,6 @@ import (
 	"errors"
 	"strings"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"reuseportd/internal/eventloop"
@@ -17,7 +16,6 @@ import (
 	"reuseportd/internal/tls/certs"
 	"reuseportd/internal/tls/handshake"
 	"reuseportd/internal/tls/hello"
-	"reuseportd/internal/tls/record"
 )
 
 // Kind is the number of the form in which a server's end is frozen: a record.Conn, then Info. It must never be used for
@@ -46,39 +44,13 @@ func (l *Listener) Use(conf *tls.Config, set *certs.Set) {
 	l.certs.Store(set)
 }
 
-// Warm is the set of connections of one event loop that have their ciphers ready: those that were active last,
-// up to a bound.
-type Warm struct {
-	room record.Room
-	ring [512]*record.Conn
-	next int
-}
-
-// touch makes a connection's ciphers. If there are too many, those of the connection that
-// was active longest ago are freed.
-func (w *Warm) touch(c *record.Conn) {
-	if c.Warmed() {
-		return
-	}
-	c.Warm()
-	if old := w.ring[w.next]; old != nil && old != c {
-		old.Cool()
-	}
-	w.ring[w.next] = c
-	w.next = (w.next + 1) % len(w.ring)
-}
-
 // Loop makes the transports of one listener in one event loop.
 type Loop struct {
-	loop   *eventloop.Loop
 	shared *Listener
 	warm   *Warm
-	most   int                                // handshakes at the same time
 	failed func(c *eventloop.Conn, why error) // must not block
-	active []*shaking                         // handshakes that are under way
-	queue  []*shaking                         // that wait for one of them to be done
-	asked  bool                               // makePlaces is to be called
-	infos  infos
+	places
+	infos infos
 }
 
 // Options are what a Loop needs.
@@ -91,7 +63,10 @@ type Options struct {
 
 // New makes the transports of a listener in a loop.
 func New(l *eventloop.Loop, o Options) *Loop {
-	return &Loop{loop: l, shared: o.Shared, warm: o.Warm, most: max(o.Most, 1), failed: o.Failed, infos: make(infos)}
+	return &Loop{
+		shared: o.Shared, warm: o.Warm, failed: o.Failed, infos: make(infos),
+		places: places{loop: l, most: max(o.Most, 1)},
+	}
 }
 
 // New implements eventloop.Transports.
@@ -124,22 +99,26 @@ func (i *Info) form(r *pack.Record) {
 	}
 }
 
+// maxSubject bounds the name in a client's certificate, in bytes.
+const maxSubject = 4 << 10
+
+// bounded returns an error if there is more to remember of a session than may be: connections are many, and each keeps it.
+func (i *Info) bounded() error {
+	switch {
+	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255:
+		return errors.New("the name of the server, or of the protocol, is too long")
+	case len(i.Subject) > maxSubject:
+		return errors.New("the name in the client's certificate is longer than 4 KiB")
+	}
+	return nil
+}
+
 // Conn is the transport of one connection.
 type Conn struct {
 	session
 	l       *Loop
 	c       *eventloop.Conn
 	shaking *shaking // nil when the handshake is done
-}
-
-// shaking is a connection before its keys.
-type shaking struct {
-	t     *Conn
-	shake *handshake.Shake // nil before it has begun
-	since int64            // when it last went on, nanoseconds
-	place int              // in Loop.active
-
-	queued, working, freed, stalled bool
 }
 
 // Of returns the transport of a connection, nil if it has no TLS.
@@ -165,43 +144,40 @@ const plainAnswer = "HTTP/1.1 400 Bad Request\r\nServer: reuseportd\r\nContent-T
 var (
 	errPlainHTTP = errors.New("a request in plain HTTP")
 	errNotTLS    = errors.New("the client does not speak TLS")
-	errStalled   = errors.New("the client has said nothing for a second, and others wait for its place")
+	errStalled   = errors.New("the client has not answered for a second, and others wait for its place")
 )
 
-// unexpected is an alert: fatal, unexpected_message (RFC 8446 section 6.2).
-var unexpected = []byte{21, 3, 1, 0, 2, 2, 10}
+// Alerts, fatal: unexpected_message and decode_error (RFC 8446 section 6.2).
+var (
+	unexpected  = []byte{21, 3, 1, 0, 2, 2, 10}
+	undecodable = []byte{21, 3, 1, 0, 2, 2, 50}
+)
 
 // Shake implements eventloop.Transport.
 func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 	h := t.shaking
-	if h.shake == nil {
-		if len(in) == 0 || h.queued {
-			return raw, 0, false, nil
+	switch h.stage {
+	case fresh:
+		if goesOn, err := t.begins(&raw, in); !goesOn {
+			if err != nil {
+				n = len(in)
+			}
+			return raw, n, false, err
 		}
-		switch _, err := hello.Parse(in); {
-		case errors.Is(err, hello.ErrMore):
-			return raw, 0, false, nil // half a hello takes up nothing but its bytes
-		case errors.Is(err, hello.ErrNotTLS):
-			return t.notTLS(raw, in)
-		}
-		if !h.enter() {
-			return raw, 0, false, nil
-		}
-		h.shake = handshake.Server(t.l.shared.conf.Load())
-	}
-	if h.working {
+	case waits, signs:
 		return raw, 0, false, nil
 	}
-	if h.stalled {
-		err = errStalled
-		t.fail(err)
-		return raw, 0, false, err
+	if h.shake == nil {
+		h.shake = handshake.Server(t.l.shared.conf.Load())
 	}
-	h.since = t.l.loop.Monotonic()
+	before := len(raw)
 	raw, n, state, err := h.shake.Step(raw, in)
+	if len(raw) > before {
+		h.since = t.l.loop.Monotonic()
+	}
 	switch state {
 	case handshake.Works:
-		h.work()
+		t.l.sign(h)
 	case handshake.Done:
 		err = t.finish(h)
 		return raw, n, err == nil, err
@@ -211,103 +187,39 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 	return raw, n, false, err
 }
 
-// notTLS answers a client that begins with something else than TLS.
-func (t *Conn) notTLS(raw, in []byte) ([]byte, int, bool, error) {
+// begins looks at what a client begins with, and reports whether it is a hello and there is a place for its handshake.
+// Half a hello takes up nothing but its bytes. crypto/tls sees only what is within the bounds of the package hello.
+func (t *Conn) begins(raw *[]byte, in []byte) (bool, error) {
+	if len(in) == 0 {
+		return false, nil
+	}
+	switch _, err := hello.Parse(in); {
+	case err == nil:
+		return t.l.enter(t.shaking), nil
+	case errors.Is(err, hello.ErrMore):
+		return false, nil
+	case errors.Is(err, hello.ErrNotTLS):
+		return false, t.notTLS(raw, in)
+	default:
+		*raw = append(*raw, undecodable...)
+		t.fail(err)
+		return false, err
+	}
+}
+
+// notTLS answers a client that begins with something else than TLS, once it is known what.
+func (t *Conn) notTLS(raw *[]byte, in []byte) error {
 	if len(in) < 3 && hello.MayBeHTTP(in) {
-		return raw, 0, false, nil // more bytes will show what it is
+		return nil // more bytes will show what it is
 	}
 	err := errNotTLS
 	if hello.MayBeHTTP(in) {
-		raw, err = append(raw, plainAnswer...), errPlainHTTP
+		*raw, err = append(*raw, plainAnswer...), errPlainHTTP
 	} else {
-		raw = append(raw, unexpected...)
+		*raw = append(*raw, unexpected...)
 	}
 	t.fail(err)
-	return raw, len(in), false, err
-}
-
-// enter takes one of the places for handshakes, or waits for one.
-func (h *shaking) enter() bool {
-	l := h.t.l
-	if len(l.active) >= l.most {
-		h.queued = true
-		l.queue = append(l.queue, h)
-		l.loop.Count().ShakesWaited++
-		l.makePlacesSoon()
-		return false
-	}
-	h.place = len(l.active)
-	l.active = append(l.active, h)
-	return true
-}
-
-// patience is how long a handshake may stand still while others wait for its place.
-const patience = time.Second
-
-// makePlacesSoon has makePlaces called when somebody may have stood still for too long.
-func (l *Loop) makePlacesSoon() {
-	if !l.asked {
-		l.asked = true
-		time.AfterFunc(patience/2, func() { l.loop.Post(l.makePlaces) })
-	}
-}
-
-// makePlaces ends handshakes that stand still, as many as others wait for.
-func (l *Loop) makePlaces() {
-	l.asked = false
-	n, now := len(l.queue), l.loop.Monotonic()
-	for _, h := range l.active {
-		if n > 0 && !h.working && now-h.since >= int64(patience) {
-			h.stalled = true
-			h.t.c.Wake()
-			n--
-		}
-	}
-	if len(l.queue) > 0 {
-		l.makePlacesSoon()
-	}
-}
-
-// leave frees a place, and gives it to the next that waits.
-func (l *Loop) leave(h *shaking) {
-	last := len(l.active) - 1
-	l.active[h.place] = l.active[last]
-	l.active[h.place].place = h.place
-	l.active[last] = nil
-	l.active = l.active[:last]
-	for len(l.queue) > 0 && len(l.active) < l.most {
-		next := l.queue[0]
-		l.queue = l.queue[1:]
-		if !next.freed {
-			next.queued = false
-			next.t.c.Wake()
-			break
-		}
-	}
-	if len(l.queue) == 0 {
-		l.queue = nil
-	}
-}
-
-// signing has room for one signature at a time. A worker has one P more than it has loops: if more goroutines computed, a
-// loop that has woken up would wait for all of them.
-var signing = make(chan struct{}, 1)
-
-// work makes a signature on a goroutine of its own.
-func (h *shaking) work() {
-	h.working = true
-	job, l := h.shake.Job(), h.t.l
-	go func() {
-		signing <- struct{}{}
-		job()
-		<-signing
-		l.loop.Post(func() {
-			h.working = false
-			if !h.freed {
-				h.t.c.Wake()
-			}
-		})
-	}()
+	return err
 }
 
 // finish takes the keys from the finished handshake.
@@ -317,7 +229,6 @@ func (t *Conn) finish(h *shaking) error {
 		t.fail(err)
 		return err
 	}
-	t.rec = rec
 	info := Info{
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
 		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
@@ -325,12 +236,17 @@ func (t *Conn) finish(h *shaking) error {
 	if len(state.VerifiedChains) > 0 {
 		info.Subject = state.PeerCertificates[0].Subject.String()
 	}
-	t.info = t.l.infos.one(info)
+	if err := info.bounded(); err != nil {
+		rec.Wipe()
+		t.fail(err)
+		return err
+	}
+	t.rec, t.info = rec, t.l.infos.one(info)
 	k := t.l.loop.Count()
 	if k.Handshakes++; state.DidResume {
 		k.Resumed++
 	}
-	h.end()
+	t.l.free(h)
 	t.shaking = nil
 	if !state.DidResume || state.Version == tls.VersionTLS13 {
 		// The last word is the client's, and nothing answers it. A client that has Nagle's algorithm on keeps its request until
@@ -338,16 +254,6 @@ func (t *Conn) finish(h *shaking) error {
 		t.c.AckNow()
 	}
 	return nil
-}
-
-// end ends the coroutine and gives its place to another.
-func (h *shaking) end() {
-	if h.shake == nil {
-		return
-	}
-	h.shake.Close()
-	h.shake = nil
-	h.t.l.leave(h)
 }
 
 func (t *Conn) fail(err error) {
@@ -363,8 +269,7 @@ func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) { return Kind, t.freez
 // Free implements eventloop.Transport.
 func (t *Conn) Free() {
 	if h := t.shaking; h != nil {
-		h.freed = true
-		h.end()
+		t.l.free(h)
 	}
 	t.wipe()
 }

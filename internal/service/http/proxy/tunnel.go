@@ -74,10 +74,6 @@ func (t *Tunnel) Ended() bool {
 
 // pass passes the end of one side to the other. The tunnel ends with the second one.
 func (t *Tunnel) pass(from, to *eventloop.Conn) {
-	if from.Truncated() {
-		from.Abort() // which the other side gets to see, too
-		return
-	}
 	to.ShutWrite()
 	if !to.HasEnded() {
 		return
