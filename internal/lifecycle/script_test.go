@@ -301,9 +301,12 @@ func (p *player) state() {
 			p.say("  worker %s is %s: %s", w.id(), w.state, p.leases(has))
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(p.core.groups)) {
-		g := p.core.groups[key]
-		p.say("%s listens with %d of %d shards", p.names[key], g.Listening(), g.Len())
+	named := make(map[string]*group) // ports differ from run to run
+	for key, g := range p.core.groups {
+		named[p.names[key]] = g
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		p.say("%s listens with %d of %d shards", name, named[name].Listening(), named[name].Len())
 	}
 }
 
