@@ -19,7 +19,7 @@ var may = map[string][]string{
 	"acceptbench":       {"control", "loadgen", "rig"},
 	"cgroup":            {},
 	"clients":           {"memfd"},
-	"config":            {"sandbox"},
+	"config":            {"sandbox", "tls/info"},
 	"config/watch":      {},
 	"config/yaml":       {},
 	"material":          {"pack", "sandbox", "tls/certs"},
@@ -61,18 +61,19 @@ var may = map[string][]string{
 	"service/tcp":        {"config", "eventloop", "pack", "service/failure", "service/proxyproto", "tls/hello", "upstream"},
 	"tls/handshake":      {"tls/record"},
 	"tls/hello":          {},
+	"tls/info":           {},
 	"tls/record":         {"pack"},
 	"tls/certs":          {},
-	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/record"},
+	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/info", "tls/record"},
 	"archtest":           {},
 
 	// No responder (files, proxy) knows a framing, no framing (h1) a responder: both know the seam.
-	"service/http/accesslog": {"service/http/message"},
+	"service/http/accesslog": {"service/http/message", "tls/info"},
 	"service/http/files":     {"config", "eventloop", "pack", "service/http/message", "service/http/stream"},
-	"service/http/h1":        {"eventloop", "pack", "service/http/accesslog", "service/http/message", "service/http/stream"},
+	"service/http/h1":        {"eventloop", "pack", "service/http/accesslog", "service/http/message", "service/http/stream", "tls/info"},
 	"service/http/message":   {},
-	"service/http/proxy":     {"config", "eventloop", "pack", "service/failure", "service/http/message", "service/http/stream", "upstream"},
-	"service/http/stream":    {"eventloop", "service/http/message"},
+	"service/http/proxy":     {"config", "eventloop", "pack", "service/failure", "service/http/message", "service/http/stream", "tls/info", "upstream"},
+	"service/http/stream":    {"eventloop", "service/http/message", "tls/info"},
 }
 
 // forbidden are packages of the standard library that would bring in what a

@@ -28,11 +28,11 @@ func testHost() *host {
 	lookup := func(path string) (fs.FileInfo, error) {
 		switch path {
 		case "/run", "/srv", "/srv/www", "/srv/locked", "/srv/index", "/srv/hung", "/var/log":
-			return info{fs.ModeDir}, nil
+			return fileInfo{fs.ModeDir}, nil
 		case "/srv/file":
-			return info{0}, nil
+			return fileInfo{0}, nil
 		case "/run/old.sock":
-			return info{fs.ModeSocket}, nil
+			return fileInfo{fs.ModeSocket}, nil
 		case "/srv/secret":
 			return nil, &fs.PathError{Op: "stat", Path: path, Err: unix.EACCES}
 		}
@@ -83,12 +83,12 @@ func testHost() *host {
 	}
 }
 
-// info is a file of which only the type matters.
-type info struct{ mode fs.FileMode }
+// fileInfo is a file of which only the type matters.
+type fileInfo struct{ mode fs.FileMode }
 
-func (info) Name() string        { return "" }
-func (info) Size() int64         { return 0 }
-func (i info) Mode() fs.FileMode { return i.mode }
-func (info) ModTime() time.Time  { return time.Time{} }
-func (i info) IsDir() bool       { return i.mode.IsDir() }
-func (info) Sys() any            { return nil }
+func (fileInfo) Name() string        { return "" }
+func (fileInfo) Size() int64         { return 0 }
+func (i fileInfo) Mode() fs.FileMode { return i.mode }
+func (fileInfo) ModTime() time.Time  { return time.Time{} }
+func (i fileInfo) IsDir() bool       { return i.mode.IsDir() }
+func (fileInfo) Sys() any            { return nil }

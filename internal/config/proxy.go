@@ -57,7 +57,11 @@ var (
 
 func headerEditObject(name string, own map[string]string) object[HeaderEdit] {
 	return object[HeaderEdit]{at: "listeners[].http.routes[].proxy." + name, what: name, fields: []field[HeaderEdit]{
-		{"set", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Set = d.headers(n, own) }},
+		{"set", func(d *decoder, n *yaml.Node, e *HeaderEdit) {
+			if e.Set = d.headers(n, own); name == "request_headers" {
+				d.placeholders(n)
+			}
+		}},
 		{"remove", func(d *decoder, n *yaml.Node, e *HeaderEdit) { e.Remove = d.headerNames(n, own) }},
 	}}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +41,7 @@ func rob(t *testing.T, s *harness.Server, gen uint64, w control.Worker) *loot {
 // greeted stops the worker, and returns the channel to the next master that comes to its
 // rescue, once that has said hello. It is called without a master.
 func (l *loot) greeted() (*wire.Conn, error) {
-	fd := -1
+	fd, late := -1, time.Now().Add(harness.Within)
 	for {
 		fds := []unix.PollFd{{Fd: int32(l.Rescue), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, int(harness.Within.Milliseconds())); err != nil && err != unix.EINTR {
@@ -50,7 +51,7 @@ func (l *loot) greeted() (*wire.Conn, error) {
 		if fd, _, err = unix.Accept4(l.Rescue, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
 			break
 		}
-		if err != unix.EINTR {
+		if err != unix.EINTR && err != unix.EAGAIN || time.Now().After(late) { // poll(2) may have been interrupted
 			return nil, err
 		}
 	}

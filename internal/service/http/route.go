@@ -12,7 +12,7 @@ import (
 
 // kinds are the kinds of routes. Each function returns the route for a configuration, nil if that asks
 // for another kind.
-var kinds = []func(*Site, *config.Route) (kind, error){newFixed, newFiles, newProxy}
+var kinds = []func(*Site, *config.Route) (kind, error){newFixed, newRedirect, newFiles, newProxy}
 
 // kind is a route of one of the kinds, shared by all loops.
 type kind interface {

@@ -23,7 +23,7 @@ type fixed struct {
 }
 
 func newFixed(s *Site, c *config.Route) (kind, error) {
-	if c.Respond == nil {
+	if c.Respond == nil || c.Respond.Location != nil {
 		return nil, nil
 	}
 	f := &fixed{conf: c.Respond, number: s.fixed}

@@ -39,8 +39,8 @@ func (s *session) End(raw []byte) []byte {
 // freeze appends what another process goes on with.
 func (s *session) freeze(b []byte) []byte {
 	r := pack.Writing(s.rec.Freeze(b))
-	info := *s.info
-	info.form(r)
+	known := *s.info
+	form(&known, r)
 	return r.Written()
 }
 
@@ -53,16 +53,16 @@ func thaw(state []byte, warm *Warm, infos *infos, client bool) (s session, err e
 	if rec.Client() != client {
 		return s, errWrongEnd
 	}
-	info := Info{Version: rec.Version(), Suite: rec.Suite()}
+	known := Info{Version: rec.Version(), Suite: rec.Suite()}
 	r := pack.Reading(rest)
-	info.form(r)
+	form(&known, r)
 	if err := r.End(); err != nil {
 		return s, err
 	}
-	if err := info.bounded(); err != nil {
+	if err := bounded(&known); err != nil {
 		return s, err
 	}
-	return session{warm, rec, infos.one(info)}, nil
+	return session{warm, rec, infos.one(known)}, nil
 }
 
 // wipe overwrites the keys.

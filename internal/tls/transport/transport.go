@@ -5,7 +5,9 @@
 package transport
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"reuseportd/internal/tls/certs"
 	"reuseportd/internal/tls/handshake"
 	"reuseportd/internal/tls/hello"
+	"reuseportd/internal/tls/info"
 )
 
 // Kind is the number of the form in which a server's end is frozen: a record.Conn, then Info. It must never be used for
@@ -23,13 +26,7 @@ import (
 const Kind = 1
 
 // Info is what is known about a session.
-type Info struct {
-	Version, Suite uint16 // as in crypto/tls
-	Resumed        bool
-	ServerName     string // for which the client asked, "" if none
-	Protocol       string // chosen by ALPN, "" if none was
-	Subject        string // of the client's verified certificate; "" if there is none
-}
+type Info = info.Session
 
 // Listener is what all loops of a worker share of one listener's TLS.
 type Listener struct {
@@ -89,9 +86,9 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 }
 
 // form writes or reads what another process needs besides the keys.
-func (i *Info) form(r *pack.Record) {
+func form(i *Info, r *pack.Record) {
 	r.Bool(&i.Resumed)
-	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject} {
+	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject, &i.Issuer, &i.Serial, &i.Fingerprint} {
 		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // it is only read
 		if r.Bytes(&b); r.Reads() {
 			*s = string(b)
@@ -99,16 +96,16 @@ func (i *Info) form(r *pack.Record) {
 	}
 }
 
-// maxSubject bounds the name in a client's certificate, in bytes.
+// maxSubject bounds the names in a client's certificate together, in bytes.
 const maxSubject = 4 << 10
 
 // bounded returns an error if there is more to remember of a session than may be: connections are many, and each keeps it.
-func (i *Info) bounded() error {
+func bounded(i *Info) error {
 	switch {
 	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255:
 		return errors.New("the name of the server, or of the protocol, is too long")
-	case len(i.Subject) > maxSubject:
-		return errors.New("the name in the client's certificate is longer than 4 KiB")
+	case len(i.Subject)+len(i.Issuer)+len(i.Serial)+len(i.Fingerprint) > maxSubject:
+		return errors.New("the names in the client's certificate are longer than 4 KiB")
 	}
 	return nil
 }
@@ -229,19 +226,23 @@ func (t *Conn) finish(h *shaking) error {
 		t.fail(err)
 		return err
 	}
-	info := Info{
+	known := Info{
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
 		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
 	}
 	if len(state.VerifiedChains) > 0 {
-		info.Subject = state.PeerCertificates[0].Subject.String()
+		c := state.PeerCertificates[0]
+		known.Subject, known.Issuer = info.Printable(c.Subject.String()), info.Printable(c.Issuer.String())
+		known.Serial = c.SerialNumber.Text(16)
+		sum := sha256.Sum256(c.Raw)
+		known.Fingerprint = hex.EncodeToString(sum[:])
 	}
-	if err := info.bounded(); err != nil {
+	if err := bounded(&known); err != nil {
 		rec.Wipe()
 		t.fail(err)
 		return err
 	}
-	t.rec, t.info = rec, t.l.infos.one(info)
+	t.rec, t.info = rec, t.l.infos.one(known)
 	k := t.l.loop.Count()
 	if k.Handshakes++; state.DidResume {
 		k.Resumed++

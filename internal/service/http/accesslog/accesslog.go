@@ -6,8 +6,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/tls/info"
 )
 
 // flushEvery is how long a line may wait to be written.
@@ -108,16 +110,25 @@ func (a *Log) Writer() *Writer {
 	return w
 }
 
-// Request adds the line of a request that was answered with a status and size bytes of content. It
+// Line is what a line tells besides the request.
+type Line struct {
+	From   netip.AddrPort
+	At     time.Time
+	Status int
+	Size   int64         // of the content, in bytes
+	TLS    *info.Session // nil if the connection is plain
+}
+
+// Request adds the line of a request that was answered. It
 // returns how many lines were dropped, this one or earlier ones.
-func (w *Writer) Request(r *message.Request, from netip.AddrPort, now time.Time, status int, size int64) (dropped uint64) {
+func (w *Writer) Request(r *message.Request, l Line) (dropped uint64) {
 	if r.IsHead() {
-		size = 0
+		l.Size = 0
 	}
 	if w.log.format == "json" {
-		w.line = appendJSON(w.line[:0], r, from, now, status, size)
+		w.line = appendJSON(w.line[:0], r, &l)
 	} else {
-		w.line = appendCombined(w.line[:0], r, from, now, status, size)
+		w.line = appendCombined(w.line[:0], r, &l)
 	}
 	if !w.ring.put(w.line) {
 		dropped++
@@ -128,19 +139,19 @@ func (w *Writer) Request(r *message.Request, from netip.AddrPort, now time.Time,
 
 // appendCombined appends a line of the combined log format, as Apache and nginx
 // write it. Bytes that could end or disguise a line are escaped.
-func appendCombined(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
-	b = appendAddr(b, addr)
+func appendCombined(b []byte, r *message.Request, l *Line) []byte {
+	b = appendAddr(b, l.From)
 	b = append(b, " - - ["...)
-	b = now.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = l.At.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
 	b = appendEscaped(b, r.Method)
 	b = append(b, ' ')
 	b = appendEscaped(b, r.Target)
 	b = append(b, " HTTP/1."...)
 	b = append(b, '0'+r.Minor, '"', ' ')
-	b = strconv.AppendInt(b, int64(status), 10)
+	b = strconv.AppendInt(b, int64(l.Status), 10)
 	b = append(b, ' ')
-	b = strconv.AppendInt(b, size, 10)
+	b = strconv.AppendInt(b, l.Size, 10)
 	b = append(b, ` "`...)
 	b = appendEscaped(b, dash(r.Referer))
 	b = append(b, `" "`...)
@@ -149,11 +160,11 @@ func appendCombined(b []byte, r *message.Request, addr netip.AddrPort, now time.
 }
 
 // appendJSON appends one JSON object and a line feed.
-func appendJSON(b []byte, r *message.Request, addr netip.AddrPort, now time.Time, status int, size int64) []byte {
+func appendJSON(b []byte, r *message.Request, l *Line) []byte {
 	b = append(b, `{"time":"`...)
-	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	b = l.At.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 	b = append(b, `","remote":"`...)
-	b = appendAddr(b, addr)
+	b = appendAddr(b, l.From)
 	b = append(b, `","host":"`...)
 	b = appendJSONString(b, r.Host)
 	b = append(b, `","method":"`...)
@@ -163,14 +174,40 @@ func appendJSON(b []byte, r *message.Request, addr netip.AddrPort, now time.Time
 	b = append(b, `","proto":"HTTP/1.`...)
 	b = append(b, '0'+r.Minor)
 	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(status), 10)
+	b = strconv.AppendInt(b, int64(l.Status), 10)
 	b = append(b, `,"bytes":`...)
-	b = strconv.AppendInt(b, size, 10)
+	b = strconv.AppendInt(b, l.Size, 10)
 	b = append(b, `,"referer":"`...)
 	b = appendJSONString(b, r.Referer)
 	b = append(b, `","user_agent":"`...)
 	b = appendJSONString(b, r.UserAgent)
-	return append(b, "\"}\n"...)
+	b = append(b, '"')
+	if l.TLS != nil {
+		b = appendTLS(b, l.TLS)
+	}
+	return append(b, "}\n"...)
+}
+
+// appendTLS appends what is known of a session as one member.
+func appendTLS(b []byte, s *info.Session) []byte {
+	b = append(b, `,"tls":{"version":"`...)
+	b = append(b, s.VersionName()...)
+	b = append(b, `","cipher":"`...)
+	b = append(b, s.SuiteName()...)
+	b = append(b, `","resumed":`...)
+	b = strconv.AppendBool(b, s.Resumed)
+	b = append(b, `,"server_name":"`...)
+	b = appendJSONText(b, s.ServerName)
+	if s.Subject != "" {
+		b = append(b, `","client_subject":"`...)
+		b = appendJSONText(b, s.Subject)
+	}
+	return append(b, `"}`...)
+}
+
+// appendJSONText is appendJSONString for a string.
+func appendJSONText(b []byte, v string) []byte {
+	return appendJSONString(b, unsafe.Slice(unsafe.StringData(v), len(v))) // which only reads it
 }
 
 // appendAddr appends the client's address without its port, "unix:" for a Unix

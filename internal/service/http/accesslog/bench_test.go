@@ -22,13 +22,13 @@ func BenchmarkLogLine(b *testing.B) {
 	b.Run("combined", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			appendCombined(room, &r, addr, now, 200, 1234)
+			appendCombined(room, &r, &Line{From: addr, At: now, Status: 200, Size: 1234})
 		}
 	})
 	b.Run("json", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			appendJSON(room, &r, addr, now, 200, 1234)
+			appendJSON(room, &r, &Line{From: addr, At: now, Status: 200, Size: 1234})
 		}
 	})
 }

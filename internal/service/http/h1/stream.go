@@ -4,8 +4,10 @@ import (
 	"net/netip"
 
 	"reuseportd/internal/eventloop"
+	"reuseportd/internal/service/http/accesslog"
 	"reuseportd/internal/service/http/message"
 	"reuseportd/internal/service/http/stream"
+	"reuseportd/internal/tls/info"
 )
 
 // Phase is what a connection is in the middle of.
@@ -87,6 +89,14 @@ func (s *Stream) Peer() netip.Addr { return s.h.peer(s.c) }
 
 // Secure implements stream.Stream.
 func (s *Stream) Secure() bool { return s.c.Sealed() != nil }
+
+// Session implements stream.Stream.
+func (s *Stream) Session() *info.Session {
+	if t, ok := s.c.Sealed().(interface{ Info() *info.Session }); ok {
+		return t.Info()
+	}
+	return nil
+}
 
 // Head implements stream.Stream.
 func (s *Stream) Head(r *message.Response, room int) {
@@ -294,5 +304,5 @@ func (s *Stream) log(size int64) {
 	if s.logged = true; h.log == nil {
 		return
 	}
-	h.loop.Count().LogDropped += h.log.Request(s.Request(), s.c.Remote(), h.loop.Now(), s.status, size)
+	h.loop.Count().LogDropped += h.log.Request(s.Request(), accesslog.Line{From: s.c.Remote(), At: h.loop.Now(), Status: s.status, Size: size, TLS: s.Session()})
 }

@@ -6,6 +6,7 @@ import (
 
 	"reuseportd/internal/config"
 	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/tls/info"
 )
 
 // edit is a compiled config.HeaderEdit.
@@ -13,6 +14,7 @@ type edit struct {
 	names   []string // of the fields that are removed, in lower case
 	lengths uint64   // bit n: a name has n bytes, modulo 64
 	set     []byte   // whole field lines to add
+	told    []told   // …and those that depend on the request's connection
 
 	underscored underscored // what is done with names that have underscores
 }
@@ -46,8 +48,8 @@ func (u underscored) takes(name []byte) bool {
 }
 
 // newEdit compiles an edit. Fields that frame a message or belong to one connection can't
-// be edited, even if the configuration's checks have let them through.
-func newEdit(c *config.HeaderEdit) (e edit) {
+// be edited, even if the configuration's checks have let them through. placeholders says that values may have some.
+func newEdit(c *config.HeaderEdit, placeholders bool) (e edit) {
 	take := func(name string) bool {
 		switch message.RoleOf([]byte(name)) {
 		case message.RoleHop, message.RoleTrailer, message.RoleUpgrade, message.RoleHost:
@@ -61,11 +63,44 @@ func newEdit(c *config.HeaderEdit) (e edit) {
 		take(name)
 	}
 	for _, f := range c.Set {
-		if take(f.Name) {
+		parts, _ := config.ValueParts(f.Value)
+		switch {
+		case !take(f.Name):
+		case parts != nil && placeholders:
+			e.told = append(e.told, told{f.Name, parts})
+		default:
 			e.set = append(e.set, f.Name+": "+f.Value+"\r\n"...)
 		}
 	}
 	return e
+}
+
+// told is a field whose value has placeholders.
+type told struct {
+	name  string
+	parts []config.ValuePart
+}
+
+// appendTold appends the lines of fields with placeholders. One whose placeholders all stand for nothing is left
+// out.
+func (e *edit) appendTold(b []byte, s *info.Session) []byte {
+	for _, f := range e.told {
+		from, any := len(b), false
+		b = append(append(b, f.name...), ": "...)
+		for _, p := range f.parts {
+			if p.Placeholder == "" {
+				b = append(b, p.Text...)
+				continue
+			}
+			v := s.Value(p.Placeholder)
+			any = any || v != ""
+			b = append(b, v...)
+		}
+		if b = append(b, "\r\n"...); !any {
+			b = b[:from]
+		}
+	}
+	return b
 }
 
 // takes reports whether a field is removed or replaced. An underscore counts as a dash,

@@ -4,13 +4,15 @@ import (
 	"net/netip"
 
 	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/tls/info"
 )
 
 // origin is what a server is told about a request's client.
 type origin struct {
-	client  netip.Addr // the zero Addr for a Unix socket's client
-	trusted bool       // the client's Forwarded and X-Forwarded-… fields are believed
-	secure  bool       // its connection is encrypted
+	client  netip.Addr    // the zero Addr for a Unix socket's client
+	trusted bool          // the client's Forwarded and X-Forwarded-… fields are believed
+	secure  bool          // its connection is encrypted
+	session *info.Session // by what, nil if that isn't known
 }
 
 // scheme is that of the client's URL.

@@ -58,7 +58,7 @@ func recodeSplit(in []byte, n int, lim h1.Limits, e *edit, bare bool) (out []byt
 
 // TestRecode has what becomes of chunks that came in one piece.
 func TestRecode(t *testing.T) {
-	e := newEdit(&config.HeaderEdit{Remove: []string{"Secret"}})
+	e := newEdit(&config.HeaderEdit{Remove: []string{"Secret"}}, false)
 	for name, c := range map[string]struct{ in, want string }{
 		"chunks":           {"5\r\nhello\r\n0A\r\n0123456789\r\n0\r\n\r\n", "5\r\nhello\r\na\r\n0123456789\r\n0\r\n\r\n"},
 		"nothing":          {"0\r\n\r\n", "0\r\n\r\n"},

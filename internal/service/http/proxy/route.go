@@ -79,7 +79,7 @@ func (rt *Route) relay(s stream.Stream, r *message.Request) *Relay {
 		x.safe = true
 	}
 	x.origin = rt.origin(s.Peer())
-	x.origin.secure = s.Secure()
+	x.origin.secure, x.origin.session = s.Secure(), s.Session()
 	x.key = rt.key(r, &x.origin)
 	return x
 }

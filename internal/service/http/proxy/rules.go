@@ -27,7 +27,7 @@ type Rules struct {
 func NewRules(c *config.Proxy, prefix string, trusted []netip.Prefix, underscores bool) *Rules {
 	p := &Rules{
 		prefix: prefix, strip: c.StripPrefix, host: c.Host, trusted: trusted,
-		request: newEdit(&c.Request), response: newEdit(&c.Response), conf: c,
+		request: newEdit(&c.Request, true), response: newEdit(&c.Response, false), conf: c,
 	}
 	if p.request.underscored = underscoresDropped; underscores {
 		p.request.underscored = underscoresKept
@@ -74,6 +74,7 @@ func (p *Rules) composeRequest(out *message.Request, b []byte, r *message.Reques
 	b = p.appendFields(b, r, &o, opts, &told)
 	lines := len(b)
 	b = p.appendForwarding(b, r, &o, &told)
+	b = p.request.appendTold(b, o.session)
 	*out = message.Request{
 		Method: r.Method, Target: b[:target], Authority: b[target:authority], Lines: b[authority:lines], Told: b[lines:], Set: p.request.set,
 		Chunked: r.Chunked, HasLength: r.HasLength, Length: r.Length, Upgrade: r.Upgrade, Trailers: r.Trailers,

@@ -19,6 +19,7 @@ import (
 
 	"reuseportd/internal/eventloop"
 	"reuseportd/internal/service/http/message"
+	"reuseportd/internal/tls/info"
 )
 
 // Stream is one request on its client's connection, and the answer to it. An answer is Fixed, or Fail,
@@ -33,6 +34,8 @@ type Stream interface {
 	Peer() netip.Addr
 	// Secure reports whether the client's connection is encrypted.
 	Secure() bool
+	// Session is what is known of the TLS of the client's connection, nil if it has none.
+	Session() *info.Session
 
 	Fixed(f *Fixed)
 	// Interim queues a 1xx head. The client must speak HTTP/1.1 or later.
