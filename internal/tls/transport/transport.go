@@ -19,9 +19,11 @@ import (
 	"reuseportd/internal/tls/record"
 )
 
-// Kind is the number of the form that Freeze writes: a record.Conn, then Info. It must never be used for
-// another form.
-const Kind = 1
+// The numbers of the forms that Freeze writes. They must never be used for others.
+const (
+	Kind         = 1 // a record.Conn, then Info
+	KindVerified = 2 // the same, then Info.Authority: of a client whose certificate was verified
+)
 
 // Info is what is known about a session.
 type Info struct {
@@ -30,19 +32,36 @@ type Info struct {
 	ServerName     string // for which the client asked, "" if none
 	Protocol       string // chosen by ALPN, "" if none was
 	Subject        string // of the client's verified certificate; "" if there is none
+	Authority      string // certs.Hash of who has signed for that one, in the end; "" if there is none
 }
 
 // Listener is what all loops of a worker share of one listener's TLS.
-type Listener struct {
-	conf  atomic.Pointer[tls.Config]
-	certs atomic.Pointer[certs.Set]
+type Listener struct{ settings atomic.Pointer[Settings] }
+
+// Settings are what handshakes are made with. Nothing of them may be changed once they are used.
+type Settings struct {
+	Config *tls.Config
+	Certs  *certs.Set
+	// Clients sign the certificates of clients; nil if those are not asked for any. With Required, each must have one.
+	Clients  *certs.Authorities
+	Required bool
 }
 
-// Use makes handshakes that begin from now on use a configuration and its certificates, neither of which may be
-// changed any more.
-func (l *Listener) Use(conf *tls.Config, set *certs.Set) {
-	l.conf.Store(conf)
-	l.certs.Store(set)
+// Use makes handshakes that begin from now on, and connections that arrive, use these settings.
+func (l *Listener) Use(s Settings) { l.settings.Store(&s) }
+
+// lets returns an error if a session that was made elsewhere, with other settings, may not go on with these: nobody gets
+// past them by having been there before.
+func (s *Settings) lets(i *Info) error {
+	switch {
+	case s.Clients == nil, s.Clients.Has(i.Authority):
+		return nil
+	case i.Authority != "":
+		return errors.New("who has signed the client's certificate is not trusted here")
+	case s.Required:
+		return errors.New("clients must have a certificate here, and this one has none")
+	}
+	return nil
 }
 
 // Loop makes the transports of one listener in one event loop.
@@ -94,7 +113,7 @@ func (l *Loop) New(c *eventloop.Conn) eventloop.Transport {
 
 // Thaw implements eventloop.Transports.
 func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Transport, error) {
-	if kind != Kind {
+	if kind != Kind && kind != KindVerified {
 		return nil, errors.New("TLS in a form that is not known here")
 	}
 	rec, rest, err := record.Thaw(state, &l.warm.room)
@@ -103,11 +122,16 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 	}
 	info := Info{Version: rec.Version(), Suite: rec.Suite()}
 	r := pack.Reading(rest)
-	info.form(r)
+	if info.form(r); kind == KindVerified {
+		info.authority(r)
+	}
 	if err := r.End(); err != nil {
 		return nil, err
 	}
 	if err := info.bounded(); err != nil {
+		return nil, err
+	}
+	if err := l.shared.settings.Load().lets(&info); err != nil {
 		return nil, err
 	}
 	return &Conn{l: l, c: c, rec: rec, info: l.info(info)}, nil
@@ -117,10 +141,17 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 func (i *Info) form(r *pack.Record) {
 	r.Bool(&i.Resumed)
 	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject} {
-		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // it is only read
-		if r.Bytes(&b); r.Reads() {
-			*s = string(b)
-		}
+		text(r, s)
+	}
+}
+
+// authority writes or reads what follows that for a client whose certificate was verified.
+func (i *Info) authority(r *pack.Record) { text(r, &i.Authority) }
+
+func text(r *pack.Record, s *string) {
+	b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // it is only read
+	if r.Bytes(&b); r.Reads() {
+		*s = string(b)
 	}
 }
 
@@ -130,8 +161,8 @@ const maxSubject = 4 << 10
 // bounded returns an error if there is more to remember of a session than may be: connections are many, and each keeps it.
 func (i *Info) bounded() error {
 	switch {
-	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255:
-		return errors.New("the name of the server, or of the protocol, is too long")
+	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255, i.Authority != "" && len(i.Authority) != certs.HashLen:
+		return errors.New("the name of the server, of the protocol, or of an authority is too long")
 	case len(i.Subject) > maxSubject:
 		return errors.New("the name in the client's certificate is longer than 4 KiB")
 	}
@@ -162,7 +193,7 @@ func (t *Conn) Covers(host []byte) bool {
 	if len(host) == 0 || string(host) == t.info.ServerName {
 		return true
 	}
-	return t.l.shared.certs.Load().Covers(t.info.ServerName, string(host))
+	return t.l.shared.settings.Load().Certs.Covers(t.info.ServerName, string(host))
 }
 
 // plainAnswer is for clients that send plain HTTP to a TLS listener.
@@ -197,7 +228,7 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 		return raw, 0, false, nil
 	}
 	if h.shake == nil {
-		h.shake = handshake.Server(t.l.shared.conf.Load())
+		h.shake = handshake.Server(t.l.shared.settings.Load().Config)
 	}
 	before := len(raw)
 	raw, n, state, err := h.shake.Step(raw, in)
@@ -262,8 +293,9 @@ func (t *Conn) finish(h *shaking) error {
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
 		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
 	}
-	if len(state.VerifiedChains) > 0 {
+	if all := state.VerifiedChains; len(all) > 0 {
 		info.Subject = state.PeerCertificates[0].Subject.String()
+		info.Authority = certs.Hash(all[0][len(all[0])-1])
 	}
 	if err := info.bounded(); err != nil {
 		rec.Wipe()
@@ -316,9 +348,12 @@ func (t *Conn) End(raw []byte) []byte {
 // Freeze implements eventloop.Transport.
 func (t *Conn) Freeze(b []byte) (kind uint16, out []byte) {
 	r := pack.Writing(t.rec.Freeze(b))
-	info := *t.info
-	info.form(r)
-	return Kind, r.Written()
+	kind, info := uint16(Kind), *t.info
+	if info.form(r); info.Authority != "" {
+		kind = KindVerified
+		info.authority(r)
+	}
+	return kind, r.Written()
 }
 
 // Free implements eventloop.Transport.
