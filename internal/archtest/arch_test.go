@@ -62,6 +62,7 @@ var may = map[string][]string{
 	"tls/hello":          {},
 	"tls/record":         {"pack"},
 	"tls/certs":          {},
+	"tls/tlstest":        {},
 	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/record"},
 	"archtest":           {},
 
