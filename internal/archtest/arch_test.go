@@ -64,6 +64,7 @@ var may = map[string][]string{
 	"tls/info":           {},
 	"tls/record":         {"pack"},
 	"tls/certs":          {},
+	"tls/tlstest":        {},
 	"tls/transport":      {"eventloop", "pack", "tls/certs", "tls/handshake", "tls/hello", "tls/info", "tls/record"},
 	"archtest":           {},
 

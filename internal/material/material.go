@@ -10,7 +10,6 @@ package material
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -58,10 +57,8 @@ func checkCertificate(files [][]byte) error {
 }
 
 func checkAuthorities(files [][]byte) error {
-	if !x509.NewCertPool().AppendCertsFromPEM(files[0]) {
-		return errors.New("there is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----")
-	}
-	return nil
+	_, err := certs.ParseAuthorities(files[0])
+	return err
 }
 
 // expiry returns when a certificate expires, the zero time for other materials.

@@ -1,11 +1,14 @@
 package worker
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"reuseportd/internal/config"
@@ -99,12 +102,12 @@ func (w *worker) buildTLS() error {
 		if l.TLS == nil {
 			continue
 		}
-		conf, set, err := tlsConfig(l, w.materials)
+		settings, err := tlsSettings(l, w.materials)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		w.tls[l.Key()] = new(transport.Listener)
-		w.tls[l.Key()].Use(conf, set)
+		w.tls[l.Key()].Use(settings)
 	}
 	return nil
 }
@@ -128,11 +131,11 @@ func (w *worker) renewTLS(set *material.Set) (swap func(), err error) {
 		if l.TLS == nil {
 			continue
 		}
-		conf, chosen, err := tlsConfig(l, set)
+		settings, err := tlsSettings(l, set)
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
-		swaps = append(swaps, func() { w.tls[l.Key()].Use(conf, chosen) })
+		swaps = append(swaps, func() { w.tls[l.Key()].Use(settings) })
 	}
 	return func() {
 		for _, swap := range swaps {
@@ -156,52 +159,78 @@ func find(set *material.Set, m config.Material) [][]byte {
 	return set.Find(material.Want{Kind: material.Kind(m.Kind), Paths: m.Paths})
 }
 
-// tlsConfig makes the configuration for handshakes at a listener.
-func tlsConfig(l *config.Listener, set *material.Set) (*tls.Config, *certs.Set, error) {
+// tlsSettings makes the settings for handshakes at a listener.
+func tlsSettings(l *config.Listener, set *material.Set) (s transport.Settings, err error) {
 	t := l.TLS
 	var all []*tls.Certificate
 	for i := range t.Certificates {
 		files := find(set, t.Certificates[i].Material())
 		if len(files) != 2 {
-			return nil, nil, fmt.Errorf("the master has sent nothing of %s", t.Certificates[i].Cert)
+			return s, fmt.Errorf("the master has sent nothing of %s", t.Certificates[i].Cert)
 		}
 		c, err := certs.Parse(files[0], files[1], time.Now())
 		if c == nil { // the master judges whether it has expired
-			return nil, nil, err
+			return s, err
 		}
 		all = append(all, c)
 	}
-	chosen := certs.NewSet(all)
-	conf := &tls.Config{
-		GetCertificate: chosen.Get, MinVersion: t.MinVersion, CipherSuites: record.Suites(),
+	s.Certs = certs.NewSet(all)
+	s.Config = &tls.Config{
+		GetCertificate: s.Certs.Get, MinVersion: t.MinVersion, CipherSuites: record.Suites(),
 		SessionTicketsDisabled: !t.Tickets,
 	}
 	if l.HTTP != nil {
-		conf.NextProtos = []string{"http/1.1"}
+		s.Config.NextProtos = []string{"http/1.1"}
 	}
 	if t.Tickets {
 		keys := find(set, config.Tickets())
 		if !material.IsTickets(keys) {
-			return nil, nil, errors.New("the master has sent no keys of tickets")
+			return s, errors.New("the master has sent no keys of tickets")
 		}
-		fixed := make([][32]byte, len(keys))
-		for i, k := range keys {
-			copy(fixed[i][:], k)
+		if err := useTickets(s.Config, t, keys); err != nil {
+			return s, err
 		}
-		conf.SetSessionTicketKeys(fixed)
 	}
 	if a := t.ClientAuth; a != nil {
 		files := find(set, a.Material())
-		pool := x509.NewCertPool()
-		if len(files) != 1 || !pool.AppendCertsFromPEM(files[0]) {
-			return nil, nil, fmt.Errorf("the master has sent nothing of %s", a.CA)
+		if len(files) != 1 {
+			return s, fmt.Errorf("the master has sent nothing of %s", a.CA)
 		}
-		conf.ClientCAs, conf.ClientAuth = pool, tls.VerifyClientCertIfGiven
+		if s.Clients, err = certs.ParseAuthorities(files[0]); err != nil {
+			return s, fmt.Errorf("%s: %w", a.CA, err)
+		}
+		s.Required = a.Require
+		s.Config.ClientCAs, s.Config.ClientAuth = s.Clients.Pool, tls.VerifyClientCertIfGiven
 		if a.Require {
-			conf.ClientAuth = tls.RequireAndVerifyClientCert
+			s.Config.ClientAuth = tls.RequireAndVerifyClientCert
 		}
 	}
-	return conf, chosen, nil
+	return s, nil
+}
+
+// useTickets sets the keys of a listener's tickets, which are made from those of the master. Only listeners with the same
+// certificates and client_auth have the same: a resumed session shows no certificate, so somebody on the way could have
+// one listener's client resume its session at another one.
+func useTickets(conf *tls.Config, t *config.TLS, keys [][]byte) error {
+	info := []string{"reuseportd tickets"}
+	for _, c := range t.Certificates {
+		info = append(info, c.Cert, c.Key)
+	}
+	if a := t.ClientAuth; a != nil {
+		info = append(info, "", a.CA)
+	}
+	own := make([][32]byte, len(keys))
+	defer clear(own)
+	for i, k := range keys {
+		key, err := hkdf.Expand(sha256.New, k, strings.Join(info, "\x00"), len(own[i]))
+		if err != nil {
+			return fmt.Errorf("make the keys of tickets: %w", err)
+		}
+		copy(own[i][:], key)
+		clear(key)
+	}
+	conf.SetSessionTicketKeys(own)
+	return nil
 }
 
 // seal makes a listener's service use TLS, if the listener does.

@@ -18,6 +18,8 @@ type Session struct {
 	// Of the client's verified certificate, "" if there is none: names as in RFC 4514, the serial number and the SHA-256 of the
 	// certificate in hex.
 	Subject, Issuer, Serial, Fingerprint string
+	// Authority is certs.Hash of who has signed for that certificate in the end.
+	Authority string
 }
 
 // VersionName returns "1.2" or "1.3".

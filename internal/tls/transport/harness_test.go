@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
 	"math/big"
@@ -32,14 +33,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const within = 60 * time.Second
 
 // echo is a handler that sends back what it gets, and can move.
-type echo struct{}
+type echo struct{ s *server }
 
 func (echo) Opened(*eventloop.Conn)                              {}
 func (echo) Flushed(*eventloop.Conn)                             {}
 func (echo) TimedOut(c *eventloop.Conn)                          { c.Close() }
 func (echo) Closed(*eventloop.Conn)                              {}
 func (echo) Ended(c *eventloop.Conn)                             { c.Finish(false) }
-func (echo) Received(c *eventloop.Conn, in []byte) int           { c.Write(in); return len(in) }
+func (e echo) Received(c *eventloop.Conn, in []byte) int         { e.s.last = c; c.Write(in); return len(in) }
 func (echo) Kind(*eventloop.Conn) string                         { return "echo" }
 func (echo) Freeze(*eventloop.Conn, []byte) (s []byte, fd []int) { return nil, nil }
 func (echo) Thaw(*eventloop.Conn, string, []byte, []int) error   { return nil }
@@ -51,7 +52,8 @@ type server struct {
 	addr    string
 	service *eventloop.Service
 	tls     *transport.Listener
-	failed  []string // on the loop's goroutine
+	failed  []string        // on the loop's goroutine
+	last    *eventloop.Conn // that something came from, likewise
 }
 
 // serve runs a loop until the test ends. most is how many handshakes it has at the same time.
@@ -60,8 +62,8 @@ func serve(t *testing.T, conf *tls.Config, most int, leafs ...*tls.Certificate) 
 	l, err := eventloop.New(eventloop.Options{Panicked: func(v any, stack []byte) { t.Errorf("%v\n%s", v, stack) }})
 	must(t, err)
 	s := &server{Loop: l, t: t, tls: new(transport.Listener)}
-	s.tls.Use(conf, certs.NewSet(leafs))
-	s.service = l.NewService(echo{}, 0)
+	s.tls.Use(transport.Settings{Config: conf, Certs: certs.NewSet(leafs)})
+	s.service = l.NewService(echo{s}, 0)
 	s.service.SetTransports(transport.New(l, transport.Options{
 		Shared: s.tls, Warm: new(transport.Warm), Most: most,
 		Failed: func(_ *eventloop.Conn, why error) { s.failed = append(s.failed, why.Error()) },
@@ -196,6 +198,11 @@ func config(c *tls.Certificate) *tls.Config {
 // trusting is a client's that believes any server.
 func trusting(version uint16) *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", MaxVersion: version}
+}
+
+// pemOf returns a certificate in PEM.
+func pemOf(c *tls.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
 }
 
 // helloOf returns a client's first message, in its records.

@@ -29,16 +29,32 @@ const Kind = 1
 type Info = info.Session
 
 // Listener is what all loops of a worker share of one listener's TLS.
-type Listener struct {
-	conf  atomic.Pointer[tls.Config]
-	certs atomic.Pointer[certs.Set]
+type Listener struct{ settings atomic.Pointer[Settings] }
+
+// Settings are what handshakes are made with. Nothing of them may be changed once they are used.
+type Settings struct {
+	Config *tls.Config
+	Certs  *certs.Set
+	// Clients sign the certificates of clients; nil if those are not asked for any. With Required, each must have one.
+	Clients  *certs.Authorities
+	Required bool
 }
 
-// Use makes handshakes that begin from now on use a configuration and its certificates, neither of which may be
-// changed any more.
-func (l *Listener) Use(conf *tls.Config, set *certs.Set) {
-	l.conf.Store(conf)
-	l.certs.Store(set)
+// Use makes handshakes that begin from now on, and connections that arrive, use these settings.
+func (l *Listener) Use(s Settings) { l.settings.Store(&s) }
+
+// lets returns an error if a session that was made elsewhere, with other settings, may not go on with these: nobody gets
+// past them by having been there before.
+func (s *Settings) lets(i *Info) error {
+	switch {
+	case s.Clients == nil, s.Clients.Has(i.Authority):
+		return nil
+	case i.Authority != "":
+		return errors.New("who has signed the client's certificate is not trusted here")
+	case s.Required:
+		return errors.New("clients must have a certificate here, and this one has none")
+	}
+	return nil
 }
 
 // Loop makes the transports of one listener in one event loop.
@@ -82,13 +98,16 @@ func (l *Loop) Thaw(c *eventloop.Conn, kind uint16, state []byte) (eventloop.Tra
 	if err != nil {
 		return nil, err
 	}
+	if err := l.shared.settings.Load().lets(s.info); err != nil {
+		return nil, err
+	}
 	return &Conn{session: s, l: l, c: c}, nil
 }
 
 // form writes or reads what another process needs besides the keys.
 func form(i *Info, r *pack.Record) {
 	r.Bool(&i.Resumed)
-	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject, &i.Issuer, &i.Serial, &i.Fingerprint} {
+	for _, s := range []*string{&i.ServerName, &i.Protocol, &i.Subject, &i.Issuer, &i.Serial, &i.Fingerprint, &i.Authority} {
 		b := unsafe.Slice(unsafe.StringData(*s), len(*s)) // it is only read
 		if r.Bytes(&b); r.Reads() {
 			*s = string(b)
@@ -102,8 +121,8 @@ const maxSubject = 4 << 10
 // bounded returns an error if there is more to remember of a session than may be: connections are many, and each keeps it.
 func bounded(i *Info) error {
 	switch {
-	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255:
-		return errors.New("the name of the server, or of the protocol, is too long")
+	case len(i.ServerName) > hello.MaxName, len(i.Protocol) > 255, i.Authority != "" && len(i.Authority) != certs.HashLen:
+		return errors.New("the name of the server, of the protocol, or of an authority is too long")
 	case len(i.Subject)+len(i.Issuer)+len(i.Serial)+len(i.Fingerprint) > maxSubject:
 		return errors.New("the names in the client's certificate are longer than 4 KiB")
 	}
@@ -130,7 +149,7 @@ func (t *Conn) Covers(host []byte) bool {
 	if len(host) == 0 || string(host) == t.info.ServerName {
 		return true
 	}
-	return t.l.shared.certs.Load().Covers(t.info.ServerName, string(host))
+	return t.l.shared.settings.Load().Certs.Covers(t.info.ServerName, string(host))
 }
 
 // plainAnswer is for clients that send plain HTTP to a TLS listener.
@@ -165,7 +184,7 @@ func (t *Conn) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 		return raw, 0, false, nil
 	}
 	if h.shake == nil {
-		h.shake = handshake.Server(t.l.shared.conf.Load())
+		h.shake = handshake.Server(t.l.shared.settings.Load().Config)
 	}
 	before := len(raw)
 	raw, n, state, err := h.shake.Step(raw, in)
@@ -230,12 +249,13 @@ func (t *Conn) finish(h *shaking) error {
 		Version: state.Version, Suite: state.CipherSuite, Resumed: state.DidResume,
 		ServerName: strings.ToLower(state.ServerName), Protocol: state.NegotiatedProtocol,
 	}
-	if len(state.VerifiedChains) > 0 {
+	if all := state.VerifiedChains; len(all) > 0 {
 		c := state.PeerCertificates[0]
 		known.Subject, known.Issuer = info.Printable(c.Subject.String()), info.Printable(c.Issuer.String())
 		known.Serial = c.SerialNumber.Text(16)
 		sum := sha256.Sum256(c.Raw)
 		known.Fingerprint = hex.EncodeToString(sum[:])
+		known.Authority = certs.Hash(all[0][len(all[0])-1])
 	}
 	if err := bounded(&known); err != nil {
 		rec.Wipe()
