@@ -21,6 +21,9 @@ type TLS struct {
 	// Tickets lets clients resume sessions. Their key is changed every Rotate.
 	Tickets bool
 	Rotate  time.Duration
+	// TicketKeys are files with keys in place of those that the master makes: the first one is for new tickets.
+	TicketKeys []string
+	ticketsPos Position
 
 	Pos Position
 }
@@ -74,6 +77,7 @@ var clientAuthObject = object[ClientAuth]{at: "listeners[].tls.client_auth", wha
 
 var ticketsObject = object[TLS]{at: "listeners[].tls.tickets", what: "tickets", fields: []field[TLS]{
 	{"rotate", durationInto(time.Minute, func(t *TLS) *time.Duration { return &t.Rotate })},
+	{"keys", readTicketKeys},
 }}
 
 // tls reads how a listener is encrypted; it never returns nil.
@@ -133,10 +137,44 @@ func readTickets(d *decoder, n *yaml.Node, t *TLS) {
 	case n.Text == "off" && (n.Kind == yaml.Text || n.Kind == yaml.Bool):
 		t.Tickets = false
 	case n.Kind == yaml.Mapping || n.Kind == yaml.Null:
-		ticketsObject.read(d, n, t)
+		if g := ticketsObject.read(d, n, t); g != nil && g.has("keys") && g.has("rotate") {
+			d.rep.Add(g.entries["rotate"].Pos, "remove it: who writes the files rotates them", "rotate is for keys that the server makes, and these have files")
+		}
 	default:
-		d.wrong(n, "write off, or leave the key out for the default", "off, or rotate")
+		d.wrong(n, "write off, or leave the key out for the default", "off, or rotate, or keys")
 	}
+}
+
+// maxTicketKeys bounds the files: a ticket is tried with each.
+const maxTicketKeys = 16
+
+func readTicketKeys(d *decoder, n *yaml.Node, t *TLS) {
+	const hint = "a list of files of 48 or 80 random bytes, as `openssl rand 80` makes them; the first is for new tickets"
+	items, ok := d.items(n, hint)
+	if !ok {
+		return
+	}
+	t.ticketsPos = n.Pos
+	if len(items) == 0 || len(items) > maxTicketKeys {
+		d.rep.Add(n.Pos, hint, "keys needs 1 to %d files", maxTicketKeys)
+	}
+	seen := map[string]bool{}
+	for _, item := range items {
+		var path string
+		if pathInto(func(s *string) *string { return s })(d, item, &path); path == "" {
+			continue
+		}
+		if seen[path] {
+			d.rep.Add(item.Pos, "remove it", "the file %s is there twice", path)
+		}
+		seen[path] = true
+		t.TicketKeys = append(t.TicketKeys, path)
+	}
+}
+
+// OwnTickets is what the files with keys of tickets are to a worker.
+func (t *TLS) OwnTickets() Material {
+	return Material{Kind: "ticket_keys", Paths: t.TicketKeys, Pos: t.ticketsPos}
 }
 
 // Material returns what the files of a certificate are to a worker.
@@ -160,7 +198,11 @@ func (t *TLS) materials() (all []Material) {
 	if t.ClientAuth != nil {
 		all = append(all, t.ClientAuth.Material())
 	}
-	if t.Tickets {
+	switch {
+	case !t.Tickets:
+	case len(t.TicketKeys) > 0:
+		all = append(all, t.OwnTickets())
+	default:
 		all = append(all, Tickets())
 	}
 	return all

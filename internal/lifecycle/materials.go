@@ -136,7 +136,7 @@ func (c *Core) rotateTickets() {
 		return
 	}
 	for i := range conf.Listeners {
-		if t := conf.Listeners[i].TLS; t != nil && t.Tickets && c.now.Sub(e.Since) >= t.Rotate {
+		if t := conf.Listeners[i].TLS; t != nil && t.Tickets && len(t.TicketKeys) == 0 && c.now.Sub(e.Since) >= t.Rotate {
 			c.makeTickets(true)
 			c.spread()
 			return

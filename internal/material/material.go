@@ -32,12 +32,13 @@ const (
 	Certificate Kind = "certificate" // a chain, then its key
 	Authorities Kind = "authorities" // certificates that sign those of clients or servers
 	Tickets     Kind = "tickets"     // keys of TLS tickets, which are in no file: NewTickets
+	TicketKeys  Kind = "ticket_keys" // the same in files, for a fleet: TicketKeysOf
 )
 
 // kinds describes each kind. A new one is a line here.
 var kinds = map[Kind]struct {
 	limit int // bytes of each file
-	// secret is the number, from 1 on, of the file that only its owner and group may be able to read;
+	// secret is the number, from 1 on, of the first file that only its owner and group may be able to read;
 	// 0: none.
 	secret int
 	// public content is opened as the workers' user: otherwise a link in its place could make the server send out
@@ -49,6 +50,7 @@ var kinds = map[Kind]struct {
 	Certificate: {limit: 256 << 10, secret: 2, check: checkCertificate},
 	Authorities: {limit: 1 << 20, check: checkAuthorities},
 	Tickets:     {},
+	TicketKeys:  {limit: 4 << 10, secret: 1, check: checkTicketKeys},
 }
 
 func checkCertificate(files [][]byte) error {
@@ -135,7 +137,7 @@ func (w Want) Load(u *sandbox.User) (r Read) {
 			r.Err = err
 			return r
 		}
-		if i+1 == kind.secret && mode&0o004 != 0 {
+		if kind.secret > 0 && i+1 >= kind.secret && mode&0o004 != 0 {
 			r.Notes = append(r.Notes, fmt.Sprintf("%s can be read by everybody on this machine: chmod o-r it", path))
 		}
 		files = append(files, data)

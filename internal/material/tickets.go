@@ -1,6 +1,10 @@
 package material
 
-import "crypto/rand"
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+)
 
 // ticketKeys is how many ticket keys there are: the newest makes tickets, the others still open earlier tickets.
 const ticketKeys = 3
@@ -29,4 +33,24 @@ func IsTickets(keys [][]byte) bool {
 		}
 	}
 	return len(keys) > 0 && len(keys) <= ticketKeys
+}
+
+// TicketKeysOf returns the ticket keys that files hold, in their order. The whole file counts: servers with the same files open each
+// other's tickets.
+func TicketKeysOf(files [][]byte) (keys [][]byte) {
+	for _, f := range files {
+		sum := sha256.Sum256(f)
+		keys = append(keys, sum[:])
+	}
+	return keys
+}
+
+// checkTicketKeys insists on what nginx takes as well: 48 or 80 random bytes.
+func checkTicketKeys(files [][]byte) error {
+	for i, f := range files {
+		if len(f) != 48 && len(f) != 80 {
+			return fmt.Errorf("file %d has %d bytes: a key of tickets has 48 or 80 random ones, as `openssl rand 80` makes them", i+1, len(f))
+		}
+	}
+	return nil
 }

@@ -184,7 +184,13 @@ func tlsSettings(l *config.Listener, set *material.Set) (s transport.Settings, e
 	}
 	if t.Tickets {
 		keys := find(set, config.Tickets())
-		if !material.IsTickets(keys) {
+		switch {
+		case len(t.TicketKeys) > 0:
+			keys = material.TicketKeysOf(find(set, t.OwnTickets()))
+			if len(keys) != len(t.TicketKeys) {
+				return s, fmt.Errorf("the master has sent nothing of %s", t.TicketKeys[0])
+			}
+		case !material.IsTickets(keys):
 			return s, errors.New("the master has sent no keys of tickets")
 		}
 		if err := useTickets(s.Config, t, keys); err != nil {

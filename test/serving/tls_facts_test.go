@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"reuseportd/internal/control"
 	"reuseportd/test/harness"
 	"reuseportd/test/kit"
 )
@@ -160,4 +161,67 @@ func TestRedirect(t *testing.T) {
 		}
 	}
 	s.WriteConfig(c)
+}
+
+// TestTicketKeys: two servers with the same files take each other's tickets, and go over to other keys without a new generation.
+func TestTicketKeys(t *testing.T) {
+	k := newSecured(t)
+	keys := [2]string{k.path("ticket1.key"), k.path("ticket2.key")}
+	write := func(path, seed string) {
+		sum := sha256.Sum256([]byte(seed))
+		kit.Must(t, os.WriteFile(path+".next", append(sum[:], sum[:16]...), 0o600))
+		kit.Must(t, os.Rename(path+".next", path))
+	}
+	write(keys[0], "b")
+	write(keys[1], "a")
+	var servers [2]*harness.Server
+	var confs [2]harness.Config
+	for i := range servers {
+		confs[i] = harness.Default(t).WithWorkers(1).WithListeners(harness.Listener{Name: "web", Address: harness.Local(t), Service: fmt.Sprintf(
+			"tls: {certificates: [{cert: %s, key: %s}], tickets: {keys: [%s, %s]}}\n    http: {routes: [{respond: {body: hello}}]}",
+			k.path("cert.pem"), k.path("key.pem"), keys[0], keys[1])})
+		confs[i].Top[0] = "watch: true"
+		servers[i] = harness.Start(t, confs[i])
+	}
+	sessions := k.config(tls.VersionTLS12)
+	sessions.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	use := func(server int) bool {
+		k.conf = confs[server]
+		c, err := k.dial("web", sessions)
+		kit.Must(t, err)
+		c.Ask("/", "hello")
+		defer c.Close()
+		return c.Conn.(*tls.Conn).ConnectionState().DidResume
+	}
+	if use(0) || !use(1) || !use(0) {
+		t.Error("the servers don't take each other's tickets")
+	}
+	for i, seeds := range [][2]string{{"c", "b"}, {"e", "d"}} {
+		write(keys[0], seeds[0])
+		write(keys[1], seeds[1])
+		for _, s := range servers {
+			s.WaitStatus("the new keys", func(st *control.Status) bool {
+				for _, m := range st.Materials {
+					if m.Kind == "ticket_keys" && m.Number >= uint64(2+i) && m.Behind == 0 && m.Error == "" {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		if resumed := use(0); resumed != (i == 0) {
+			t.Errorf("keys %v: resumed %v", seeds, resumed)
+		}
+	}
+	bad := confs[0]
+	bad.Listeners = []harness.Listener{{Name: "web", Address: confs[0].Listeners[0].Address, Service: strings.Replace(confs[0].Listeners[0].Service, "keys: [", "rotate: 1h, keys: ["+k.path("key.pem")+", ", 1)}}
+	servers[0].WriteConfig(bad)
+	if r := servers[0].CLI("check", "-c", servers[0].ConfigPath); r.Code == 0 || !strings.Contains(r.Stderr, "rotate is for keys that the server makes") {
+		t.Errorf("status %d\n%s", r.Code, r.Stderr)
+	}
+	bad.Listeners[0].Service = strings.Replace(bad.Listeners[0].Service, "rotate: 1h, ", "", 1)
+	servers[0].WriteConfig(bad)
+	if r := servers[0].Change("reload"); r.OK || !strings.Contains(r.Error, "48 or 80 random") {
+		t.Errorf("%+v", r)
+	}
 }
