@@ -77,10 +77,18 @@ type held struct {
 // beginHandover makes a change, with connections that are all in one offer.
 func beginHandover(t *testing.T, change, point string) *held {
 	t.Helper()
-	c := harness.Default(t).WithWorkers(1).With("worker_timeout: 1m")
+	return beginHandoverOf(t, change, point, func(c harness.Config) (harness.Config, func(i int) *kit.Client) {
+		return c, func(i int) *kit.Client { return kit.Dial(t, c.Address([]string{"web", "echo"}[i%2])) }
+	})
+}
+
+// beginHandoverOf does so with connections of some kind.
+func beginHandoverOf(t *testing.T, change, point string, kind func(harness.Config) (harness.Config, func(i int) *kit.Client)) *held {
+	t.Helper()
+	c, dial := kind(harness.Default(t).WithWorkers(1).With("worker_timeout: 1m"))
 	h := &held{t: t, s: harness.Start(t, c), point: point}
 	for i := range 20 {
-		conn := kit.Dial(t, c.Address([]string{"web", "echo"}[i%2]))
+		conn := dial(i)
 		conn.Prove(i)
 		h.conns = append(h.conns, conn)
 	}
@@ -161,9 +169,11 @@ func (h *held) end(want int) {
 	for _, conn := range h.conns {
 		conn.Close()
 	}
-	h.s.WaitStatus("all connections to be counted as closed", func(st *control.Status) bool { return open(st, st.Generation) == 0 })
+	h.s.WaitStatus("all connections to be counted as closed", allClosed)
 	h.s.Stop()
 }
+
+func allClosed(st *control.Status) bool { return open(st, st.Generation) == 0 }
 
 // Each point is held while clients of every kind go on.
 func TestHandoverHeldOpen(t *testing.T) {

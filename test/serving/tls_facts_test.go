@@ -48,7 +48,7 @@ func TestTLSFacts(t *testing.T) {
 	s := harness.Start(t, c)
 
 	conf := k.config(tls.VersionTLS13)
-	chain, key := k.ca.sign(time.Now().Add(time.Hour), "who, ever\r\nX-Evil: 1")
+	chain, key := k.ca.Sign(time.Now().Add(time.Hour), "who, ever\r\nX-Evil: 1")
 	pair, err := tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	conf.Certificates = []tls.Certificate{pair}

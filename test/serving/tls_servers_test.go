@@ -27,9 +27,9 @@ type securedServer struct {
 	gotName, proto atomic.Value // of the latest handshake
 }
 
-func newSecuredServer(t *testing.T, ca *authority, change func(*tls.Config)) *securedServer {
+func newSecuredServer(t *testing.T, ca *kit.Authority, change func(*tls.Config)) *securedServer {
 	t.Helper()
-	chain, key := ca.sign(time.Now().Add(time.Hour), "a.example")
+	chain, key := ca.Sign(time.Now().Add(time.Hour), "a.example")
 	pair, err := tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	s := &securedServer{conf: &tls.Config{Certificates: []tls.Certificate{pair}}, release: make(chan struct{})}
@@ -91,10 +91,10 @@ func inFront(t *testing.T, keys, web, echo string) harness.Config {
 }
 
 // caFile writes an authority's certificate.
-func caFile(t *testing.T, ca *authority) string {
+func caFile(t *testing.T, ca *kit.Authority) string {
 	t.Helper()
 	path := filepath.Join(harness.Dir(t), "ca.pem")
-	chain, _ := ca.sign(time.Now().Add(time.Hour), "x.example")
+	chain, _ := ca.Sign(time.Now().Add(time.Hour), "x.example")
 	i := strings.LastIndex(string(chain), "-----BEGIN CERTIFICATE-----")
 	kit.Must(t, os.WriteFile(path, chain[i:], 0o644))
 	return path
@@ -105,7 +105,7 @@ func caFile(t *testing.T, ca *authority) string {
 func TestTLSToServers(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
-			ca := newAuthority(t)
+			ca := kit.NewAuthority(t)
 			back := newSecuredServer(t, ca, func(c *tls.Config) { c.MaxVersion = version })
 			c := inFront(t, "server_name: a.example, ca: "+caFile(t, ca), back.web, back.echo)
 			s := harness.Start(t, c)
@@ -184,21 +184,21 @@ func greeter(t *testing.T) string {
 
 // TestTLSToWrongServers: who can't prove to be the server gets nothing, and the reason is told.
 func TestTLSToWrongServers(t *testing.T) {
-	ca := newAuthority(t)
+	ca := kit.NewAuthority(t)
 	good := newSecuredServer(t, ca, nil)
 	late := newSecuredServer(t, ca, func(c *tls.Config) {
-		chain, key := ca.sign(time.Now().Add(-time.Hour), "a.example")
+		chain, key := ca.Sign(time.Now().Add(-time.Hour), "a.example")
 		pair, err := tls.X509KeyPair(chain, key)
 		kit.Must(t, err)
 		c.Certificates = []tls.Certificate{pair}
 	})
-	picky := newSecuredServer(t, ca, func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool() })
+	picky := newSecuredServer(t, ca, func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool() })
 	plain := greeter(t)
 	known := "ca: " + caFile(t, ca)
 	for name, tt := range map[string]struct{ keys, web, echo, want string }{
 		"another name":      {"server_name: b.example, " + known, good.web, good.echo, "certificate is valid for a.example, not b.example"},
 		"an address":        {known, good.web, good.echo, "doesn't contain any IP SANs"},
-		"another authority": {"server_name: a.example, ca: " + caFile(t, newAuthority(t)), good.web, good.echo, "signed by unknown authority"},
+		"another authority": {"server_name: a.example, ca: " + caFile(t, kit.NewAuthority(t)), good.web, good.echo, "signed by unknown authority"},
 		"expired":           {"server_name: a.example, " + known, late.web, late.echo, "has expired"},
 		"wants ours":        {"server_name: a.example, " + known, picky.web, picky.echo, ""},
 		"no TLS":            {"server_name: a.example, " + known, plain, plain, "first record does not look like a TLS handshake"},
@@ -235,10 +235,10 @@ func TestTLSToWrongServers(t *testing.T) {
 
 // TestTLSToServersWithCertificate: a server that asks for a client's certificate gets it, and another one when the files change.
 func TestTLSToServersWithCertificate(t *testing.T) {
-	ca := newAuthority(t)
+	ca := kit.NewAuthority(t)
 	var subject atomic.Value
 	back := newSecuredServer(t, ca, func(c *tls.Config) {
-		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool()
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 		c.SessionTicketsDisabled = true
 	})
 	back.conf.VerifyConnection = nil
@@ -248,7 +248,7 @@ func TestTLSToServersWithCertificate(t *testing.T) {
 	}
 	own := harness.Dir(t)
 	write := func(name string) {
-		chain, key := ca.sign(time.Now().Add(time.Hour), name)
+		chain, key := ca.Sign(time.Now().Add(time.Hour), name)
 		kit.Must(t, os.WriteFile(filepath.Join(own, "key.next"), key, 0o600))
 		kit.Must(t, os.Rename(filepath.Join(own, "key.next"), filepath.Join(own, "key.pem")))
 		put(t, filepath.Join(own, "cert.pem"), string(chain))
@@ -293,8 +293,8 @@ func pidsOf(s *harness.Server) []int { return kit.Pids(s.Status()) }
 // TestTruncatedServers: where only the end of the connection says that all has come, it must be the server's word: a cut one is no
 // end.
 func TestTruncatedServers(t *testing.T) {
-	ca := newAuthority(t)
-	chain, key := ca.sign(time.Now().Add(time.Hour), "a.example")
+	ca := kit.NewAuthority(t)
+	chain, key := ca.Sign(time.Now().Add(time.Hour), "a.example")
 	pair, err := tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	for _, says := range []bool{true, false} {
@@ -344,7 +344,7 @@ func TestTruncatedServers(t *testing.T) {
 
 // TestTLSToServersBadly: configurations that mean nothing, each with its place.
 func TestTLSToServersBadly(t *testing.T) {
-	ca := caFile(t, newAuthority(t))
+	ca := caFile(t, kit.NewAuthority(t))
 	for keys, want := range map[string]string{
 		"cert: " + ca:                          "no key",
 		"verify: false, ca: " + ca:             "ca is for checking",
@@ -377,8 +377,8 @@ func TestTLSToServersBadly(t *testing.T) {
 // TestTLSBehindProxyHeader: a server that expects a PROXY protocol header gets it in the clear, in front of the handshake, from
 // clients' pairs and from health checks.
 func TestTLSBehindProxyHeader(t *testing.T) {
-	ca := newAuthority(t)
-	chain, key := ca.sign(time.Now().Add(time.Hour), "a.example")
+	ca := kit.NewAuthority(t)
+	chain, key := ca.Sign(time.Now().Add(time.Hour), "a.example")
 	pair, err := tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

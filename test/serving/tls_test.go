@@ -3,18 +3,13 @@ package serving
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -28,65 +23,17 @@ import (
 	"reuseportd/test/kit"
 )
 
-// authority signs certificates.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	last int64
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, last: 1}
-	var err error
-	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	kit.Must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	kit.Must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	kit.Must(t, err)
-	return a
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-// sign makes a chain and a key, in PEM.
-func (a *authority) sign(until time.Time, names ...string) (chain, key []byte) {
-	a.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	kit.Must(a.t, err)
-	a.last++
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, k.Public(), a.key)
-	kit.Must(a.t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(k)
-	kit.Must(a.t, err)
-	chain = append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...)
-	return chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-}
-
 // secured is a configuration with TLS in front of a web site, of files, of an echo service, and of a proxy to it.
 type secured struct {
 	t    *testing.T
-	ca   *authority
+	ca   *kit.Authority
 	dir  string
 	conf harness.Config
 }
 
 func newSecured(t *testing.T) *secured {
 	t.Helper()
-	s := &secured{t: t, ca: newAuthority(t), dir: harness.Dir(t)}
+	s := &secured{t: t, ca: kit.NewAuthority(t), dir: harness.Dir(t)}
 	s.renew(time.Now().Add(24 * time.Hour))
 	c := harness.Default(t)
 	c.Top = []string{"watch: true"}
@@ -114,7 +61,7 @@ func (s *secured) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *secured) renew(until time.Time) {
 	s.t.Helper()
-	chain, key := s.ca.sign(until, "a.example", "*.b.example")
+	chain, key := s.ca.Sign(until, "a.example", "*.b.example")
 	kit.Must(s.t, os.WriteFile(s.path("key.next"), key, 0o600))
 	kit.Must(s.t, os.WriteFile(s.path("cert.next"), chain, 0o644))
 	kit.Must(s.t, os.Rename(s.path("key.next"), s.path("key.pem")))
@@ -130,7 +77,7 @@ func (s *secured) client(name string, version uint16) *kit.Client {
 }
 
 func (s *secured) config(version uint16) *tls.Config {
-	return &tls.Config{ServerName: "a.example", RootCAs: s.ca.pool(), MaxVersion: version}
+	return &tls.Config{ServerName: "a.example", RootCAs: s.ca.Pool(), MaxVersion: version}
 }
 
 func (s *secured) dial(name string, conf *tls.Config) (*kit.Client, error) {
@@ -258,7 +205,7 @@ func TestTLSCertificateRenewed(t *testing.T) {
 	kept.Ask("/hi", "hello")
 	serving := serial()
 
-	chain, key := k.ca.sign(time.Now().Add(time.Hour), "a.example")
+	chain, key := k.ca.Sign(time.Now().Add(time.Hour), "a.example")
 	put(t, k.path("cert.pem"), string(chain)) // without its key
 	st := s.WaitStatus("the pair to be told", func(st *control.Status) bool { return st.Materials[0].Error != "" })
 	if !strings.Contains(st.Materials[0].Error, "the key does not belong to the certificate of a.example") || !strings.Contains(st.Materials[0].Error, k.path("key.pem")) {
@@ -277,7 +224,7 @@ func TestTLSCertificateRenewed(t *testing.T) {
 	}
 	kept.Ask("/hi", "hello")
 
-	expired, key := k.ca.sign(time.Now().Add(-time.Minute), "a.example")
+	expired, key := k.ca.Sign(time.Now().Add(-time.Minute), "a.example")
 	put(t, k.path("key.pem"), string(key))
 	put(t, k.path("cert.pem"), string(expired))
 	st = s.WaitStatus("the expired one to be told", func(st *control.Status) bool { return strings.Contains(st.Materials[0].Error, "has expired on") })
@@ -291,8 +238,8 @@ func TestTLSCertificateRenewed(t *testing.T) {
 // TestTLSRefusals: what is no TLS, no name of ours, and no certificate that we know.
 func TestTLSRefusals(t *testing.T) {
 	k := newSecured(t)
-	kit.Must(t, os.WriteFile(k.path("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.ca.cert.Raw}), 0o644))
-	second, secondKey := k.ca.sign(time.Now().Add(time.Hour), "c.example")
+	kit.Must(t, os.WriteFile(k.path("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.ca.Cert.Raw}), 0o644))
+	second, secondKey := k.ca.Sign(time.Now().Add(time.Hour), "c.example")
 	put(t, k.path("second.pem"), string(second)+string(secondKey))
 	kit.Must(t, os.Chmod(k.path("second.pem"), 0o600))
 	for i := range k.conf.Listeners {
@@ -342,7 +289,7 @@ func TestTLSRefusals(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("without a certificate: %v", err)
 	}
-	chain, key := k.ca.sign(time.Now().Add(time.Hour), "somebody")
+	chain, key := k.ca.Sign(time.Now().Add(time.Hour), "somebody")
 	own, err := tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	conf := k.config(0)
@@ -353,8 +300,8 @@ func TestTLSRefusals(t *testing.T) {
 	s.Reload()
 	known.Echo("still me")
 	known.Close()
-	stranger := newAuthority(t)
-	chain, key = stranger.sign(time.Now().Add(time.Hour), "stranger")
+	stranger := kit.NewAuthority(t)
+	chain, key = stranger.Sign(time.Now().Add(time.Hour), "stranger")
 	own, err = tls.X509KeyPair(chain, key)
 	kit.Must(t, err)
 	conf.Certificates = []tls.Certificate{own}
