@@ -154,8 +154,9 @@ func (d *initd) reap() (status int, done bool) {
 		case pid != d.master:
 			continue
 		}
-		// A master that took over from outside is waited for by its own parent.
-		if d.follow(); d.master != pid && parentOf(d.master) == os.Getpid() {
+		// A master that took over from outside is waited for by its own parent. One from here may be a grandchild still: where
+		// upgrades follow closely, the one that has started it hasn't ended yet.
+		if d.follow(); d.master != pid && descends(d.master) {
 			continue
 		}
 		if !d.crashed(ws) || !d.restart(ws) {

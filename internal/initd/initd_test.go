@@ -61,6 +61,9 @@ func master() int {
 			for readPIDFile(os.Getenv("INITD_TEST_PIDFILE")).pid != child.Process.Pid {
 				time.Sleep(time.Millisecond)
 			}
+			for held() {
+				time.Sleep(time.Millisecond)
+			}
 			return 0
 		case unix.SIGHUP:
 			// sh leaves its child behind, which becomes initd's when sh ends.
@@ -73,6 +76,12 @@ func master() int {
 		}
 	}
 	return 1
+}
+
+// held reports whether a master that has a successor is to stay.
+func held() bool {
+	_, err := os.Stat(os.Getenv("INITD_TEST_PIDFILE") + ".hold")
+	return err == nil
 }
 
 func writePID() {
@@ -213,6 +222,58 @@ func TestForwardsSignalsToTheNewMaster(t *testing.T) {
 			}
 			p.wait(7)
 		})
+	}
+}
+
+// TestFollowsTwoUpgradesAtOnce: when the end of a master is seen late, the file may name the next but one already, whose own parent
+// hasn't ended yet.
+func TestFollowsTwoUpgradesAtOnce(t *testing.T) {
+	p := startInit(t, false)
+	var first, second, third, group, from int
+	p.expect("serving %d group %d args run -c x y", &first, &group)
+	stop := func(sig syscall.Signal) {
+		t.Helper()
+		if err := unix.Kill(p.cmd.Process.Pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upgrade := func(pid int) (next int) {
+		t.Helper()
+		if err := unix.Kill(pid, unix.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		p.expect("%d got "+unix.SIGUSR2.String(), &from)
+		p.expect("serving %d group %d args run -c x y", &next, &group)
+		return next
+	}
+	stop(unix.SIGSTOP)
+	second = upgrade(first)
+	until(t, "the first master to end", func() bool { return !alive(first) })
+	if err := os.WriteFile(p.pidfile+".hold", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	third = upgrade(second)
+	stop(unix.SIGCONT)
+	until(t, "the first master to be reaped", func() bool { state, _ := stat(first); return state == "" })
+	p.signal(unix.SIGINT)
+	if p.expect("%d got "+unix.SIGINT.String(), &from); from != third {
+		t.Errorf("%d got the signal, want %d", from, third)
+	}
+	if err := os.Remove(p.pidfile + ".hold"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second master to end", func() bool { return !alive(second) })
+	p.signal(unix.SIGTERM)
+	p.expect("%d got "+unix.SIGTERM.String(), &from)
+	p.wait(7)
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
 	}
 }
 

@@ -52,10 +52,25 @@ func alive(pid int) bool {
 	return state != "" && state != "Z" && state != "X"
 }
 
-// parentOf returns the PID of a process's parent, 0 if there is no such process.
-func parentOf(pid int) int {
-	_, ppid := stat(pid)
-	return ppid
+// descends reports whether a process is a child of this one's, or a child's child and so on.
+func descends(pid int) bool {
+	const retries, generations = 100, 64
+	for range retries {
+		at := pid
+		for range generations {
+			if at <= 1 {
+				break
+			}
+			if _, at = stat(at); at == os.Getpid() {
+				return true
+			}
+		}
+		if _, parent := stat(pid); at != 0 || parent == 0 {
+			return false // the way up ends elsewhere, or the process has ended
+		}
+		// Somebody on the way has ended meanwhile, so the way is another one.
+	}
+	return false
 }
 
 // stat reads the state of a process and its parent's PID, "" and 0 if there is no
