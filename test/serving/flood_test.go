@@ -119,6 +119,8 @@ func politely(t *testing.T, c net.Conn) int {
 // of the flood's come before it. Nobody takes a busy worker for one that hangs, and commands are answered.
 func TestFlood(t *testing.T) {
 	c := harness.Default(t).WithWorkers(1) // so that the flood keeps it busy
+	// On a slow machine a connection of the flood may have its turn late.
+	c.Listeners[0].Service = strings.Replace(c.Listeners[0].Service, "http: {", "http: {header_timeout: 10m, keepalive_timeout: 10m, write_timeout: 10m, ", 1)
 	s := harness.Start(t, c)
 	workers := s.Workers()
 	address := c.Address("web")
