@@ -23,7 +23,7 @@ func (c *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
 			most = max13
 		}
 		switch {
-		case rec[1] != 3:
+		case rec[1] != 3, rec[2] != 3 && c.version == tls.VersionTLS12: // TLS 1.3 authenticates what it ignores
 			raw, err = c.refuse(raw, alertProtocolVersion, "a record of another protocol has come")
 			return raw, n, used, err
 		case size > most:
