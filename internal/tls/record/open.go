@@ -64,6 +64,12 @@ func (c *Conn) earn(n int) {
 	}
 }
 
+// Peek opens a copy of one complete record, without a judgement of what is in it.
+func (c *Conn) Peek(rec []byte) (kind byte, content []byte, ok bool) {
+	kind, content, _, why := c.open(rec[0], append([]byte(nil), rec...))
+	return kind, content, why == ""
+}
+
 // open opens one complete record in place, and returns its inner type and content; or the code of an alert, and why.
 func (c *Conn) open(kind byte, rec []byte) (inner byte, plain []byte, code byte, why string) {
 	h := &c.in
