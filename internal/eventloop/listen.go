@@ -326,15 +326,16 @@ func (l *Loop) greet(fd int32, s *Service, seat uint16) {
 	l.register(c)
 }
 
-// greetSealed begins the handshake of a fresh connection, with what has come of it.
+// greetSealed queues the handshake of a fresh connection: if all that come were served at once, as plain ones are, those that
+// are open would wait for them.
 func (l *Loop) greetSealed(fd int32, s *Service, seat uint16) {
 	c := l.open(fd, s, dialing|answered|readable)
 	c.seat = seat
 	defer l.guard(c)
 	l.seal(c, s.transports.New(c))
 	c.SetDeadline(s.handshake)
-	l.connected(c)
 	l.register(c)
+	l.again(c)
 }
 
 // watches returns the events that a connection is watched for.

@@ -336,6 +336,7 @@ func (l *Loop) shake(c *Conn) bool {
 			return false
 		default:
 			l.count.in(c, k)
+			l.done += callWork
 			s.keep(&l.buffers, l.wire[:len(s.in)+k])
 		}
 	}

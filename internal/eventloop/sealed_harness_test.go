@@ -86,9 +86,10 @@ type xor struct {
 // xors makes them.
 type xors struct {
 	t      testing.TB
-	record int // bytes in one that is sealed here
-	least  int // bytes that are awaited before a hello is looked at
-	made   int // and not freed; on the loop's goroutine
+	record int    // bytes in one that is sealed here
+	least  int    // bytes that are awaited before a hello is looked at
+	shook  func() // called for each hello, if not nil
+	made   int    // and not freed; on the loop's goroutine
 }
 
 func (x *xors) New(c *eventloop.Conn) eventloop.Transport {
@@ -120,6 +121,9 @@ func (x *xor) Shake(raw, in []byte) (out []byte, n int, done bool, err error) {
 	}
 	if string(in[:len(want)]) != want {
 		return append(raw, xorAlert...), 0, false, errRecord
+	}
+	if x.of.shook != nil {
+		x.of.shook()
 	}
 	if x.in.key = in[n-1]; !x.dials {
 		x.out.key = 's'

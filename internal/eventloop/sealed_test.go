@@ -303,6 +303,56 @@ func TestSealedPassTruncated(t *testing.T) {
 	}
 }
 
+// Handshakes are dear, and come behind what those that are open have to say.
+func TestHandshakesStarveNobody(t *testing.T) {
+	const open, fresh = 100, 400
+	shaken, answered, before := 0, 0, 0
+	s, x := sealedServer(t, 1000, eventloop.Options{}, &calls{received: func(c *eventloop.Conn, in []byte) int {
+		if answered++; answered == open {
+			before = shaken
+		}
+		return echoes(c, in)
+	}})
+	var clients []*peer
+	for range open {
+		clients = append(clients, shakenPeer(t, s))
+	}
+	release := s.hold(func() {
+		x.shook = func() {
+			shaken++
+			for began := time.Now(); time.Since(began) < time.Millisecond; { // it computes
+			}
+		}
+	})
+	var more []*tcp
+	for range fresh {
+		c := s.dial()
+		_, _ = c.Write([]byte(xorHello + "c"))
+		more = append(more, c)
+	}
+	for _, c := range clients {
+		_, _ = c.Write([]byte("x"))
+	}
+	release()
+	for _, c := range clients {
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range more {
+		if _, err := io.ReadFull(c, make([]byte, len(xorAnswer)+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.do(func() {
+		if before > open {
+			t.Errorf("%d handshakes were made before %d open connections had an answer", before, open)
+		}
+	})
+}
+
+func shakenPeer(t *testing.T, s *server) *peer { return shaken(t, s.dial(), false, 1000) }
+
 // Handshakes are shed like half messages: what has come of them is their clients' to finish.
 func TestShedsHandshakes(t *testing.T) {
 	mem := new(eventloop.Memory)

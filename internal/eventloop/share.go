@@ -54,8 +54,13 @@ func (c *Conn) Spend(work int) bool {
 	return l.left > 0
 }
 
-// again queues a connection that can go on, among those that come first.
+// again queues a connection that can go on, among those that come first. A client's handshake takes as long as hundreds of
+// requests: it comes behind all others.
 func (l *Loop) again(c *Conn) {
+	if c.has(dialing) && !c.has(outgoing) {
+		l.later(c)
+		return
+	}
 	if !c.has(queued) {
 		c.flags |= queued
 		l.polite.push(mark{c, c.gen})

@@ -187,9 +187,10 @@ func (c *Core) warnOfExpiry() {
 	if conf == nil || c.now.Sub(c.warnedAt) < 24*time.Hour {
 		return
 	}
+	told := make(map[string]bool) // listeners may have the same
 	for _, w := range WantsOf(conf) {
-		if e := c.materials.Find(w); e != nil && !e.Expires.IsZero() && e.Expires.Sub(c.now) < expiresSoon {
-			c.warnedAt = c.now
+		if e := c.materials.Find(w); e != nil && !told[w.Key()] && !e.Expires.IsZero() && e.Expires.Sub(c.now) < expiresSoon {
+			c.warnedAt, told[w.Key()] = c.now, true
 			c.log.Warn().Strs("files", w.Paths).Time("expires", e.Expires).Msg("a certificate's time is over soon, or already")
 		}
 	}

@@ -13,7 +13,9 @@ import (
 // hex. Write is called under a lock of the whole process, so it only copies.
 type secrets struct {
 	client, server       [48]byte // traffic secrets of TLS 1.3
-	size                 int      // of both
+	shaking              [48]byte // the client's for its part of the handshake
+	hasShaking           bool
+	size                 int      // of all three
 	master               [48]byte // of TLS 1.2
 	hasMaster            bool
 	resumed              [48]byte // the master secret from a ticket
@@ -29,6 +31,9 @@ func (s *secrets) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	switch string(label) {
+	case "CLIENT_HANDSHAKE_TRAFFIC_SECRET":
+		s.size, _ = hex.Decode(s.shaking[:], secret)
+		s.hasShaking = true
 	case "CLIENT_TRAFFIC_SECRET_0":
 		s.size, _ = hex.Decode(s.client[:], secret)
 		s.hasClient = true

@@ -63,11 +63,12 @@ type Shake struct {
 	open   bool  // a client's handshake is done, and tickets may follow
 
 	secrets secrets
+	chain   chain
 }
 
 // Server begins a handshake as a server. base is cloned.
 func Server(base *tls.Config) *Shake {
-	s := &Shake{}
+	s := &Shake{chain: chain{done: base.ClientAuth == tls.NoClientCert}}
 	conf := s.instrument(base)
 	s.conn = tls.Server(end{s}, conf)
 	s.begin()
@@ -133,6 +134,9 @@ func (s *Shake) Step(raw, in []byte) (out []byte, n int, state State, err error)
 					return raw, n, Failed, ErrTooLong
 				}
 				s.record = in[n : n+rec]
+				if err := s.chain.look(s, s.record); err != nil {
+					return raw, n, Failed, err
+				}
 				s.first = append(s.first, s.record[:min(len(s.record), firstLen-len(s.first))]...)
 				n += rec
 			}
@@ -198,6 +202,7 @@ func (s *Shake) Close() {
 		s.stop()
 	}
 	s.secrets.wipe()
+	s.chain.free()
 }
 
 // errClosed is what crypto/tls reads and writes after Close.

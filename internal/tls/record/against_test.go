@@ -174,7 +174,7 @@ func FuzzAgainstCryptoTLS(f *testing.F) {
 		for len(program) > 1 && len(program) < 100 {
 			op, arg := program[0], int(program[1])
 			program = program[2:]
-			n := arg * arg * len(text) / (255 * 255) // small ones are likelier
+			n := arg * arg * (len(text) - 1) / (255 * 255) // small ones are likelier
 			switch op % 7 {
 			case 0: // the client sends
 				if _, err := k.client.Write(text[:n]); err != nil {

@@ -23,7 +23,7 @@ func (c *Conn) Open(raw, to, in []byte) (out []byte, n, used int, err error) {
 			most = max13
 		}
 		switch {
-		case rec[1] != 3:
+		case rec[1] != 3, rec[2] != 3 && c.version == tls.VersionTLS12: // TLS 1.3 authenticates what it ignores
 			raw, err = c.refuse(raw, alertProtocolVersion, "a record of another protocol has come")
 			return raw, n, used, err
 		case size > most:
@@ -62,6 +62,12 @@ func (c *Conn) earn(n int) {
 		c.credit = 0
 		c.updates--
 	}
+}
+
+// Peek opens a copy of one complete record, without a judgement of what is in it.
+func (c *Conn) Peek(rec []byte) (kind byte, content []byte, ok bool) {
+	kind, content, _, why := c.open(rec[0], append([]byte(nil), rec...))
+	return kind, content, why == ""
 }
 
 // open opens one complete record in place, and returns its inner type and content; or the code of an alert, and why.

@@ -208,6 +208,7 @@ func TestRefused(t *testing.T) {
 		"a change of cipher":    {v13, func(*Conn) []byte { return []byte{20, 3, 3, 0, 1, 1} }, alertUnexpectedMessage},
 		"a plain alert":         {v13, func(*Conn) []byte { return []byte{21, 3, 3, 0, 2, 2, 0} }, alertUnexpectedMessage},
 		"another protocol":      {v13, func(*Conn) []byte { return []byte("GET / HTTP/1.1\r\n") }, alertProtocolVersion},
+		"another version":       {v12, func(c *Conn) []byte { r := c.seal(nil, typeData, []byte("x"), nil); r[2] = 1; return r }, alertProtocolVersion},
 		"too long":              {v13, func(*Conn) []byte { return []byte{23, 3, 3, 0x41, 0x01} }, alertRecordOverflow},
 		"too long of 1.2":       {v12, func(*Conn) []byte { return []byte{23, 3, 3, 0x48, 0x01} }, alertRecordOverflow},
 		"too short":             {v13, func(*Conn) []byte { return []byte{23, 3, 3, 0, 1, 0} }, alertBadRecordMAC},

@@ -36,7 +36,8 @@ type Conn struct {
 	Version uint16
 
 	in, out half
-	heard   bytes.Buffer // all that has come from the server
+	heard   bytes.Buffer // what has come from the server and was not looked at here
+	opened  bool         // a record with the keys for data has come: from then on all are
 }
 
 // half is one direction.
@@ -174,37 +175,60 @@ func (c *Conn) Update(ask byte) []byte {
 	return rec
 }
 
+// ErrOrder is a record that can't be opened with the key and the number that it should have: somebody has changed it, or
+// used a number twice.
+var ErrOrder = errors.New("a record has another key or number than it should")
+
+// Next reads the next record behind the handshake. A KeyUpdate has changed the server's key.
+func (c *Conn) Next() (kind byte, content []byte, err error) {
+	from := io.MultiReader(&c.heard, c.Conn)
+	for {
+		rec := make([]byte, 5)
+		if _, err := io.ReadFull(from, rec); err != nil {
+			return 0, nil, err
+		}
+		rec = append(rec, make([]byte, int(rec[3])<<8|int(rec[4]))...)
+		if _, err := io.ReadFull(from, rec[5:]); err != nil {
+			return 0, nil, err
+		}
+		kind, content, ok := c.open(rec)
+		switch {
+		case !ok && c.opened:
+			return 0, nil, ErrOrder
+		case !ok: // of the handshake
+			continue
+		case kind == Handshake && c.Version == tls.VersionTLS13 && len(content) > 0 && content[0] == keyUpdate:
+			c.in.next()
+		}
+		c.opened = true
+		return kind, content, nil
+	}
+}
+
 // Said is what a server has said until the connection's end.
 type Said struct {
 	Data    []byte
 	Alerts  [][2]byte // level, code
 	Updates int       // of its key
-	Err     error     // of the connection, nil if it has ended in order
+	Err     error     // io.EOF if the connection has ended between two records
 }
 
 // Rest reads all that comes until the connection ends.
 func (c *Conn) Rest() (s Said) {
-	_, s.Err = io.Copy(&c.heard, c.Conn)
-	for rest := c.heard.Bytes(); len(rest) > 5; {
-		n := 5 + int(rest[3])<<8 + int(rest[4])
-		if n > len(rest) {
-			s.Err = errors.Join(s.Err, errors.New("the last record is cut"))
-			break
-		}
-		kind, content, ok := c.open(rest[:n])
-		rest = rest[n:]
+	for {
+		kind, content, err := c.Next()
 		switch {
-		case !ok: // of the handshake
+		case err != nil:
+			s.Err = err
+			return s
 		case kind == Data:
 			s.Data = append(s.Data, content...)
 		case kind == Alert && len(content) == 2:
 			s.Alerts = append(s.Alerts, [2]byte(content))
-		case kind == Handshake && content[0] == keyUpdate && c.Version == tls.VersionTLS13:
+		case kind == Handshake && content[0] == keyUpdate:
 			s.Updates++
-			c.in.next()
 		}
 	}
-	return s
 }
 
 // open opens a record; it is none that is sealed with the keys for data if that fails.

@@ -76,7 +76,7 @@ type Client struct {
 	shake *handshake.Shake // nil before it has begun, and when nothing of it is needed any more
 	tried bool             // it has begun
 	busy  bool             // a signature is made
-	freed bool
+	freed atomic.Bool
 	// tickets is how many more records without data are given to crypto/tls, for tickets: they come in front of the first
 	// answer.
 	tickets uint8
@@ -118,18 +118,12 @@ func (t *Client) Shake(raw, in []byte) (out []byte, n int, done bool, err error)
 // work makes a signature beside the loop.
 func (t *Client) work() {
 	t.busy = true
-	job, l := t.shake.Job(), t.d.loop
-	go func() {
-		signing <- struct{}{}
-		job()
-		<-signing
-		l.Post(func() {
-			t.busy = false
-			if !t.freed {
-				t.c.Wake()
-			}
-		})
-	}()
+	beside(t.d.loop, t.shake.Job(), &t.freed, func() {
+		t.busy = false
+		if !t.freed.Load() {
+			t.c.Wake()
+		}
+	})
 }
 
 func (t *Client) fail(err error) {
@@ -198,7 +192,7 @@ func (t *Client) Freeze(b []byte) (kind uint16, out []byte) { return KindClient,
 
 // Free implements eventloop.Transport.
 func (t *Client) Free() {
-	t.freed = true
+	t.freed.Store(true)
 	t.end()
 	t.wipe()
 }

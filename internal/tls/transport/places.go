@@ -141,21 +141,25 @@ var signing = make(chan struct{}, 1)
 // sign makes a signature on a goroutine of its own, unless its client has gone before that begins.
 func (p *places) sign(h *shaking) {
 	h.stage = signs
-	job := h.shake.Job()
+	beside(p.loop, h.shake.Job(), &h.vain, func() {
+		if h.stage == over {
+			p.vacate(h)
+			return
+		}
+		h.stage = shakes
+		h.since = p.loop.Monotonic()
+		h.t.c.Wake()
+	})
+}
+
+// beside does a job on a goroutine of its own, unless it is in vain before it begins. Then done is called on the loop's.
+func beside(l *eventloop.Loop, job func(), vain *atomic.Bool, done func()) {
 	go func() {
 		signing <- struct{}{}
-		if !h.vain.Load() {
+		if !vain.Load() {
 			job()
 		}
 		<-signing
-		p.loop.Post(func() {
-			if h.stage == over {
-				p.vacate(h)
-				return
-			}
-			h.stage = shakes
-			h.since = p.loop.Monotonic()
-			h.t.c.Wake()
-		})
+		l.Post(done)
 	}()
 }
