@@ -110,6 +110,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 			return exitFailed
 		}
 		c.RuntimeDir = filePath(dir)
+	} else if err := c.RuntimeDir.makeAbsolute(); err != nil {
+		fmt.Fprintf(stderr, "reuseportd: --runtime-dir %s: %v\n", c.RuntimeDir, err)
+		return exitUsage
 	}
 	return status(k.Run(&c), stderr)
 }

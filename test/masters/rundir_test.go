@@ -56,3 +56,17 @@ func TestRuntimeDirectoryOfAnother(t *testing.T) {
 		t.Errorf("status in a directory that others can write to: %d, %s", r.Code, r.Stderr)
 	}
 }
+
+// TestRelativeRuntimeDir: every command takes a directory as the shell has it, not only run.
+func TestRelativeRuntimeDir(t *testing.T) {
+	s := harness.Start(t, harness.Default(t).WithWorkers(1))
+	here, err := os.Getwd()
+	kit.Must(t, err)
+	dir, err := filepath.Rel(here, s.RuntimeDir)
+	kit.Must(t, err)
+	for _, command := range []string{"status", "reload"} {
+		if r := s.CLIWithoutDir(command, "--runtime-dir", dir); r.Code != 0 {
+			t.Errorf("%s --runtime-dir %s: status %d: %s", command, dir, r.Code, r.Stderr)
+		}
+	}
+}
