@@ -22,6 +22,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(raw)
 	}
+	f.Add([]byte("upstreams: [{name: a, tls: , servers: [{address: 127.0.0.1:1}]}]\nlisteners:\n  - {name: w, address: 127.0.0.1:2, tcp: {sni: {a.example: b}}}\n"))
 	files, _ := filepath.Glob("testdata/bad/*.txtar")
 	for _, file := range files {
 		ar, err := txtar.ParseFile(file)

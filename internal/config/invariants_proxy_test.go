@@ -72,7 +72,7 @@ func (k *Check) check() error {
 }
 
 func (t *TCP) check() error {
-	if t.Upstream == "" || t.IdleTimeout < 0 || t.TotalTimeout < 0 {
+	if t.Upstream == "" && len(t.SNI) == 0 || t.IdleTimeout < 0 || t.TotalTimeout < 0 {
 		return fmt.Errorf("tcp %+v", *t)
 	}
 	if k := t.Keepalive; k != nil && (k.Idle < time.Second || k.Interval < time.Second || (k.Idle+k.Interval)%time.Second != 0 || k.Count < 1) {

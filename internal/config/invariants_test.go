@@ -149,10 +149,15 @@ func exactlyOne(all ...bool) bool {
 
 // upstreams returns the names of those that a listener uses.
 func (l *Listener) upstreams() []string {
-	if l.TCP != nil {
-		return []string{l.TCP.Upstream}
-	}
 	var names []string
+	if l.TCP != nil {
+		if l.TCP.Upstream != "" {
+			names = append(names, l.TCP.Upstream)
+		}
+		for _, n := range l.TCP.SNI {
+			names = append(names, n.Upstream)
+		}
+	}
 	if l.HTTP != nil {
 		for _, r := range l.HTTP.Routes {
 			if r.Proxy != nil {
