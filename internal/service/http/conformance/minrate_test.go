@@ -37,6 +37,9 @@ func drip(c net.Conn, chunked bool) {
 
 // TestMinRateBody: who sends a body too slowly is told so, unless an answer has begun.
 func TestMinRateBody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a rate takes its seconds")
+	}
 	t.Parallel()
 	const length, chunks = "Content-Length: 500000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"
 	begins := func(c net.Conn, _ int) {
@@ -99,6 +102,9 @@ func TestMinRateBody(t *testing.T) {
 
 // TestMinRateAnswer: who takes an answer too slowly is cut.
 func TestMinRateAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a rate takes its seconds")
+	}
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "large"), nil, 0o644); err != nil {
@@ -147,6 +153,9 @@ func TestMinRateAnswer(t *testing.T) {
 // TestMinRateOthers: nobody is ended for what a server is slow with, nor for silence in a tunnel, nor
 // where there is no rate.
 func TestMinRateOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a rate takes its seconds")
+	}
 	t.Parallel()
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	body := strings.Repeat("0123456789", 1<<20)
